@@ -1,0 +1,16 @@
+"""VGG-B (13 weight layers): A with a second convolution in blocks 1 and 2.
+
+    python -m deepconv.main --config=configs/vgg_b.py --workdir=runs/vgg_b
+    python -m deepconv.main --config=configs/vgg_b.py:tiny
+
+Paper: 28.7 / 9.9 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
+dense evaluation). Not run here.
+"""
+
+from configs.vgg_a import vgg
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Return the recipe of the paper, or its `tiny` variant."""
+    return vgg("vgg_b", variant)

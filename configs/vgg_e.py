@@ -1,0 +1,16 @@
+"""VGG-E (19 weight layers): D with a fourth convolution in blocks 3 to 5.
+
+    python -m deepconv.main --config=configs/vgg_e.py --workdir=runs/vgg_e
+    python -m deepconv.main --config=configs/vgg_e.py:tiny
+
+Paper: 27.3 / 9.0 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
+dense evaluation). Not run here.
+"""
+
+from configs.vgg_a import vgg
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Return the recipe of the paper, or its `tiny` variant."""
+    return vgg("vgg_e", variant)

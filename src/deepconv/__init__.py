@@ -1,0 +1,1 @@
+"""AlexNet and VGG, exactly as in their papers, in JAX."""

@@ -1,0 +1,177 @@
+"""Checkpoints: all of orbax, nowhere else.
+
+    with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
+        found = checkpoints.restore(template)     # (state, meta) or None
+        checkpoints.save(step, state, meta)       # returns at once, writes in the background
+
+Orbax makes a checkpoint appear whole or not at all, but would restore altered bytes without a
+word; so every leaf's CRC-32 lies beside the arrays and is compared.
+"""
+
+import logging
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from deepconv.user_error import UserError
+
+_LOG = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The numbered checkpoints of one run, the newest few of which are kept."""
+
+    def __init__(self, directory: Path, *, keep: int) -> None:
+        """Open a folder of checkpoints, which is made if it is missing.
+
+        Args:
+          directory: the folder.
+          keep: how many of the newest to keep.
+        """
+        self._directory = directory.absolute()
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.LatestN(keep),
+                cleanup_tmp_directories=True,
+                step_format_fixed_length=8,
+            ),
+        )
+
+    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+        """Save a pytree of arrays and a dict of JSON values; a step already saved is left as it is.
+
+        The arrays are copied before this returns and written in the background: an error in
+        writing is raised by the next call of any method.
+
+        Raises:
+          UserError: if this or the save before could not be written.
+        """
+        if step in self._manager.all_steps():
+            return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            meta=ocp.args.JsonSave({**meta, "crc32": checksums(state)}),
+        )
+        try:
+            self._manager.save(step, args=items)
+        except Exception as error:
+            raise self._cannot_write(error) from error
+
+    def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Restore the newest checkpoint that is whole.
+
+        One that is damaged is named in the log and set aside under `damaged/`, and the one before
+        it is taken.
+
+        Args:
+          template: the pytree wanted, of arrays or of `jax.ShapeDtypeStruct` with shardings.
+
+        Returns:
+          The pytree and the dict saved with it, or None where nothing has been saved.
+
+        Raises:
+          UserError: if there are checkpoints, and none is whole.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                return self._restore(step, template)
+            except Exception as error:  # orbax and tensorstore raise anything on damaged files
+                reason = str(error).strip().splitlines() or [""]
+                _LOG.warning(
+                    "checkpoint %d in %s is damaged (%s: %s)%s",
+                    step,
+                    self._directory,
+                    type(error).__name__,
+                    reason[0][:200],
+                    "; trying the one before it" if step != steps[-1] else "",
+                )
+        if steps:
+            raise UserError(
+                f"no checkpoint in {self._directory} can be read; move it away to start afresh"
+            )
+        return None
+
+    def set_aside_after(self, step: int) -> None:
+        """Move the checkpoints newer than `step`, which turned out damaged, to `damaged/`."""
+        newer = [other for other in self._manager.all_steps() if other > step]
+        for other in newer:
+            name = f"{other:08d}"
+            target = self._directory.with_name("damaged") / name
+            target.parent.mkdir(exist_ok=True)
+            if not target.exists():
+                (self._directory / name).rename(target)
+        if newer:
+            self._manager.reload()
+
+    def wait(self) -> None:
+        """Return when everything saved is on disk.
+
+        Raises:
+          UserError: if it could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._cannot_write(error) from error
+
+    def close(self) -> None:
+        """Wait, and free the threads."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except Exception as second:  # the first error is the one to report
+            _LOG.warning("%s", second)
+
+    def _restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(shapes), meta=ocp.args.JsonRestore()
+        )
+        restored = self._manager.restore(step, args=items)
+        expected = restored.meta.pop("crc32")
+        found = checksums(restored.state)
+        wrong = [name for name in expected if found.get(name) != expected[name]]
+        if wrong or found.keys() != expected.keys():
+            raise ValueError(f"the checksum of {(wrong or ['a leaf'])[0]} is wrong")
+        return restored.state, restored.meta
+
+    def _cannot_write(self, error: Exception) -> UserError:
+        steps = self._manager.all_steps()
+        kept = f"checkpoint {max(steps)} is safe" if steps else "there is none yet"
+        reason = next(
+            (line for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
+        return UserError(f"cannot save a checkpoint in {self._directory}: {reason[:300]}; {kept}")
+
+
+def checksums(tree: Any) -> dict[str, int]:
+    """Return the CRC-32 of the bytes of every leaf, by its path in the tree."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(jax.device_get(leaf)))
+        for path, leaf in leaves
+    }

@@ -1,0 +1,70 @@
+"""What every command shares: flags are parsed, and what the user can mend is one line."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from absl import app, flags
+
+from deepconv.user_error import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Parse the flags, call `main` and exit: 0, 1 for a fault of ours, 2 for one of the user's."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # Orbax reports every stage of every save; what matters of it, checkpoint.py says itself.
+    for chatty in ("absl", "orbax"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+
+    def guarded(argv: Sequence[str]) -> None:
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        if len(argv) > 1:
+            fail(f"unexpected argument {argv[1]!r}; flags begin with --")
+        try:
+            main(argv)
+        except UserError as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        except KeyboardInterrupt:
+            print(
+                "deepconv: interrupted; the same command goes on from the last checkpoint",
+                file=sys.stderr,
+            )
+            os._exit(INTERRUPTED)  # threads that decode or write need not be waited for
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def fail(message: str) -> NoReturn:
+    """Say in one line what is wrong, and end the process."""
+    print("deepconv: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(USER_ERROR)
+
+
+def _parse(argv: Sequence[str]) -> Sequence[str]:
+    for flag in argv:
+        # A config imports the one it derives from as `configs.vgg_a`, wherever the command is run.
+        if flag.startswith("--config="):
+            path = Path(flag.removeprefix("--config=").partition(":")[0]).absolute()
+            if not path.exists():
+                fail(f"there is no config file {path}")
+            sys.path.append(str(path.parent.parent))
+    try:
+        return flags.FLAGS(argv)
+    except (
+        flags.Error,
+        UserError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
+        fail(str(error).strip("'\""))

@@ -1,0 +1,220 @@
+"""The settings of a run: every key there is, with its default and its meaning, and the check of a
+config.
+
+    config = default()               # locked: a key that is not here cannot be set
+    config.optimizer.learning_rate = 0.001
+    check(config)
+
+The files under `configs/` start from here and state what their paper says.
+"""
+
+import hashlib
+import json
+
+from ml_collections import ConfigDict
+
+from deepconv import models
+from deepconv.data.color import IMAGENET, pca_magnitudes
+from deepconv.user_error import UserError
+
+
+def default() -> ConfigDict:
+    """Return the settings that both papers share; the comments are the reference of the keys."""
+    config = ConfigDict()
+    config.seed = 0
+
+    # The network and its options, as in `models.create`: a config names those that its network has.
+    config.model = ConfigDict(
+        {"name": "vgg_a", "initializer": "glorot", "dtype": "float32", "crop": 224}
+    )
+
+    config.dataset = ConfigDict()
+    config.dataset.name = "imagenet2012"  # shapes, cifar10, or a prepared data set of tfds
+    config.dataset.data_dir = ""  # empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    config.dataset.train_split = "train"
+    config.dataset.eval_split = "validation"
+
+    config.input = ConfigDict()
+    # The shorter side S is drawn uniformly from the integers between these, both included.
+    config.input.scale = (256, 256)
+    config.input.square = False  # whether only the central SxS square is kept (AlexNet)
+    config.input.mean = "rgb"  # subtract the mean RGB, or "image": the mean image (AlexNet)
+    config.input.color = "imagenet"  # published statistics, or "computed": over the training set
+    config.input.max_unreadable = 0.01  # a larger share of unreadable images ends the run
+    config.input.threads = 0  # that decode; 0: one for each core
+
+    config.augment = ConfigDict()
+    config.augment.flip = True
+    config.augment.pca_std = 0.1  # of the RGB jitter's factors; 0 switches it off
+    config.augment.pca_magnitude = "lambda"  # or "sqrt"; see color.pca_magnitudes
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 5e-4
+    # (regular expression on "layer/kernel" or "layer/bias", lr_mult, decay_mult); the first that
+    # matches # holds. The papers decay the weights and have one learning rate for all.
+    config.optimizer.multipliers = ((r".*/bias", 1.0, 0.0),)
+
+    config.plateau = ConfigDict()
+    config.plateau.factor = 0.1  # of the learning rate at each drop
+    config.plateau.max_drops = 3  # the next plateau ends the run
+    config.plateau.patience = 5  # evaluations without improvement that make a plateau
+    config.plateau.min_delta = 0.0  # how much lower an error must be to count, a fraction
+
+    config.train = ConfigDict()
+    config.train.batch_size = 256  # over all devices
+    config.train.epochs = 74.0  # the run ends here at the latest
+    config.train.log_steps = 50
+
+    config.evaluation = ConfigDict()
+    config.evaluation.scale = 256  # the shorter side Q
+    config.evaluation.batch_size = 256
+    config.evaluation.every_epochs = 1.0
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 1000  # besides one at each evaluation
+    config.checkpoint.keep = 2  # the newest; the best is kept besides
+    return config.lock()
+
+
+def check_variant(name: str, variant: str, variants: tuple[str, ...]) -> None:
+    """Raise `UserError` unless a config has the variant named behind the colon of its file."""
+    if variant not in variants:
+        files = (f"configs/{name}.py:{v}".removesuffix(":") for v in variants)
+        raise UserError(
+            f"configs/{name}.py has no variant {variant!r}; there are {', '.join(files)}"
+        )
+
+
+def tiny(config: ConfigDict, *, crop: int, scale: int) -> ConfigDict:
+    """Return the recipe for a net a quarter as wide on the embedded data: minutes on two cores.
+
+    Args:
+      config: a recipe, which is changed.
+      crop: side of the crop, in pixels.
+      scale: the shorter side S, and Q.
+    """
+    config.model.crop = crop
+    config.model.width = 0.25
+    config.dataset.name = "shapes"
+    config.input.color = "computed"
+    config.input.scale = (scale, scale)
+    config.evaluation.scale = scale
+    config.train.batch_size = 64
+    config.train.epochs = 28.0
+    config.plateau.patience = 3
+    return config
+
+
+def num_steps(config: ConfigDict, images: int) -> int:
+    """Return the number of updates in `train.epochs` epochs over so many images, rounded up."""
+    return -int(-config.train.epochs * images // config.train.batch_size)
+
+
+def check(config: ConfigDict) -> None:
+    """Find what is wrong with a config before any data is read.
+
+    Raises:
+      UserError: naming the key and what it may be.
+    """
+    _check_keys(config, default(), "")
+    model = config.model
+    try:
+        models.create(**_model_options(config), num_classes=2)
+        pca_magnitudes(IMAGENET.eigenvalues, config.augment.pca_magnitude)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+    crop, scale = model.crop, config.input.scale
+    if len(scale) != 2 or scale[0] > scale[1]:
+        raise UserError(f"input.scale={scale} is not (smallest, largest)")
+    if scale[0] < crop:
+        raise UserError(f"input.scale={scale} goes below model.crop={crop}: no crop fits")
+    if config.evaluation.scale < crop:
+        raise UserError(f"evaluation.scale={config.evaluation.scale} is below model.crop={crop}")
+    _check_choice("input.mean", config.input.mean, ("rgb", "image"))
+    _check_choice("input.color", config.input.color, ("imagenet", "computed"))
+    _check_choice("model.dtype", model.dtype, ("float32", "bfloat16"))
+    if config.input.mean == "image":
+        if config.input.color != "computed":
+            raise UserError(
+                "input.mean='image' needs input.color='computed': no mean image is published"
+            )
+        if not config.input.square or {*scale} != {config.evaluation.scale}:
+            raise UserError(
+                "input.mean='image' needs input.square=True and one and the same scale everywhere"
+            )
+    for key in (
+        "train.batch_size",
+        "train.epochs",
+        "train.log_steps",
+        "evaluation.batch_size",
+        "evaluation.every_epochs",
+        "checkpoint.every_steps",
+        "checkpoint.keep",
+        "plateau.patience",
+    ):
+        section, name = key.split(".")
+        if config[section][name] <= 0:
+            raise UserError(f"{key}={config[section][name]} must be positive")
+
+
+def _model_options(config: ConfigDict) -> dict:
+    return {key: value for key, value in config.model.items() if key != "dtype"}
+
+
+def create_model(config: ConfigDict, num_classes: int) -> models.Network:
+    """Create the config's network for so many classes."""
+    return models.create(
+        **_model_options(config), num_classes=num_classes, dtype=config.model.dtype
+    )
+
+
+def _check_keys(config: ConfigDict, reference: ConfigDict, prefix: str) -> None:
+    for key in config:
+        if key not in reference:
+            raise UserError(
+                f"unknown config key {prefix}{key}; there are {', '.join(sorted(reference))}"
+            )
+    for key, value in reference.items():
+        if key not in config:
+            raise UserError(f"the config lacks the key {prefix}{key}")
+        if prefix + key == "model":
+            continue  # its keys are the network's own, and models.create knows them
+        if isinstance(value, ConfigDict):
+            _check_keys(config[key], value, f"{prefix}{key}.")
+        elif type(config[key]) is not type(value):
+            expected = type(value).__name__
+            raise UserError(f"{prefix}{key}={config[key]!r} is not of type {expected}")
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{key}={value!r} is none of {', '.join(choices)}")
+
+
+# What may differ when a run is taken up again: where things lie and how often it speaks.
+_FREE = (
+    "dataset.data_dir",
+    "input.threads",
+    "train.log_steps",
+    "checkpoint.every_steps",
+    "checkpoint.keep",
+)
+
+
+def fixed_settings(config: ConfigDict) -> dict:
+    """Return the settings that a run keeps to its end, flattened to `{"section.key": value}`."""
+    flat = {
+        f"{section}.{key}" if isinstance(values, ConfigDict) else section: value
+        for section, values in config.items()
+        for key, value in (values.items() if isinstance(values, ConfigDict) else [(None, values)])
+    }
+    return {key: value for key, value in json.loads(json.dumps(flat)).items() if key not in _FREE}
+
+
+def digest(config: ConfigDict) -> str:
+    """Return a short hash of `fixed_settings`."""
+    text = json.dumps(fixed_settings(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,103 @@
+"""What happens to pixels on the device: flip, RGB PCA jitter, mean; pure functions of (image, key).
+
+Written for one image; `jax.vmap` makes them batched, with one key per image.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def random_flip(image: jax.Array, key: jax.Array) -> jax.Array:
+    """Mirror left and right with probability 1/2 (AlexNet section 4.1).
+
+    Args:
+      image: `[H, W, 3]`, any dtype.
+      key: PRNG key.
+    """
+    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def pca_shift(alphas: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array) -> jax.Array:
+    """Return the color shift [p1 p2 p3] [a1 m1, a2 m2, a3 m3]^T (AlexNet section 4.1).
+
+    Args:
+      alphas: `[3]`, the image's random numbers.
+      eigenvectors: `[3, 3]`, rows R, G, B, columns components.
+      magnitudes: `[3]`, in the unit of the pixels; see `color.pca_magnitudes`.
+
+    Returns:
+      `[3]` R, G, B, in the unit of `magnitudes`.
+    """
+    # Three products and a sum by hand: a matrix product would run at the accelerator's reduced
+    # precision.
+    return jnp.sum(eigenvectors * (alphas * magnitudes), axis=1)
+
+
+def pca_jitter(
+    image: jax.Array, key: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array, std: float
+) -> jax.Array:
+    """Add one random color shift to every pixel of an image.
+
+    Args:
+      image: `[H, W, 3]` float, 0..255; the result is not clipped.
+      key: PRNG key.
+      eigenvectors: `[3, 3]`, see `pca_shift`.
+      magnitudes: `[3]`, in 0..255 units.
+      std: standard deviation of the three Gaussian factors, 0.1 in the paper.
+    """
+    alphas = std * jax.random.normal(key, (3,))
+    return image + pca_shift(alphas, eigenvectors, magnitudes)
+
+
+def subtract_mean(image: jax.Array, mean: jax.Array, offset: jax.Array) -> jax.Array:
+    """Subtract the training set's mean.
+
+    Args:
+      image: `[H, W, 3]` float, 0..255.
+      mean: `[3]` (VGG section 2.1), or `[S, S, 3]`, a mean image of which the crop's own part is
+        subtracted (AlexNet section 2).
+      offset: `[2]` int32, top and left of the crop in the SxS square.
+    """
+    if mean.ndim == 1:
+        return image - mean
+    return image - jax.lax.dynamic_slice(mean, (offset[0], offset[1], 0), image.shape)
+
+
+def for_evaluation(batch: dict[str, jax.Array], mean: jax.Array) -> jax.Array:
+    """Return a batch's crops as a network takes them: float32 `[N, H, W, 3]`, less the mean."""
+    images = batch["image"].astype(jnp.float32)
+    return jax.vmap(subtract_mean, in_axes=(0, None, 0))(images, mean, batch["offset"])
+
+
+def for_training(
+    batch: dict[str, jax.Array],
+    keys: jax.Array,
+    *,
+    mean: jax.Array,
+    flip: bool,
+    pca_std: float,
+    eigenvectors: jax.Array,
+    magnitudes: jax.Array,
+) -> jax.Array:
+    """Augment a batch's crops and subtract the mean.
+
+    Args:
+      batch: with `image` uint8 `[N, H, W, 3]` and `offset`.
+      keys: `[N]`, one per image.
+      mean: see `subtract_mean`.
+      flip: whether to mirror at random.
+      pca_std: see `pca_jitter`; 0 leaves the colors alone.
+      eigenvectors: see `pca_shift`.
+      magnitudes: see `pca_shift`.
+
+    Returns:
+      float32 `[N, H, W, 3]`.
+    """
+    images = for_evaluation(batch, mean)
+    split = jax.vmap(jax.random.split)(keys)
+    if flip:
+        images = jax.vmap(random_flip)(images, split[:, 0])
+    if pca_std:
+        jitter = jax.vmap(pca_jitter, in_axes=(0, 0, None, None, None))
+        images = jitter(images, split[:, 1], eigenvectors, magnitudes, pca_std)
+    return images

@@ -1,0 +1,133 @@
+"""The colors of a training set: mean RGB, mean image, principal components.
+
+statistics = of_training_set(source, scale=256)
+magnitudes = pca_magnitudes(statistics.eigenvalues, "lambda")
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deepconv.data import decode
+from deepconv.data.pipeline import Geometry, Source
+
+
+class ColorStatistics(NamedTuple):
+    """What the papers compute over the pixels of a training set.
+
+    Attributes:
+      mean_rgb: `[3]` float64, 0..255.
+      eigenvalues: `[3]` float64, of the covariance of RGB in 0..1, largest first.
+      eigenvectors: `[3, 3]` float64, rows R, G, B, columns components.
+      mean_image: `[S, S, 3]` float32, 0..255, of the central squares; None where it is not known.
+    """
+
+    mean_rgb: np.ndarray
+    eigenvalues: np.ndarray
+    eigenvectors: np.ndarray
+    mean_image: np.ndarray | None
+
+
+# ImageNet's, from public code: the mean from the readme of the released VGG nets, the components
+# from # fb.resnet.torch's lineage. Neither paper prints them.
+IMAGENET = ColorStatistics(
+    mean_rgb=np.array([123.68, 116.779, 103.939]),
+    eigenvalues=np.array([0.2175, 0.0188, 0.0045]),
+    eigenvectors=np.array(
+        [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+    ),
+    mean_image=None,
+)
+
+
+def pca_magnitudes(eigenvalues: np.ndarray, convention: str) -> np.ndarray:
+    """Return what multiplies each component's Gaussian factor, in 0..255 units.
+
+    Args:
+      eigenvalues: `[3]`, of pixels in 0..1.
+      convention: "lambda", the eigenvalue itself as AlexNet section 4.1 has it, read on 0..1 pixels
+        (on 0..255 it would shift ImageNet by 800 grey levels), or "sqrt", the standard deviation,
+        as the released code's variable is called.
+
+    Raises:
+      ValueError: for another convention.
+    """
+    if convention == "lambda":
+        return 255.0 * eigenvalues
+    if convention == "sqrt":
+        return 255.0 * np.sqrt(eigenvalues)
+    raise ValueError(f"unknown augment.pca_magnitude {convention!r}; one of lambda, sqrt")
+
+
+def principal_components(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the eigenvalues, largest first, and the eigenvectors as columns, of a `[3, 3]`
+    covariance.
+
+    An eigenvector's sign is arbitrary; here its largest entry is positive.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
+    return values, vectors * np.sign(largest)
+
+
+def of_training_set(source: Source, scale: int, threads: int | None = None) -> ColorStatistics:
+    """Compute the statistics over the central squares of all images, the shorter side rescaled to
+    `scale`.
+
+    Every image weighs the same. The sums are of integers and stay below 2^53 for a set of
+    ImageNet's size, so they are exact in float64 and do not depend on the order. Images that
+    cannot be read are left out.
+
+    Args:
+      source: the training set.
+      scale: side S of the squares, in pixels.
+      threads: how many decode; by default as many as there are cores.
+
+    Raises:
+      ValueError: if no image can be read.
+    """
+    geometry = Geometry(crop=scale, scale=(scale, scale), square=True)
+
+    def one(record: int) -> np.ndarray | None:
+        try:
+            image = decode.decode(source[record]["image"])
+        except decode.UnreadableImageError:
+            return None
+        return decode.resample(image, geometry.central(image.height, image.width))
+
+    total = np.zeros((scale, scale, 3))
+    products = np.zeros((3, 3))
+    images = 0
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        for start in range(0, len(source), 1024):
+            for pixels in pool.map(one, range(start, min(start + 1024, len(source)))):
+                if pixels is None:
+                    continue
+                images += 1
+                total += pixels
+                flat = pixels.reshape(-1, 3).astype(np.float64)
+                products += flat.T @ flat
+    if not images:
+        raise ValueError("no image of the training set can be read")
+    count = images * scale * scale
+    mean = total.sum(axis=(0, 1)) / count
+    covariance = (products / count - np.outer(mean, mean)) / 255.0**2
+    return ColorStatistics(
+        mean, *principal_components(covariance), (total / images).astype(np.float32)
+    )
+
+
+def stored(source: Source, scale: int, path: Path) -> ColorStatistics:
+    """Return `of_training_set`, computed once and kept in the file `path` (`.npz`)."""
+    if path.exists():
+        with np.load(path, allow_pickle=False) as arrays:
+            return ColorStatistics(**{name: arrays[name] for name in ColorStatistics._fields})
+    statistics = of_training_set(source, scale)
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+    np.savez(partial, **statistics._asdict())
+    partial.replace(path)
+    return statistics

@@ -1,0 +1,119 @@
+"""Data sets by name: ours, and whatever tfds has prepared as ArrayRecord. TensorFlow is never
+needed.
+
+dataset = open_dataset("imagenet2012", data_dir="")
+dataset.train[0]["image"]  # the bytes of a JPEG
+"""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow_datasets as tfds
+
+from deepconv.data import color
+from deepconv.data.cifar10 import Cifar10
+from deepconv.data.color import ColorStatistics
+from deepconv.data.pipeline import Source
+from deepconv.data.shapes import Shapes
+from deepconv.user_error import UserError
+
+OWN_BUILDERS: dict[str, Callable[..., tfds.core.DatasetBuilder]] = {
+    "shapes": Shapes,
+    "cifar10": Cifar10,
+}
+
+
+class Dataset(NamedTuple):
+    """An opened data set.
+
+    Attributes:
+      train: records `{"image": bytes, "label": int, ...}`.
+      evaluation: likewise.
+      class_names: of the labels 0, 1, ...
+      directory: where its files lie.
+      train_split: as tfds writes it.
+    """
+
+    train: Source
+    evaluation: Source
+    class_names: tuple[str, ...]
+    directory: Path
+    train_split: str
+
+    def color_statistics(self, scale: int) -> ColorStatistics:
+        """Return the training set's colors at a scale, computed once and kept beside the data."""
+        split = re.sub(r"\W+", "_", self.train_split).strip("_")
+        return color.stored(self.train, scale, self.directory / f"color_{split}_{scale}.npz")
+
+
+def root(data_dir: str) -> Path:
+    """Return the folder of all data sets: as given, else $TFDS_DATA_DIR, else tfds' default."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def prepared_directory(name: str, data_dir: str) -> Path | None:
+    """Return the folder of the newest prepared version of a data set, or None."""
+    found = [*root(data_dir).glob(f"{name}/*/dataset_info.json")]
+    found += root(data_dir).glob(f"{name}/*/*/dataset_info.json")
+    versions = {
+        path.parent: path.parent.name for path in found if "incomplete" not in path.parent.name
+    }
+    return max(versions, key=lambda path: _version(versions[path]), default=None)
+
+
+def _version(name: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdecimal() else -1 for part in name.split("."))
+
+
+def open_dataset(
+    name: str, *, data_dir: str = "", train_split: str = "train", eval_split: str = "validation"
+) -> Dataset:
+    """Open a prepared data set, preparing it first where that takes nothing from outside.
+
+    Args:
+      name: its name under tfds.
+      data_dir: see `root`.
+      train_split: as tfds writes splits, such as `train[:90%]`.
+      eval_split: likewise.
+
+    Raises:
+      UserError: if it is not there, or in a form that cannot be read; the line says what to do.
+    """
+    directory = prepared_directory(name, data_dir)
+    if directory is None and name in OWN_BUILDERS:
+        builder = OWN_BUILDERS[name](data_dir=root(data_dir), file_format="array_record")
+        builder.download_and_prepare()
+        directory = Path(builder.data_dir)
+    if directory is None:
+        looked_for = root(data_dir) / name / "<version>" / "dataset_info.json"
+        raise UserError(
+            f"{name} is not there: no {looked_for}. Prepare it with tfds in the array_record "
+            "format, or point --config.dataset.data_dir (or $TFDS_DATA_DIR) at a folder that holds "
+            "it; a config's :tiny variant (--config=configs/vgg_e.py:tiny) runs on drawn images"
+        )
+    return _open(tfds.builder_from_directory(directory), directory, train_split, eval_split)
+
+
+def _open(builder: Any, directory: Path, train_split: str, eval_split: str) -> Dataset:
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise UserError(
+            f"{directory} is in the format {builder.info.file_format.value}, which has no random "
+            "access; prepare it again with file_format=array_record"
+        )
+    missing = {"image", "label"} - set(builder.info.features)
+    if missing:
+        raise UserError(
+            f"{directory} has no feature {missing.pop()!r}: it is not a classification set"
+        )
+
+    def source(split: str) -> Source:
+        try:
+            return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        except ValueError as error:
+            raise UserError(f"{directory}: {str(error).splitlines()[0]}") from None
+
+    names = tuple(builder.info.features["label"].names)
+    return Dataset(source(train_split), source(eval_split), names, directory, train_split)

@@ -1,0 +1,227 @@
+"""The input: which example stands where in the stream, and the crop that is cut from it.
+
+    stream = train_batches(source, Geometry(crop=224, scale=(256, 512)), batch_size=256, seed=0)
+    batches = iter_from(stream, step=0, threads=8)
+    batch = next(batches)  # numpy; image uint8 [N, 224, 224, 3]
+
+An example, and all that is random about it, depends on (seed, position) alone: not on the number of
+threads or processes, nor on where a run was interrupted.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from deepconv.data import decode
+from deepconv.user_error import UserError
+
+Example = dict[str, Any]
+NumpyBatch = dict[str, np.ndarray]
+
+# So many records in a row that cannot be read mean that something else is wrong than a broken file.
+MAX_UNREADABLE_IN_A_ROW = 100
+
+
+class Source(Protocol):
+    """Records by number: `{"image": the bytes of an image file, "label": int, ...}`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, record: int, /) -> dict[str, Any]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """How a crop is cut from an image.
+
+    Attributes:
+      crop: side of the crop, in pixels.
+      scale: the shorter side S is drawn uniformly from the integers between these, both included.
+      square: whether only the central SxS square is kept before cropping (AlexNet section 2), or
+        the whole image is (VGG section 3.1).
+    """
+
+    crop: int
+    scale: tuple[int, int]
+    square: bool = False
+
+    def random(self, height: int, width: int, rng: np.random.Generator) -> decode.Crop:
+        """Draw S, then a crop; every position inside the image (or its square) is equally likely.
+
+        AlexNet's paper counts 32 x 32 positions of a 224 crop in 256 pixels; there are 33 x 33.
+        """
+        shorter = int(rng.integers(*self.scale, endpoint=True))
+        window = self._window(height, width, shorter)
+        top, left, spare_y, spare_x = self._spare(window, shorter)
+        return window._replace(
+            top=top + int(rng.integers(spare_y, endpoint=True)),
+            left=left + int(rng.integers(spare_x, endpoint=True)),
+        )
+
+    def central(self, height: int, width: int) -> decode.Crop:
+        """Return the central crop, offsets rounded down; S is the lower end of the scale."""
+        window = self._window(height, width, self.scale[0])
+        return window._replace(
+            top=(window.height - self.crop) // 2, left=(window.width - self.crop) // 2
+        )
+
+    def offset(self, window: decode.Crop) -> tuple[int, int]:
+        """Return the (top, left) of a crop within the central square of its image."""
+        shorter = min(window.height, window.width)
+        return window.top - (window.height - shorter) // 2, window.left - (
+            window.width - shorter
+        ) // 2
+
+    def _window(self, height: int, width: int, shorter: int) -> decode.Crop:
+        return decode.Crop(*decode.rescaled_size(height, width, shorter), 0, 0, self.crop)
+
+    def _spare(self, window: decode.Crop, shorter: int) -> tuple[int, int, int, int]:
+        if not self.square:
+            return 0, 0, window.height - self.crop, window.width - self.crop
+        spare = shorter - self.crop
+        return (window.height - shorter) // 2, (window.width - shorter) // 2, spare, spare
+
+
+def _cut(
+    record: dict[str, Any], choose: Callable[[int, int], decode.Crop], geometry: Geometry
+) -> Example:
+    image = decode.decode(record["image"])
+    window = choose(image.height, image.width)
+    return {
+        "image": decode.resample(image, window),
+        "label": np.int32(record["label"]),
+        "offset": np.asarray(geometry.offset(window), np.int32),
+    }
+
+
+def load_train(
+    source: Source, geometry: Geometry, placed: tuple[int, int], rng: np.random.Generator
+) -> Example:
+    """Cut a random crop from a record, or from the next one that can be read.
+
+    Args:
+      source: the training set.
+      geometry: how to crop.
+      placed: (position in the stream, number of the record).
+      rng: the example's own generator.
+
+    Returns:
+      `image` uint8 `[S, S, 3]`, `label`, `offset` int32 `[2]` of the crop in the central square,
+      `position`, `mask`, and for the report `record` and `readable`: which record was meant and
+      whether it was that one.
+
+    Raises:
+      UserError: if no readable record follows soon.
+    """
+    position, record = placed
+    for skipped in range(min(len(source), MAX_UNREADABLE_IN_A_ROW)):
+        try:
+            example = _cut(
+                source[(record + skipped) % len(source)],
+                lambda height, width: geometry.random(height, width, rng),
+                geometry,
+            )
+        except decode.UnreadableImageError:
+            continue
+        return example | {
+            "position": np.uint32(position),
+            "mask": np.True_,
+            "record": np.int64(record),
+            "readable": np.bool_(skipped == 0),
+        }
+    raise UserError(
+        f"no record of the training set from number {record} on can be read as an image"
+    )
+
+
+def train_batches(
+    source: Source,
+    geometry: Geometry,
+    *,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.MapDataset:
+    """Lay out the endless stream of training batches; element b is this process's part of batch b.
+
+    Every epoch is a permutation of the records, a new one each time; batches run across the ends of
+    epochs, so that every image is seen exactly once an epoch.
+
+    Args:
+      source: the training set.
+      geometry: how to crop.
+      batch_size: of the global batch; the processes divide it.
+      seed: fixes the order and everything drawn.
+      process_index: which part is wanted.
+      process_count: of how many.
+    """
+    stream = (
+        grain.MapDataset.range(len(source))
+        .seed(seed)
+        .shuffle()
+        .repeat(None)
+        .map_with_index(lambda position, record: (position, int(record)))
+        .random_map(functools.partial(load_train, source, geometry))
+    )
+    return stream[process_index::process_count].batch(
+        batch_size // process_count, drop_remainder=True
+    )
+
+
+def load_eval(source: Source, geometry: Geometry, record: int) -> Example:
+    """Cut the central crop; a number past the end, or a record that cannot be read, is masked."""
+    record = int(record)
+    example = {
+        "image": np.zeros((geometry.crop, geometry.crop, 3), np.uint8),
+        "label": np.int32(0),
+        "offset": np.zeros(2, np.int32),
+        "mask": np.False_,
+        "record": np.int64(record),
+        "readable": np.True_,
+    }
+    if record >= len(source):
+        return example
+    try:
+        return example | _cut(source[record], geometry.central, geometry) | {"mask": np.True_}
+    except decode.UnreadableImageError:
+        return example | {"readable": np.False_}
+
+
+def eval_batches(
+    source: Source,
+    geometry: Geometry,
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.MapDataset:
+    """Lay out the batches of an evaluation: each record once, the last batch filled up and masked.
+
+    Args:
+      source: the records.
+      geometry: how to crop.
+      batch_size: of the global batch; the processes divide it.
+      process_index: which part is wanted.
+      process_count: of how many.
+    """
+    batches = -(-len(source) // batch_size)
+    return (
+        grain.MapDataset.range(batches * batch_size)
+        .map(functools.partial(load_eval, source, geometry))[process_index::process_count]
+        .batch(batch_size // process_count)
+    )
+
+
+def iter_from(batches: grain.MapDataset, step: int, threads: int) -> Iterator[NumpyBatch]:
+    """Iterate from batch `step` on, with this many threads that decode ahead."""
+    # An element is a whole batch here, so the buffer has to be small: grain's default of 500 is
+    # not.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+    iterator = iter(batches.to_iter_dataset(options))
+    iterator.set_state({"next_index": step})
+    return iterator

@@ -1,0 +1,1 @@
+"""Errors, and the test protocols that measure them."""

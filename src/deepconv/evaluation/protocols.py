@@ -1,0 +1,55 @@
+"""The test protocols of the papers, over a whole set."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from deepconv.evaluation.errors import Counts
+
+
+class Result(NamedTuple):
+    """Errors over a set of images.
+
+    Attributes:
+      images: how many were scored.
+      top1_error: fraction of them.
+      top5_error: fraction of them.
+      loss: mean softmax cross-entropy in nats.
+    """
+
+    images: int
+    top1_error: float
+    top5_error: float
+    loss: float
+
+
+def center_crop(
+    eval_step: Callable[[Any, Any], Counts], params: Any, batches: Iterable[Any]
+) -> Result:
+    """Score the central crop of every image once.
+
+    Args:
+      eval_step: `(params, batch) -> counts`.
+      params: of the network.
+      batches: batches on the devices; masked examples count for nothing.
+
+    Raises:
+      ValueError: if no image was scored.
+    """
+    # Each batch is fetched while the next is computed; the sums are kept in float64 and exact
+    # integers.
+    total = np.zeros(len(Counts._fields))
+    pending = None
+    for batch in batches:
+        counts = eval_step(params, batch)
+        if pending is not None:
+            total += np.asarray(jax.device_get(pending), np.float64)
+        pending = counts
+    if pending is not None:
+        total += np.asarray(jax.device_get(pending), np.float64)
+    images, top1, top5, loss = total
+    if not images:
+        raise ValueError("there is no image to evaluate")
+    return Result(int(images), top1 / images, top5 / images, loss / images)

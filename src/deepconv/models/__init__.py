@@ -1,0 +1,66 @@
+"""The networks of both papers by name.
+
+model = models.create("vgg_d", num_classes=1000)
+variables = model.init(jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+scores = model.apply(variables, images)  # [N, 1, 1, 1000] on 224-pixel crops
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from deepconv.models.alexnet import alexnet
+from deepconv.models.cifar import cifar
+from deepconv.models.initializers import PRESETS
+from deepconv.models.layers import Layer
+from deepconv.models.network import Network
+from deepconv.models.vgg import TABLE_1, vgg
+
+NETWORKS: dict[str, Callable[..., tuple[Layer, ...]]] = {
+    "alexnet": alexnet,
+    **{name: functools.partial(vgg, name) for name in TABLE_1},
+    "cifar10_13pct": cifar,
+    "cifar10_11pct": functools.partial(cifar, lrn=True),
+}
+
+
+def create(
+    name: str,
+    num_classes: int = 1000,
+    *,
+    initializer: str = "glorot",
+    dtype: Any = jnp.float32,
+    **options: Any,
+) -> Network:
+    """Create a network.
+
+    Args:
+      name: a key of `NETWORKS`.
+      num_classes: number of outputs.
+      initializer: a key of `initializers.PRESETS`.
+      dtype: dtype of the computation; parameters and scores are float32.
+      **options: the options of the network: `crop` and, by network, `width`, `dropout`, `towers`,
+      ...
+
+    Raises:
+      ValueError: if the name, the preset or an option is unknown, or an option's value is not
+        possible.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; one of {', '.join(NETWORKS)}")
+    if initializer not in PRESETS:
+        raise ValueError(f"unknown initializer {initializer!r}; one of {', '.join(PRESETS)}")
+    parameters = inspect.signature(NETWORKS[name]).parameters
+    known = [option for option, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}")
+    crop = options.get("crop", parameters["crop"].default)
+    return Network(
+        layers=NETWORKS[name](num_classes, **options),
+        crop=crop,
+        initializer=initializer,
+        dtype=dtype,
+    )

@@ -1,0 +1,53 @@
+"""The four-layer nets of the AlexNet paper's CIFAR-10 experiments (sections 3.1 and 3.3).
+
+The paper points to cuda-convnet's parameter files for them: layers-conv-local-13pct.cfg, and
+layers-conv-local-11pct.cfg with local response normalization. Widths, paddings and initial weights
+are those files'.
+"""
+
+from typing import Literal
+
+from deepconv.models.layers import LRN, Activation, Conv, Layer, LocalConv, Pool, map_size
+
+
+def cifar(
+    num_classes: int = 10,
+    *,
+    crop: int = 24,
+    lrn: bool = False,
+    activation: Literal["relu", "tanh"] = "relu",
+) -> tuple[Layer, ...]:
+    """Lay out the four-layer net.
+
+    Args:
+      num_classes: outputs of fc10.
+      crop: side of the crop in pixels.
+      lrn: whether to normalize after pool1 and before pool2 (n = 9, alpha = 0.001 / 9, beta = 0.75,
+        k = 1); the net with it also has 64 kernels in local3, where the net without has 32.
+      activation: the non-linearity of every hidden layer (Figure 1 compares the two).
+
+    Returns:
+      The layers.
+
+    Raises:
+      ValueError: if the crop is too small.
+    """
+
+    def norm(name: str) -> list[Layer]:
+        return [LRN(name, size=9, k=1.0, alpha=0.001 / 9)] if lrn else []
+
+    trunk = [
+        Conv("conv1", 64, 5, padding=(2, 2), std=1e-4),
+        Activation("relu1", activation),
+        Pool("pool1", window=3, stride=2, ceil=True),
+        *norm("norm1"),
+        Conv("conv2", 64, 5, padding=(2, 2)),
+        Activation("relu2", activation),
+        *norm("norm2"),
+        Pool("pool2", window=3, stride=2, ceil=True),
+        LocalConv("local3", 64 if lrn else 32, 3, padding=(1, 1), std=0.04),
+        Activation("relu3", activation),
+        LocalConv("local4", 32, 3, padding=(1, 1), std=0.04),
+        Activation("relu4", activation),
+    ]
+    return (*trunk, Conv("fc10", num_classes, map_size(trunk, crop)))

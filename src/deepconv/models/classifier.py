@@ -1,0 +1,52 @@
+"""The fully connected layers that all these networks end with, laid out as convolutions."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from deepconv.models.layers import Activation, Conv, Dropout, Layer, map_size
+
+
+def scaled(channels: int, width: float, groups: int = 1) -> int:
+    """Return `width` times the channels, rounded to a positive multiple of `groups`.
+
+    Raises:
+      ValueError: if the width is not positive.
+    """
+    if width <= 0:
+        raise ValueError(f"model.width must be positive, not {width}")
+    return max(1, round(channels * width / groups)) * groups
+
+
+def classifier(
+    trunk: Sequence[Layer],
+    num_classes: int,
+    *,
+    crop: int,
+    hidden: int,
+    dropout: float,
+    scale_at: Literal["train", "test"],
+    bias: float = 0.0,
+) -> tuple[Layer, ...]:
+    """Lay out fc6, fc7 (ReLU and dropout after each) and fc8 behind a trunk of convolutions.
+
+    fc6 is a convolution whose kernel spans the trunk's output for one crop, fc7 and fc8 are 1x1
+    convolutions, so that a larger image gives a map of class scores (VGG section 3.2).
+
+    Args:
+      trunk: the layers before.
+      num_classes: outputs of fc8.
+      crop: side of the training crop, in pixels.
+      hidden: units of fc6 and of fc7.
+      dropout: rate after fc6 and fc7; 0 leaves it out.
+      scale_at: see `Dropout`.
+      bias: what the paper initializes the biases of fc6 and fc7 to.
+
+    Raises:
+      ValueError: if the trunk leaves nothing of such a crop.
+    """
+    layers: list[Layer] = []
+    for index, kernel in ((6, map_size(trunk, crop)), (7, 1)):
+        layers += [Conv(f"fc{index}", hidden, kernel, bias=bias), Activation(f"relu{index}")]
+        if dropout:
+            layers.append(Dropout(f"drop{index}", dropout, scale_at))
+    return (*layers, Conv("fc8", num_classes, 1))

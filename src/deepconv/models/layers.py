@@ -1,0 +1,299 @@
+"""The layers of both papers: a network is a tuple of these records, and each record has one pure
+function.
+
+    layers = (Conv("conv1_1", 64, kernel=3, padding=(1, 1)), Activation("relu1_1"), Pool("pool1",
+    2, 2)) for layer in layers:
+        size = output_size(layer, size)
+
+The records are data: `network.py` runs them, `summary.py` counts them, and nothing else needs to
+know which network it looks at.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv:
+    """A convolution; a fully connected layer is one whose kernel spans its whole input map.
+
+    Attributes:
+      name: Caffe's name of the layer, the key of its parameters.
+      features: number of output channels.
+      kernel: side of the square kernel, in input pixels.
+      stride: step between outputs, in input pixels.
+      padding: zeros before and after, on both axes.
+      groups: the channels are split into this many groups that do not see each other.
+      std: standard deviation of the paper's initial weights.
+      bias: the paper's initial bias.
+    """
+
+    name: str
+    features: int
+    kernel: int
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+    std: float = 0.01
+    bias: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalConv:
+    """A convolution with its own kernel and bias at every position (stride 1); the map is fixed."""
+
+    name: str
+    features: int
+    kernel: int
+    padding: tuple[int, int] = (0, 0)
+    std: float = 0.01
+    bias: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """An elementwise non-linearity."""
+
+    name: str
+    function: Literal["relu", "tanh"] = "relu"
+
+
+@dataclasses.dataclass(frozen=True)
+class LRN:
+    """Local response normalization across channels; `alpha` multiplies the plain sum of squares."""
+
+    name: str
+    size: int = 5
+    k: float = 2.0
+    alpha: float = 1e-4
+    beta: float = 0.75
+    groups: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Max-pooling; `ceil` lets the last window hang over the edge, as cuda-convnet does."""
+
+    name: str
+    window: int
+    stride: int
+    ceil: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout:
+    """Dropout; the factor that keeps the expectation is applied to the kept units at `scale_at`.
+
+    AlexNet multiplies by `1 - rate` at test time ("test"); Caffe, hence VGG, divides by it in
+    training ("train").
+    """
+
+    name: str
+    rate: float = 0.5
+    scale_at: Literal["train", "test"] = "train"
+
+
+Layer = Conv | LocalConv | Activation | LRN | Pool | Dropout
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+
+def output_size(layer: Layer, size: int) -> int:
+    """Return the side of the layer's output map for an input map of side `size`, in pixels."""
+    match layer:
+        case Conv():
+            return (size + sum(layer.padding) - layer.kernel) // layer.stride + 1
+        case LocalConv():
+            return size + sum(layer.padding) - layer.kernel + 1
+        case Pool(ceil=True):
+            return math.ceil((size - layer.window) / layer.stride) + 1
+        case Pool():
+            return (size - layer.window) // layer.stride + 1
+    return size
+
+
+def map_size(layers: Sequence[Layer], size: int) -> int:
+    """Return the side of the map that comes out of `layers` for an input of side `size`.
+
+    Raises:
+      ValueError: if the map vanishes on the way; the message names the layer.
+    """
+    for layer in layers:
+        before, size = size, output_size(layer, size)
+        if size < 1:
+            raise ValueError(f"a map of {before}x{before} is too small for layer {layer.name}")
+    return size
+
+
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    groups: int = 1,
+) -> jax.Array:
+    """Convolve (cross-correlate) a batch of maps.
+
+    Args:
+      x: `[N, H, W, C]`.
+      kernel: `[K, K, C / groups, F]`; group g of the inputs makes block g of the outputs.
+      stride: step between outputs on both axes.
+      padding: zeros before and after on both axes.
+      groups: number of groups of channels.
+
+    Returns:
+      `[N, h, w, F]` with `h = floor((H + padding - K) / stride) + 1`.
+    """
+    if groups > 1:
+        # Two convolutions side by side: XLA's own grouped convolution is several times slower on a
+        # CPU, its gradient nine times (docs/performance.md).
+        halves = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+        return jnp.concatenate(
+            [convolve(a, k, stride=stride, padding=padding) for a, k in halves], axis=-1
+        )
+    side, _, channels, features = kernel.shape
+    if padding == (0, 0) and x.shape[1:3] == (side, side):
+        flat = x.reshape(x.shape[0], side * side * channels)
+        return (flat @ kernel.reshape(-1, features))[:, None, None, :]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=(padding, padding),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def convolve_locally(
+    x: jax.Array, kernel: jax.Array, *, side: int, padding: tuple[int, int]
+) -> jax.Array:
+    """Convolve with a kernel of its own at every position.
+
+    Args:
+      x: `[N, H, W, C]`.
+      kernel: `[h, w, C * K * K, F]` with `K = side`, the patch ordered channel first.
+      side: K.
+      padding: zeros before and after on both axes.
+
+    Returns:
+      `[N, h, w, F]`.
+    """
+    return lax.conv_general_dilated_local(
+        x,
+        kernel,
+        window_strides=(1, 1),
+        padding=(padding, padding),
+        filter_shape=(side, side),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool = False) -> jax.Array:
+    """Take the maximum of square windows.
+
+    The maximum of strided slices, one axis after the other, rather than a windowed reduction: the
+    same values, and a gradient that is far cheaper on a CPU. Among equal maxima the gradient is
+    shared; after a ReLU those are zeros, where it is stopped anyway.
+
+    Args:
+      x: `[N, H, W, C]`.
+      window: side z of the windows.
+      stride: step s between windows.
+      ceil: whether a window may hang over the far edge.
+
+    Returns:
+      `[N, h, w, C]` with `h = (H - z) / s + 1`, rounded down, or up where `ceil`.
+    """
+    layer = Pool("", window, stride, ceil)
+    for axis in (1, 2):
+        outputs = output_size(layer, x.shape[axis])
+        covered = (outputs - 1) * stride + window
+        if covered > x.shape[axis]:
+            lowest = jnp.array(-jnp.inf, x.dtype)
+            x = lax.pad(
+                x, lowest, [(0, covered - x.shape[axis] if a == axis else 0, 0) for a in range(4)]
+            )
+        slices = [
+            lax.slice_in_dim(x, i, i + (outputs - 1) * stride + 1, stride, axis)
+            for i in range(window)
+        ]
+        x = slices[0]
+        for other in slices[1:]:
+            x = jnp.maximum(x, other)
+    return x
+
+
+def local_response_norm(
+    x: jax.Array,
+    *,
+    size: int = 5,
+    k: float = 2.0,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    groups: int = 1,
+) -> jax.Array:
+    r"""Normalize each activation by its neighbors across channels (AlexNet, section 3.3).
+
+    b_i = a_i / (k + alpha * sum_j a_j^2)^beta, j from i - size // 2 to i + size // 2 within the
+    group.
+
+    The sum is of squares, not their mean: where a published net divides alpha by `size` (the
+    original code, Caffe), give the quotient. Computed in float32 whatever the dtype of x.
+
+    Args:
+      x: `[N, H, W, C]`.
+      size: number of channels in a window, odd.
+      k: added to the sum.
+      alpha: factor of the sum.
+      beta: exponent.
+      groups: windows do not reach from one of these equal blocks of channels into the next.
+
+    Returns:
+      `[N, H, W, C]`, of the dtype of x.
+    """
+    a = x.astype(jnp.float32).reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+    reach = size // 2
+    total = lax.reduce_window(
+        jnp.square(a),
+        0.0,
+        lax.add,
+        (1, 1, 1, 1, size),
+        (1, 1, 1, 1, 1),
+        ((0, 0), (0, 0), (0, 0), (0, 0), (reach, reach)),
+    )
+    denominator = k + alpha * total
+    if beta == 0.75:
+        # d^-3/4 by two roots: several times cheaper than a general power.
+        root = lax.rsqrt(denominator)
+        scale = root * jnp.sqrt(root)
+    else:
+        scale = denominator**-beta
+    return (a * scale).reshape(x.shape).astype(x.dtype)
+
+
+def dropout(x: jax.Array, keys: jax.Array | None, *, rate: float, scale_at: str) -> jax.Array:
+    """Drop units in training, or stand in for their mean at test time.
+
+    Args:
+      x: `[N, H, W, C]`.
+      keys: `[N]`, one key per example, so that an example's mask does not depend on which device or
+        batch it fell in; None at test time.
+      rate: the probability that a unit is dropped.
+      scale_at: see `Dropout`.
+
+    Returns:
+      `[N, H, W, C]`.
+    """
+    keep = 1.0 - rate
+    if keys is None:
+        return x * keep if scale_at == "test" else x
+    mask = jax.vmap(lambda key: jax.random.bernoulli(key, keep, x.shape[1:]))(keys)
+    kept = x / keep if scale_at == "train" else x
+    return jnp.where(mask, kept, jnp.zeros((), x.dtype))

@@ -1,0 +1,125 @@
+"""One Linen module that runs any network of the papers from its tuple of layers."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from deepconv.models import layers as ops
+from deepconv.models.initializers import PRESETS, Initializer
+from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, LocalConv, Pool
+
+
+class _Convolution(nn.Module):
+    layer: Conv
+    kernel_init: Initializer
+    bias_init: Initializer
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        layer = self.layer
+        shape = (layer.kernel, layer.kernel, x.shape[-1] // layer.groups, layer.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
+        bias = self.param("bias", self.bias_init, (layer.features,), jnp.float32).astype(self.dtype)
+        return bias + ops.convolve(
+            x, kernel, stride=layer.stride, padding=layer.padding, groups=layer.groups
+        )
+
+
+class _LocalConvolution(nn.Module):
+    layer: LocalConv
+    kernel_init: Initializer
+    bias_init: Initializer
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        layer = self.layer
+        side = ops.output_size(layer, x.shape[1])
+        shape = (side, side, layer.kernel**2 * x.shape[-1], layer.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
+        bias = self.param("bias", self.bias_init, (side, side, layer.features), jnp.float32)
+        return bias.astype(self.dtype) + ops.convolve_locally(
+            x, kernel, side=layer.kernel, padding=layer.padding
+        )
+
+
+class Network(nn.Module):
+    """A feed-forward network, fully convolutional: on an image larger than the crop it gives a
+    score map.
+
+    Parameters are float32, `{layer name: {"kernel": [K, K, C, F], "bias": [F]}}`.
+
+    Attributes:
+      layers: what to compute, in order; the last is the classifier.
+      initializer: a key of `initializers.PRESETS`.
+      dtype: dtype of the computation.
+      crop: side of the training crop, in pixels; at least the smallest image it takes.
+    """
+
+    layers: tuple[Layer, ...]
+    crop: int
+    initializer: str = "glorot"
+    dtype: Any = jnp.float32
+
+    def __call__(
+        self, images: jax.Array, train: bool = False, dropout_keys: jax.Array | None = None
+    ) -> jax.Array:
+        """Score images.
+
+        Args:
+          images: `[N, H, W, 3]` float, 0..255 with the mean already subtracted, H and W >= crop.
+          train: whether dropout drops.
+          dropout_keys: `[N]`, one key per example, needed where `train` and the net has dropout.
+
+        Returns:
+          `[N, h, w, num_classes]` float32 scores, before the softmax; h = w = 1 where H = W = crop.
+        """
+        return self.activations(images, train, dropout_keys)[self.layers[-1].name]
+
+    @nn.compact
+    def activations(
+        self, images: jax.Array, train: bool = False, dropout_keys: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Return every layer's output by name (`conv1_1`, ..., `fc8`); see `__call__`."""
+        if (
+            train
+            and dropout_keys is None
+            and any(isinstance(layer, Dropout) for layer in self.layers)
+        ):
+            raise ValueError("a network with dropout needs dropout_keys to train")
+        x = images.astype(self.dtype)
+        outputs = {}
+        for index, layer in enumerate(self.layers):
+            match layer:
+                case Conv():
+                    x = _Convolution(
+                        layer, *PRESETS[self.initializer](layer), self.dtype, name=layer.name
+                    )(x)
+                case LocalConv():
+                    x = _LocalConvolution(
+                        layer, *PRESETS[self.initializer](layer), self.dtype, name=layer.name
+                    )(x)
+                case Activation():
+                    x = ops.ACTIVATIONS[layer.function](x)
+                case LRN():
+                    x = ops.local_response_norm(
+                        x,
+                        size=layer.size,
+                        k=layer.k,
+                        alpha=layer.alpha,
+                        beta=layer.beta,
+                        groups=layer.groups,
+                    )
+                case Pool():
+                    x = ops.max_pool(x, window=layer.window, stride=layer.stride, ceil=layer.ceil)
+                case Dropout():
+                    keys = None
+                    if train and dropout_keys is not None:
+                        keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(dropout_keys)
+                    x = ops.dropout(x, keys, rate=layer.rate, scale_at=layer.scale_at)
+            outputs[layer.name] = x
+        outputs[self.layers[-1].name] = x.astype(jnp.float32)
+        return outputs

@@ -1,0 +1,60 @@
+"""VGG: the six networks of Table 1 of Simonyan & Zisserman (2014)."""
+
+from deepconv.models.classifier import classifier, scaled
+from deepconv.models.layers import LRN, Activation, Conv, Layer, Pool
+
+# Table 1: the kernel sides of each block's convolutions. Every block ends in 2x2 max-pooling.
+TABLE_1: dict[str, tuple[tuple[int, ...], ...]] = {
+    # channels:    64        128       256              512              512
+    "vgg_a": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "vgg_a_lrn": ((3,), (3,), (3, 3), (3, 3), (3, 3)),  # and LRN after conv1_1
+    "vgg_b": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "vgg_c": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+    "vgg_d": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    "vgg_e": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+}
+CHANNELS = (64, 128, 256, 512, 512)
+HIDDEN = 4096
+
+
+def vgg(
+    name: str, num_classes: int = 1000, *, width: float = 1.0, crop: int = 224, dropout: float = 0.5
+) -> tuple[Layer, ...]:
+    """Lay out one of the VGG networks (section 2.1).
+
+    3x3 convolutions keep the map's size (1x1 ones too), stride 1, a ReLU after each; LRN, in A-LRN
+    alone, has AlexNet's constants.
+
+    Args:
+      name: a key of `TABLE_1`.
+      num_classes: outputs of fc8.
+      width: factor of the number of channels of every hidden layer.
+      crop: side of the training crop in pixels, which fixes the side of fc6's kernel (224: 7).
+      dropout: rate after fc6 and fc7; 0 leaves it out.
+
+    Returns:
+      The layers, under Caffe's names.
+
+    Raises:
+      ValueError: if the crop is too small for five poolings.
+    """
+    layers: list[Layer] = []
+    for block, (channels, kernels) in enumerate(zip(CHANNELS, TABLE_1[name], strict=True), start=1):
+        for index, kernel in enumerate(kernels, start=1):
+            padding = (kernel // 2, kernel // 2)
+            layers += [
+                Conv(f"conv{block}_{index}", scaled(channels, width), kernel, padding=padding),
+                Activation(f"relu{block}_{index}"),
+            ]
+            if name == "vgg_a_lrn" and block == 1:
+                layers.append(LRN("norm1_1"))
+        layers.append(Pool(f"pool{block}", window=2, stride=2))
+    head = classifier(
+        layers,
+        num_classes,
+        crop=crop,
+        hidden=scaled(HIDDEN, width),
+        dropout=dropout,
+        scale_at="train",
+    )
+    return (*layers, *head)

@@ -1,0 +1,49 @@
+"""The mesh of devices and what lies where on it."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from deepconv.user_error import UserError
+
+DATA_AXIS = "data"
+
+
+def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """Return a mesh with the one axis `data` over these devices, by default all there are."""
+    return Mesh(np.asarray(jax.devices() if devices is None else devices), (DATA_AXIS,))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, name: str) -> None:
+    """Raise `UserError` unless the devices divide the batch."""
+    if batch_size < 1 or batch_size % mesh.size:
+        raise UserError(
+            f"{name}={batch_size} is not a positive multiple of the {mesh.size} devices"
+        )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of what every device of the mesh has whole."""
+    return NamedSharding(mesh, P())
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Copy a tree of arrays to every device of the mesh."""
+    return jax.device_put(tree, replicated(mesh))
+
+
+def shard_batch(batch: Any, mesh: Mesh) -> Any:
+    """Spread the examples of a batch over the devices.
+
+    Args:
+      batch: tree of numpy arrays, this process's rows `[n, ...]` of the global batch.
+      mesh: the mesh.
+
+    Returns:
+      The same tree of global arrays `[N, ...]`, split along the first axis.
+    """
+    sharding = NamedSharding(mesh, P(DATA_AXIS))
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

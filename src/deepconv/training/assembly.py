@@ -1,0 +1,115 @@
+"""From a config to the pure functions of a run."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from deepconv import config as configuration
+from deepconv import parallel
+from deepconv.data import augment
+from deepconv.data.color import ColorStatistics, pca_magnitudes
+from deepconv.evaluation import errors
+from deepconv.models import Network
+from deepconv.training import optimizer, plateau, state
+from deepconv.training.state import TrainState
+from deepconv.training.step import Batch, Metrics, make_eval_step, make_train_step
+from deepconv.user_error import UserError
+
+
+class Assembly(NamedTuple):
+    """The functions of a run; each is pure, and jitted where it computes.
+
+    Attributes:
+      model: the network.
+      initial_state: `() -> state`, random weights from the config's seed, replicated over the mesh.
+      train_step: `(state, batch) -> (state, metrics)`; the state is donated.
+      eval_step: `(params, batch) -> counts`.
+      after_evaluation: `(state, top1_error) -> state`, the plateau schedule.
+      activations: `(params, batch) -> {layer: activations}`, to find out why a net does not learn.
+    """
+
+    model: Network
+    initial_state: Callable[[], TrainState]
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    eval_step: Callable[[Any, Batch], errors.Counts]
+    after_evaluation: Callable[[TrainState, jax.typing.ArrayLike], TrainState]
+    activations: Callable[[Any, Batch], dict[str, jax.Array]]
+
+
+def assemble(config: ConfigDict, colors: ColorStatistics, num_classes: int, mesh: Mesh) -> Assembly:
+    """Put together what a config describes.
+
+    Args:
+      config: checked.
+      colors: of the training set.
+      num_classes: outputs of the network.
+      mesh: the devices.
+
+    Raises:
+      UserError: if a rule of `optimizer.multipliers` matches no parameter.
+    """
+    model = configuration.create_model(config, num_classes)
+    image = jax.ShapeDtypeStruct((1, model.crop, model.crop, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+    try:
+        lr_mults, decay_mults = optimizer.multipliers(shapes, config.optimizer.multipliers)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    tx = optimizer.sgd(
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        lr_mults=lr_mults,
+        decay_mults=decay_mults,
+    )
+
+    def initial_state() -> TrainState:
+        params = model.init(jax.random.key(config.seed), jnp.zeros(image.shape))["params"]
+        return state.create(params, tx)
+
+    mean = jnp.asarray(
+        colors.mean_image if config.input.mean == "image" else colors.mean_rgb, jnp.float32
+    )
+    for_evaluation = functools.partial(augment.for_evaluation, mean=mean)
+    for_training = functools.partial(
+        augment.for_training,
+        mean=mean,
+        flip=config.augment.flip,
+        pca_std=config.augment.pca_std,
+        eigenvectors=jnp.asarray(colors.eigenvectors, jnp.float32),
+        magnitudes=jnp.asarray(
+            pca_magnitudes(colors.eigenvalues, config.augment.pca_magnitude), jnp.float32
+        ),
+    )
+
+    def learning_rate(current: TrainState) -> jax.Array:
+        return plateau.learning_rate(
+            current.plateau, base=config.optimizer.learning_rate, factor=config.plateau.factor
+        )
+
+    def after_evaluation(current: TrainState, top1_error: jax.typing.ArrayLike) -> TrainState:
+        memory = plateau.update(
+            current.plateau,
+            top1_error,
+            patience=config.plateau.patience,
+            min_delta=config.plateau.min_delta,
+        )
+        return current._replace(plateau=parallel.replicate(memory, mesh))
+
+    def activations(params: Any, batch: Batch) -> dict[str, jax.Array]:
+        return model.apply({"params": params}, for_evaluation(batch), method="activations")
+
+    return Assembly(
+        model=model,
+        initial_state=jax.jit(initial_state, out_shardings=parallel.replicated(mesh)),
+        train_step=make_train_step(
+            model, tx, for_training, mesh, learning_rate=learning_rate, seed=config.seed
+        ),
+        eval_step=make_eval_step(model, for_evaluation, mesh),
+        after_evaluation=after_evaluation,
+        activations=jax.jit(activations),
+    )

@@ -1,0 +1,324 @@
+"""The loop: from the first step, or from where a run was interrupted, to the end."""
+
+import dataclasses
+import itertools
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from deepconv import config as configuration
+from deepconv import parallel, reporting
+from deepconv.checkpoint import Checkpoints
+from deepconv.data import color, datasets, pipeline
+from deepconv.data.pipeline import NumpyBatch, Source
+from deepconv.evaluation import protocols
+from deepconv.training import diagnosis, plateau
+from deepconv.training.assembly import Assembly, assemble
+from deepconv.training.state import TrainState
+from deepconv.training.step import Metrics
+from deepconv.user_error import UserError
+from deepconv.workdir import claim
+
+_LOG = logging.getLogger(__name__)
+
+# A net whose loss is still this share of ln(C) after an epoch has learnt nothing.
+_STUCK = 0.99
+_DIAGNOSIS_IMAGES = 32
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a run remembers beside its state, in JSON; saved with every checkpoint.
+
+    Attributes:
+      best: the evaluation with the lowest top-1 error, and its step.
+      last: the newest evaluation, and its step.
+      seconds: spent, in all processes that took the run up one after the other.
+      unreadable: numbers of the training records that could not be read so far.
+    """
+
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    seconds: float = 0.0
+    unreadable: list[int] = dataclasses.field(default_factory=list)
+
+
+def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
+    """Train as the config says; take up a run that was interrupted, only report one that is
+    complete.
+
+    Args:
+      config: see `config.default`.
+      folder: of the run; everything is written there.
+
+    Returns:
+      What stands in the folder's `result.json`.
+
+    Raises:
+      UserError: if something has to be mended first; what was saved is safe.
+    """
+    configuration.check(config)
+    mesh = parallel.data_mesh()
+    parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size")
+    parallel.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
+    dataset = datasets.open_dataset(**config.dataset)
+    with claim(folder, config):
+        colors = color.IMAGENET
+        if config.input.color == "computed":
+            colors = dataset.color_statistics(config.evaluation.scale)
+        functions = assemble(config, colors, len(dataset.class_names), mesh)
+        with (
+            Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
+            Checkpoints(folder / "best", keep=1) as best,
+        ):
+            return _Run(config, folder, mesh, dataset, functions, checkpoints, best).to_the_end()
+
+
+class _Run:
+    """One run, in this process."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        folder: Path,
+        mesh: Mesh,
+        dataset: datasets.Dataset,
+        functions: Assembly,
+        checkpoints: Checkpoints,
+        best: Checkpoints,
+    ) -> None:
+        self.config, self.folder, self.mesh, self.dataset = config, folder, mesh, dataset
+        self.functions, self.checkpoints, self.best = functions, checkpoints, best
+        self.state, self.progress = self._starting_point()
+        self.step = int(self.state.step)
+        self.images = len(dataset.train)
+        self.total_steps = configuration.num_steps(config, self.images)
+        batch_size = config.train.batch_size
+        self.eval_steps = max(1, round(config.evaluation.every_epochs * self.images / batch_size))
+        self.started = time.monotonic() - self.progress.seconds
+
+    def to_the_end(self) -> dict[str, Any]:
+        """Train until the epochs are over or the error has stopped improving for good."""
+        config = self.config
+        with reporting.RunLog(
+            self.folder, step=self.step, total_steps=self.total_steps
+        ) as self.log:
+            window: list[Metrics] = []
+            clock = time.monotonic()
+            batches = self._train_batches()
+            while not self._finished():
+                batch = next(batches)
+                self.state, metrics = self.functions.train_step(self.state, batch)
+                # Waiting for the step before keeps one step in flight, and the host from running
+                # ahead.
+                jax.block_until_ready(window[-1:])
+                window.append(metrics)
+                self.step += 1
+                evaluate = self.step % self.eval_steps == 0 or self.step == self.total_steps
+                save = evaluate or self.step % config.checkpoint.every_steps == 0
+                if save or self.step % config.train.log_steps == 0:
+                    loss = self._report(window, time.monotonic() - clock)
+                    window, clock = [], time.monotonic()
+                if evaluate:
+                    self._evaluate(loss)
+                if save:
+                    self._save()
+                    clock = time.monotonic()
+        return self._result()
+
+    @property
+    def epoch(self) -> float:
+        return self.step * self.config.train.batch_size / self.images
+
+    def _starting_point(self) -> tuple[TrainState, Progress]:
+        """Take the run's own newest checkpoint, else random weights."""
+        sharding = parallel.replicated(self.mesh)
+        template = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            jax.eval_shape(self.functions.initial_state),
+        )
+        found = self.checkpoints.restore(template)
+        if found is None:
+            _LOG.info("starting from random weights (%s)", self.config.model.initializer)
+            return self.functions.initial_state(), Progress()
+        state, meta = found
+        self.checkpoints.set_aside_after(int(state.step))
+        _LOG.info("going on from the checkpoint of step %d", int(state.step))
+        return state, Progress(**meta["progress"])
+
+    def _finished(self) -> bool:
+        last_drop = plateau.finished(self.state.plateau, max_drops=self.config.plateau.max_drops)
+        return self.step >= self.total_steps or bool(last_drop)
+
+    def _geometry(self) -> pipeline.Geometry:
+        scale = self.config.input.scale
+        return pipeline.Geometry(
+            self.config.model.crop, (scale[0], scale[1]), self.config.input.square
+        )
+
+    def _threads(self) -> int:
+        return self.config.input.threads or os.cpu_count() or 1
+
+    def _train_batches(self) -> Iterator[Any]:
+        batches = pipeline.train_batches(
+            self.dataset.train,
+            self._geometry(),
+            batch_size=self.config.train.batch_size,
+            seed=self.config.seed,
+        )
+        for batch in pipeline.iter_from(batches, self.step, self._threads()):
+            self._note_unreadable(batch, self.dataset.train)
+            yield parallel.shard_batch(_for_device(batch), self.mesh)
+
+    def _eval_batches(self) -> Iterator[Any]:
+        scale = self.config.evaluation.scale
+        geometry = dataclasses.replace(self._geometry(), scale=(scale, scale))
+        batches = pipeline.eval_batches(
+            self.dataset.evaluation, geometry, batch_size=self.config.evaluation.batch_size
+        )
+        for batch in pipeline.iter_from(batches, 0, self._threads()):
+            if not batch["readable"].all():
+                names = _names(self.dataset.evaluation, batch["record"][~batch["readable"]])
+                raise UserError(
+                    f"{self.config.dataset.name}, {self.config.dataset.eval_split}: cannot read "
+                    f"{', '.join(names)}; an evaluation scores every image, so mend or remove it"
+                )
+            yield parallel.shard_batch(_for_device(batch), self.mesh)
+
+    def _note_unreadable(self, batch: NumpyBatch, source: Source) -> None:
+        new = sorted(
+            {int(r) for r in batch["record"][~batch["readable"]]} - {*self.progress.unreadable}
+        )
+        if not new:
+            return
+        self.progress.unreadable += new
+        for name in _names(source, new):
+            self.log.event(self.step, "unreadable_image", file=name)
+        limit = self.config.input.max_unreadable
+        if len(self.progress.unreadable) > limit * len(source):
+            raise UserError(
+                f"{len(self.progress.unreadable)} of {len(source)} training images cannot be read, "
+                f"more than input.max_unreadable={limit}; metrics.jsonl in {self.folder} names them"
+            )
+
+    def _report(self, window: list[Metrics], seconds: float) -> float:
+        """Log the mean over some steps, and return their loss."""
+        steps = jax.device_get(window)
+        losses = [float(metrics.loss) for metrics in steps]
+        for step, loss in zip(itertools.count(self.step - len(losses) + 1), losses, strict=False):
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"the loss is {loss} at step {step}: the run has diverged. The checkpoints in "
+                    f"{self.folder} are from before; try a lower optimizer.learning_rate or "
+                    "another model.initializer in a new --workdir"
+                )
+        self.log.train(
+            self.step,
+            epoch=self.epoch,
+            loss=float(np.mean(losses)),
+            top1_error=float(np.mean([metrics.top1_error for metrics in steps])),
+            learning_rate=float(steps[-1].learning_rate),
+            images_per_second=len(steps) * self.config.train.batch_size / seconds,
+        )
+        return float(np.mean(losses))
+
+    def _evaluate(self, train_loss: float) -> None:
+        """Evaluate, tell the schedule, and keep the parameters if they are the best so far."""
+        result = protocols.center_crop(
+            self.functions.eval_step, self.state.params, self._eval_batches()
+        )
+        self.log.eval(self.step, epoch=self.epoch, **result._asdict())
+        self.progress.last = {"step": self.step, "epoch": self.epoch, **result._asdict()}
+        if self.progress.best is None or result.top1_error < self.progress.best["top1_error"]:
+            self.progress.best = self.progress.last
+            self.best.save(
+                self.step, {"params": self.state.params}, {"evaluation": self.progress.best}
+            )
+        drops = int(self.state.plateau.drops)
+        self.state = self.functions.after_evaluation(self.state, result.top1_error)
+        if int(self.state.plateau.drops) > drops:
+            self._log_plateau(drops + 1)
+        if self.step == self.eval_steps:
+            self._warn_if_stuck(train_loss)
+
+    def _log_plateau(self, drops: int) -> None:
+        if drops > self.config.plateau.max_drops:
+            self.log.event(self.step, "training_ends_at_plateau", epoch=self.epoch)
+            return
+        rate = self.config.optimizer.learning_rate * self.config.plateau.factor**drops
+        self.log.event(self.step, "learning_rate_drop", epoch=self.epoch, learning_rate=rate)
+
+    def _warn_if_stuck(self, train_loss: float) -> None:
+        chance = math.log(len(self.dataset.class_names))
+        if not _STUCK * chance < train_loss < chance / _STUCK:
+            return
+        batch = next(self._eval_batches())
+        batch = jax.tree.map(lambda x: np.asarray(x)[:_DIAGNOSIS_IMAGES], batch)
+        outputs = jax.device_get(
+            self.functions.activations(jax.device_get(self.state.params), batch)
+        )
+        ordered = {layer.name: outputs[layer.name] for layer in self.functions.model.layers}
+        fault = diagnosis.faulty_layer(ordered)
+        reason = "no layer's activations have vanished or exploded"
+        if fault is not None:
+            reason = f"the activations of {fault[0]} have {fault[1]}"
+        self.log.event(self.step, "stuck_at_ln_C", loss=train_loss, ln_C=chance, reason=reason)
+
+    def _save(self) -> None:
+        self.progress.seconds = time.monotonic() - self.started
+        meta = {
+            "progress": dataclasses.asdict(self.progress),
+            "config": self.config.to_dict(),
+            "next_batch": self.step,
+        }
+        self.checkpoints.save(self.step, self.state, meta)
+
+    def _result(self) -> dict[str, Any]:
+        self.checkpoints.wait()
+        self.best.wait()
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
+        result = {
+            "network": self.config.model.name,
+            "parameters": parameters,
+            "dataset": self.config.dataset.name,
+            "classes": len(self.dataset.class_names),
+            "protocol": f"center crop, Q={self.config.evaluation.scale}",
+            "last": self.progress.last,
+            "best": self.progress.best,
+            "steps": self.step,
+            "epochs": self.epoch,
+            "learning_rate_drops": int(self.state.plateau.drops),
+            "seconds": self.progress.seconds,
+            "seed": self.config.seed,
+            "unreadable_training_images": _names(self.dataset.train, self.progress.unreadable),
+            "devices": f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}",
+            "versions": reporting.versions(),
+            "git_revision": reporting.git_revision(Path(__file__).parent),
+            "config_hash": configuration.digest(self.config),
+        }
+        reporting.write_json(self.folder / "result.json", result)
+        metrics = reporting.read_metrics(self.folder / "metrics.jsonl")
+        title = f"{self.config.model.name} on {self.config.dataset.name}"
+        reporting.plot_curves(metrics, self.folder / "curves.png", title=title)
+        return result
+
+
+def _for_device(batch: NumpyBatch) -> NumpyBatch:
+    return {key: value for key, value in batch.items() if key not in ("record", "readable")}
+
+
+def _names(source: Source, records: Any) -> list[str]:
+    def name(record: int) -> str:
+        value = source[record].get("file_name", f"record {record}")
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    return [name(int(record)) for record in records]

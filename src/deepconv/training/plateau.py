@@ -1,0 +1,65 @@
+"""The papers' learning-rate schedule: divide by ten when the validation error stops improving.
+
+state = initial()
+state = update(state, error, patience=5, min_delta=0.0)  # after each evaluation
+lr = learning_rate(state, base=0.01, factor=0.1)
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class PlateauState(NamedTuple):
+    """What the schedule remembers, as float32 and int32 scalars.
+
+    Attributes:
+      best: lowest validation error since the start.
+      stale: evaluations since it was last bettered.
+      drops: how often the error has stopped improving.
+    """
+
+    best: jax.Array
+    stale: jax.Array
+    drops: jax.Array
+
+
+def initial() -> PlateauState:
+    """Return the state before the first evaluation."""
+    return PlateauState(jnp.float32(jnp.inf), jnp.int32(0), jnp.int32(0))
+
+
+def update(
+    state: PlateauState, error: jax.typing.ArrayLike, *, patience: int, min_delta: float
+) -> PlateauState:
+    """Take in one validation error.
+
+    An error below `best - min_delta` is an improvement; `patience` evaluations without one make a
+    plateau, after which the count begins anew. An error that is not a number is no improvement.
+
+    Args:
+      state: the state before.
+      error: validation error, a fraction.
+      patience: evaluations without improvement that make a plateau, at least 1.
+      min_delta: how much lower an error has to be to count, a fraction.
+    """
+    error = jnp.float32(error)
+    improved = error < state.best - min_delta
+    stale = jnp.where(improved, 0, state.stale + 1)
+    plateau = stale >= patience
+    return PlateauState(
+        best=jnp.where(improved, error, state.best),
+        stale=jnp.where(plateau, 0, stale).astype(jnp.int32),
+        drops=(state.drops + plateau).astype(jnp.int32),
+    )
+
+
+def learning_rate(state: PlateauState, *, base: float, factor: float) -> jax.Array:
+    """Return base * factor^drops (AlexNet section 5; VGG section 3.1: factor 0.1, float32)."""
+    return jnp.float32(base) * jnp.float32(factor) ** state.drops
+
+
+def finished(state: PlateauState, *, max_drops: int) -> jax.Array:
+    """Tell whether the error has stopped improving once more after the last drop."""
+    return state.drops > max_drops

@@ -1,0 +1,30 @@
+"""All that a training run carries from one step to the next."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from deepconv.training import plateau
+
+
+class TrainState(NamedTuple):
+    """A plain pytree; nothing else decides how training goes on.
+
+    Attributes:
+      step: updates made so far, int32.
+      params: `{layer: {"kernel": ..., "bias": ...}}`, float32.
+      velocity: a tree like `params`.
+      plateau: the learning-rate schedule's memory.
+    """
+
+    step: jax.Array
+    params: Any
+    velocity: Any
+    plateau: plateau.PlateauState
+
+
+def create(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
+    """Return the state of a run that starts from these parameters."""
+    return TrainState(jnp.int32(0), params, optimizer.init(params), plateau.initial())

@@ -1,0 +1,59 @@
+"""A run's folder: whose it is, and that only one process at a time writes to it."""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from deepconv import config as configuration
+from deepconv import reporting
+from deepconv.user_error import UserError
+
+
+@contextlib.contextmanager
+def claim(folder: Path, config: ConfigDict) -> Iterator[None]:
+    """Hold a run's folder while the run goes on.
+
+    The first claim writes the config there; a later one must have the same in all that matters.
+
+    Args:
+      folder: made if it is missing.
+      config: of the run.
+
+    Raises:
+      UserError: if the folder cannot be written, another process holds it, or it belongs to a run
+        of another config; nothing in it has been changed then.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write to the work directory {folder}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is at work in {folder}") from None
+        _compare(folder / "config.json", config)
+        reporting.write_json(folder / "config.json", config.to_dict())
+        yield
+
+
+def _compare(path: Path, config: ConfigDict) -> None:
+    if not path.exists():
+        return
+    earlier = configuration.fixed_settings(ConfigDict(json.loads(path.read_text())))
+    now = configuration.fixed_settings(config)
+    different = sorted(
+        key for key in earlier.keys() | now.keys() if earlier.get(key) != now.get(key)
+    )
+    if different:
+        key = different[0]
+        more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+        raise UserError(
+            f"{path.parent} holds a run of another config: {key} is {earlier.get(key)!r} there and "
+            f"{now.get(key)!r} here{more}; choose another --workdir"
+        )
