@@ -172,6 +172,6 @@ def checksums(tree: Any) -> dict[str, int]:
     """Return the CRC-32 of the bytes of every leaf, by its path in the tree."""
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {
-        jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(jax.device_get(leaf)))
+        jax.tree_util.keystr(path): zlib.crc32(np.asarray(jax.device_get(leaf)).tobytes())
         for path, leaf in leaves
     }

@@ -180,12 +180,12 @@ def draw_size(rng: np.random.Generator) -> Size:
     """Draw the size of an image.
 
     Args:
-        rng: the source of randomness.
+      rng: the source of randomness.
 
     Returns:
-        (height, width) in pixels: the shorter side is uniform in `SHORTER_SIDE`, the logarithm of
-        the aspect ratio is uniform up to `ASPECT_RATIO` either way, and for `EXTREME_SHARE` of the
-        images lies between that and `EXTREME_ASPECT_RATIO`.
+      (height, width) in pixels: the shorter side is uniform in `SHORTER_SIDE`, the logarithm of
+      the aspect ratio is uniform up to `ASPECT_RATIO` either way, and for `EXTREME_SHARE` of the
+      images lies between that and `EXTREME_ASPECT_RATIO`.
     """
     shorter = rng.integers(*SHORTER_SIDE, endpoint=True)
     if rng.uniform() < EXTREME_SHARE:
@@ -203,13 +203,13 @@ def draw_mask(label: int, size: Size, rng: np.random.Generator) -> np.ndarray:
     crops of the shorter side share.
 
     Args:
-        label: the index of the class in `CLASSES`.
-        size: (height, width) in pixels.
-        rng: the source of randomness.
+      label: the index of the class in `CLASSES`.
+      size: (height, width) in pixels.
+      rng: the source of randomness.
 
     Returns:
-        float32 `[H, W]`, the covered fraction of each pixel in [0, 1]. It sums to a fraction of the
-        central square that is uniform in `AREA_FRACTION` whatever the class.
+      float32 `[H, W]`, the covered fraction of each pixel in [0, 1]. It sums to a fraction of the
+      central square that is uniform in `AREA_FRACTION` whatever the class.
     """
     figure = _FIGURES[CLASSES[label]](rng)
     region = _posed(
@@ -229,8 +229,8 @@ def draw_mask(label: int, size: Size, rng: np.random.Generator) -> np.ndarray:
 
 def _posed(figure: Region, angle: float, squeeze: float) -> Region:
     sine, cosine = np.float32(np.sin(angle)), np.float32(np.cos(angle))
-    squeeze = np.float32(squeeze)
-    return lambda x, y: figure(cosine * x + sine * y, (cosine * y - sine * x) / squeeze)
+    narrow = np.float32(squeeze)
+    return lambda x, y: figure(cosine * x + sine * y, (cosine * y - sine * x) / narrow)
 
 
 def _draw_start(length: int, side: int, extent: float, rng: np.random.Generator) -> float:
@@ -272,11 +272,11 @@ def paint(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     does not depend on its form, and the whole image noise.
 
     Args:
-        mask: float32 `[H, W]` in [0, 1], the coverage of the figure.
-        rng: the source of randomness.
+      mask: float32 `[H, W]` in [0, 1], the coverage of the figure.
+      rng: the source of randomness.
 
     Returns:
-        uint8 `[H, W, 3]`, RGB in 0 ... 255.
+      uint8 `[H, W, 3]`, RGB in 0 ... 255.
     """
     foreground, background = _draw_colors(rng)
     gradient = rng.uniform(-MAX_GRADIENT, MAX_GRADIENT, size=3).astype(np.float32)
@@ -317,29 +317,28 @@ def bounding_box(mask: np.ndarray) -> Box:
     """Return the tight box of the pixels that a mask touches.
 
     Args:
-        mask: `[H, W]`, positive where the figure is.
+      mask: `[H, W]`, positive where the figure is.
 
     Returns:
-        (ymin, xmin, ymax, xmax), each in [0, 1].
+      (ymin, xmin, ymax, xmax), each in [0, 1].
     """
-    begins, ends = [], []
-    for axis, length in enumerate(mask.shape):
-        touched = np.flatnonzero((mask > 0).any(axis=1 - axis))
-        begins.append(float(touched[0] / length))
-        ends.append(float((touched[-1] + 1) / length))
-    return (*begins, *ends)
+    (ymin, ymax), (xmin, xmax) = (
+        np.flatnonzero((mask > 0).any(axis=1 - axis))[[0, -1]] + (0, 1) for axis in (0, 1)
+    )
+    height, width = mask.shape
+    return float(ymin / height), float(xmin / width), float(ymax / height), float(xmax / width)
 
 
 def draw(label: int, rng: np.random.Generator) -> tuple[np.ndarray, Box]:
     """Draw one image of a class.
 
     Args:
-        label: the index of the class in `CLASSES`.
-        rng: the source of randomness.
+      label: the index of the class in `CLASSES`.
+      rng: the source of randomness.
 
     Returns:
-        The image, uint8 `[H, W, 3]`, RGB in 0 ... 255, and the box (ymin, xmin, ymax, xmax) of its
-        figure, each in [0, 1].
+      The image, uint8 `[H, W, 3]`, RGB in 0 ... 255, and the box (ymin, xmin, ymax, xmax) of its
+      figure, each in [0, 1].
     """
     mask = draw_mask(label, draw_size(rng), rng)
     return paint(mask, rng), bounding_box(mask)
@@ -349,12 +348,12 @@ def example(split: str, index: int) -> dict[str, Any]:
     """Return one example of the data set, a function of nothing but its arguments and `SEED`.
 
     Args:
-        split: a name in `SPLITS`.
-        index: the position in the split, from 0; the classes take turns.
+      split: a name in `SPLITS`.
+      index: the position in the split, from 0; the classes take turns.
 
     Returns:
-        `image` as JPEG bytes, `label` as the index in `CLASSES`, `bbox` as
-        (ymin, xmin, ymax, xmax) in [0, 1], `file_name`.
+      `image` as JPEG bytes, `label` as the index in `CLASSES`, `bbox` as
+      (ymin, xmin, ymax, xmax) in [0, 1], `file_name`.
     """
     label = index % len(CLASSES)
     rng = np.random.default_rng((SEED, list(SPLITS).index(split), index))

@@ -1,11 +1,13 @@
 """AlexNet: the network of Krizhevsky, Sutskever & Hinton (2012), section 3.5 and Figure 2."""
 
+from typing import Any
+
 from deepconv.models.classifier import classifier, scaled
 from deepconv.models.layers import LRN, Activation, Conv, Layer, Pool
 
 # The published conventions for LRN: section 3.3 multiplies the plain sum of squares by alpha; the
 # released code and Caffe divide alpha by the window of 5, and Caffe's default k is 1.
-LRN_CONVENTIONS: dict[str, dict[str, float]] = {
+LRN_CONVENTIONS: dict[str, dict[str, Any]] = {
     "paper": {"k": 2.0, "alpha": 1e-4},
     "original_code": {"k": 2.0, "alpha": 1e-4 / 5},
     "caffe": {"k": 1.0, "alpha": 1e-4 / 5},
@@ -57,7 +59,7 @@ def alexnet(
         raise ValueError(f"model.towers must be 1 or 2, not {towers}")
 
     def conv(
-        name: str, channels: int, kernel: int, groups: int = 1, bias: float = 0.0, **geometry
+        name: str, channels: int, kernel: int, groups: int = 1, bias: float = 0.0, **geometry: Any
     ) -> list[Layer]:
         features = scaled(channels, width, towers)
         layer = Conv(name, features, kernel, groups=groups, bias=bias, **geometry)

@@ -100,7 +100,7 @@ def assemble(config: ConfigDict, colors: ColorStatistics, num_classes: int, mesh
         )
         return current._replace(plateau=parallel.replicate(memory, mesh))
 
-    def activations(params: Any, batch: Batch) -> dict[str, jax.Array]:
+    def activations(params: Any, batch: Batch) -> Any:
         return model.apply({"params": params}, for_evaluation(batch), method="activations")
 
     return Assembly(

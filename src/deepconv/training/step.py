@@ -88,8 +88,10 @@ def make_train_step(
         count = jnp.maximum(lax.psum(batch["mask"].sum(), DATA_AXIS), 1)
 
         def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
-            scores = model.apply({"params": params}, images, train=True, dropout_keys=dropout_keys)
-            scores = scores[:, 0, 0, :]
+            score_map: Any = model.apply(
+                {"params": params}, images, train=True, dropout_keys=dropout_keys
+            )
+            scores = score_map[:, 0, 0, :]
             losses = optax.softmax_cross_entropy_with_integer_labels(scores, batch["label"])
             return jnp.sum(jnp.where(batch["mask"], losses, 0.0)) / count, scores
 
@@ -129,8 +131,10 @@ def make_eval_step(
     """
 
     def local_eval(params: Any, batch: Batch) -> errors.Counts:
-        scores = model.apply({"params": params}, preprocess(batch))[:, 0, 0, :]
-        return lax.psum(errors.counts(scores, batch["label"], batch["mask"]), DATA_AXIS)
+        score_map: Any = model.apply({"params": params}, preprocess(batch))
+        return lax.psum(
+            errors.counts(score_map[:, 0, 0, :], batch["label"], batch["mask"]), DATA_AXIS
+        )
 
     return jax.jit(
         jax.shard_map(local_eval, mesh=mesh, in_specs=(P(), P(DATA_AXIS)), out_specs=P())

@@ -1,0 +1,163 @@
+"""One update: against plain autodiff on one device, and eight devices against one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from deepconv import models, parallel
+from deepconv.data import augment
+from deepconv.training import optimizer, state
+from deepconv.training.step import example_keys, make_eval_step, make_train_step
+
+CROP, CLASSES, BATCH = 32, 5, 16
+
+
+def make_batch(seed=0, masked=()):
+    rng = np.random.default_rng(seed)
+    mask = np.ones(BATCH, bool)
+    mask[list(masked)] = False
+    return {
+        "image": rng.integers(0, 256, (BATCH, CROP, CROP, 3), np.uint8),
+        "label": rng.integers(0, CLASSES, BATCH).astype(np.int32),
+        "mask": mask,
+        "offset": np.zeros((BATCH, 2), np.int32),
+        "position": np.arange(BATCH, dtype=np.uint32) + 1000,
+    }
+
+
+MEAN = jnp.array([120.0, 110.0, 100.0])
+PREPROCESS = functools.partial(
+    augment.for_training,
+    mean=MEAN,
+    flip=True,
+    pca_std=0.1,
+    eigenvectors=jnp.eye(3),
+    magnitudes=jnp.array([50.0, 5.0, 1.0]),
+)
+
+
+def make(mesh, dtype="float32"):
+    model = models.create("vgg_a", CLASSES, width=1 / 16, crop=CROP, dtype=jnp.dtype(dtype))
+    params = model.init(jax.random.key(0), jnp.zeros((1, CROP, CROP, 3)))["params"]
+    ones = jax.tree.map(lambda _: 1.0, params)
+    tx = optimizer.sgd(momentum=0.9, weight_decay=5e-4, lr_mults=ones, decay_mults=ones)
+    step = make_train_step(
+        model, tx, PREPROCESS, mesh, learning_rate=lambda _: jnp.float32(0.01), seed=3
+    )
+    return model, step, parallel.replicate(state.create(params, tx), mesh)
+
+
+def steps(devices, count=3, masked=()):
+    mesh = parallel.data_mesh(jax.devices()[:devices])
+    _, step, current = make(mesh)
+    losses = []
+    for seed in range(count):
+        batch = parallel.shard_batch(make_batch(seed, masked), mesh)
+        current, metrics = step(current, batch)
+        losses.append(float(metrics.loss))
+    return jax.device_get(current), losses
+
+
+def close(tree, other, tolerance):
+    def compare(a, b):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        assert np.linalg.norm(a - b) <= tolerance * max(np.linalg.norm(b), 1e-12)
+
+    jax.tree.map(compare, tree, other)
+
+
+@pytest.mark.parametrize("masked", [(), (0, 1, 2, 7)])
+def test_one_update_is_the_gradient_of_the_mean_loss_and_the_papers_rule(masked):
+    mesh = parallel.data_mesh(jax.devices()[:1])
+    model, step, start = make(mesh)
+    params = jax.device_get(start.params)
+    batch = make_batch(masked=masked)
+
+    keys = functools.partial(example_keys, 3, jnp.asarray(batch["position"]))
+    images = PREPROCESS(batch, keys(0))
+    kept = np.flatnonzero(batch["mask"])
+
+    def loss_of(p):
+        scores = model.apply({"params": p}, images, train=True, dropout_keys=keys(1))[:, 0, 0]
+        log_p = scores - jax.nn.logsumexp(scores, axis=1, keepdims=True)
+        return -jnp.mean(log_p[kept, batch["label"][kept]])
+
+    loss, grads = jax.value_and_grad(loss_of)(params)
+    expected = jax.tree.map(lambda w, g: w - 0.01 * (5e-4 * w + g), params, grads)
+    after, metrics = step(start, parallel.shard_batch(batch, mesh))
+    assert float(metrics.loss) == pytest.approx(float(loss), rel=1e-5)
+    close(after.params, expected, 1e-6)
+    assert int(after.step) == 1
+
+
+def test_eight_devices_make_the_updates_of_one():
+    one, one_losses = steps(1)
+    eight, eight_losses = steps(8)
+    np.testing.assert_allclose(eight_losses, one_losses, rtol=1e-5)
+    close(eight.velocity, one.velocity, 1e-4)
+    close(eight.params, one.params, 1e-5)
+
+
+def test_a_mask_that_falls_unevenly_on_devices_still_weighs_every_image_alike():
+    one, _ = steps(1, masked=(0, 1, 2))
+    eight, _ = steps(8, masked=(0, 1, 2))
+    close(eight.velocity, one.velocity, 1e-4)
+
+
+def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
+    mesh = parallel.data_mesh(jax.devices()[:1])
+    batch = parallel.shard_batch(make_batch(), mesh)
+    _, step32, start32 = make(mesh)
+    _, step16, start16 = make(mesh, "bfloat16")
+    after32, metrics32 = step32(start32, batch)
+    after16, metrics16 = step16(start16, batch)
+    assert float(metrics16.loss) == pytest.approx(float(metrics32.loss), rel=0.02)
+    assert {leaf.dtype for leaf in jax.tree.leaves(after16.params)} == {jnp.dtype("float32")}
+    update16, update32 = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(after.velocity)])
+        for after in (after16, after32)
+    )
+    assert np.linalg.norm(update16 - update32) < 0.1 * np.linalg.norm(update32)
+
+
+def test_keys_depend_on_seed_position_and_purpose_alone():
+    position = jnp.array([5, 9], jnp.uint32)
+    data = jax.random.key_data(example_keys(1, position, 0))
+    np.testing.assert_array_equal(data[1], jax.random.key_data(example_keys(1, position[1:], 0))[0])
+    others = [example_keys(2, position, 0), example_keys(1, position, 1)]
+    assert all((jax.random.key_data(other) != data).any(axis=1).all() for other in others)
+
+
+def test_eval_step_counts_like_numpy_on_any_number_of_devices():
+    batch = make_batch(masked=(3, 15))
+    counts = {}
+    for devices in (1, 8):
+        mesh = parallel.data_mesh(jax.devices()[:devices])
+        model, _, current = make(mesh)
+        evaluate = make_eval_step(
+            model, functools.partial(augment.for_evaluation, mean=MEAN), mesh
+        )
+        counts[devices] = evaluate(current.params, parallel.shard_batch(batch, mesh))
+    images = batch["image"].astype(np.float32) - np.asarray(MEAN)
+    params = jax.device_get(current.params)
+    scores = np.asarray(model.apply({"params": params}, images))[:, 0, 0].astype(np.float64)
+    losses = np.log(np.exp(scores).sum(1)) - scores[np.arange(BATCH), batch["label"]]
+    wrong = scores.argmax(1) != batch["label"]
+    for found in counts.values():
+        assert int(found.images) == BATCH - 2
+        assert int(found.top1) == wrong[batch["mask"]].sum()
+        assert int(found.top5) == 0
+        assert float(found.loss) == pytest.approx(losses[batch["mask"]].sum(), rel=1e-4)
+
+
+def test_the_loss_falls_when_a_batch_is_learnt_by_heart():
+    mesh = parallel.data_mesh(jax.devices()[:1])
+    _, step, current = make(mesh)
+    batch = parallel.shard_batch(make_batch(), mesh)
+    losses = []
+    for _ in range(40):
+        current, metrics = step(current, batch)
+        losses.append(float(metrics.loss))
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
