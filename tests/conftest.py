@@ -5,7 +5,7 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture(scope="session")

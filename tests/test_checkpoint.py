@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+
 from deepconv import parallel
 from deepconv.checkpoint import Checkpoints, checksums
 from deepconv.training import plateau
@@ -26,7 +27,9 @@ def make_state(step, devices=1):
 
 def assert_equal(state, other):
     assert jax.tree.structure(state) == jax.tree.structure(other)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), state, other)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), state, other
+    )
 
 
 def save(folder, *steps):
@@ -80,7 +83,11 @@ def flip_a_bit(path):
 
 @pytest.mark.parametrize(
     "damage",
-    [flip_a_bit, lambda path: path.write_bytes(path.read_bytes()[:100]), lambda path: path.unlink()],
+    [
+        flip_a_bit,
+        lambda path: path.write_bytes(path.read_bytes()[:100]),
+        lambda path: path.unlink(),
+    ],
     ids=["bit flipped", "truncated", "deleted"],
 )
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(tmp_path, damage, caplog):

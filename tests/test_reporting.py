@@ -176,8 +176,10 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path, monkeypatch):
     with open_log(tmp_path, step=40) as log:
         log.train(50, epoch=0.5, loss=1.5)
     first, *_, last = [text for text in terminal.getvalue().split("\r") if text.strip()]
-    assert first.startswith(" 40%|") and "| 40/100" in first
-    assert last.startswith(" 50%|") and last.rstrip().endswith("| 50/100, epoch 0.50, loss 1.5000")
+    assert first.startswith(" 40%|")
+    assert "| 40/100" in first
+    assert last.startswith(" 50%|")
+    assert last.rstrip().endswith("| 50/100, epoch 0.50, loss 1.5000")
 
 
 def test_damage_before_the_last_line_is_an_error(tmp_path):

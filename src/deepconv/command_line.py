@@ -17,13 +17,15 @@ INTERRUPTED = 130
 
 def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Parse the flags, call `main` and exit: 0, 1 for a fault of ours, 2 for one of the user's."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    # Orbax reports every stage of every save; what matters of it, checkpoint.py says itself.
-    for chatty in ("absl", "orbax"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    # Libraries report every stage of their work; what matters of it, our own loggers say.
+    ours = logging.getLogger("deepconv")
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    ours.addHandler(logging.StreamHandler())
 
     def guarded(argv: Sequence[str]) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        for library in ("", "absl"):
+            logging.getLogger(library).setLevel(logging.ERROR)
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; flags begin with --")
         try:

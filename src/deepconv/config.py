@@ -1,5 +1,4 @@
-"""The settings of a run: every key there is, with its default and its meaning, and the check of a
-config.
+"""The settings of a run: every key, its default, its meaning, and the check of a config.
 
     config = default()               # locked: a key that is not here cannot be set
     config.optimizer.learning_rate = 0.001
@@ -102,7 +101,7 @@ def tiny(config: ConfigDict, *, crop: int, scale: int) -> ConfigDict:
     config.input.scale = (scale, scale)
     config.evaluation.scale = scale
     config.train.batch_size = 64
-    config.train.epochs = 28.0
+    config.train.epochs = 24.0
     config.plateau.patience = 3
     return config
 

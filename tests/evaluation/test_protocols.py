@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from deepconv.evaluation import protocols
 from deepconv.evaluation.errors import Counts
 

@@ -1,6 +1,7 @@
 """Which layer is named."""
 
 import numpy as np
+
 from deepconv.training.diagnosis import faulty_layer
 
 RNG = np.random.default_rng(0)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from deepconv.training import optimizer
 
 # AlexNet section 5 worked by hand for w = 1, v = 0, gradient 0.5; the rate drops before the third.
@@ -44,9 +45,7 @@ def test_a_drop_of_the_rate_leaves_the_old_velocity_its_scale():
 def test_update_equals_optax_chained_in_the_papers_order():
     rng = np.random.default_rng(0)
     draw = lambda w: jnp.asarray(rng.normal(size=w.shape), jnp.float32)  # noqa: E731
-    ours = optimizer.sgd(
-        momentum=0.9, weight_decay=0.01, lr_mults=one(1.0), decay_mults=one(1.0)
-    )
+    ours = optimizer.sgd(momentum=0.9, weight_decay=0.01, lr_mults=one(1.0), decay_mults=one(1.0))
     params = theirs_params = jax.tree.map(draw, PARAMS)
     velocity, theirs_state = ours.init(params), None
     for rate in RATES:

@@ -1,4 +1,4 @@
-"""A run that is killed and started again ends bit-identical to one that never was (real processes)."""
+"""A run killed and started again ends bit-identical to one that never was (real processes)."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from deepconv import reporting
 
 ROOT = Path(__file__).parents[2]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from deepconv import models, parallel
 from deepconv.data import augment
 from deepconv.training import optimizer, state
@@ -136,9 +137,7 @@ def test_eval_step_counts_like_numpy_on_any_number_of_devices():
     for devices in (1, 8):
         mesh = parallel.data_mesh(jax.devices()[:devices])
         model, _, current = make(mesh)
-        evaluate = make_eval_step(
-            model, functools.partial(augment.for_evaluation, mean=MEAN), mesh
-        )
+        evaluate = make_eval_step(model, functools.partial(augment.for_evaluation, mean=MEAN), mesh)
         counts[devices] = evaluate(current.params, parallel.shard_batch(batch, mesh))
     images = batch["image"].astype(np.float32) - np.asarray(MEAN)
     params = jax.device_get(current.params)

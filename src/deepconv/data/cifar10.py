@@ -40,8 +40,7 @@ _RECORD = 1 + 3 * 32 * 32
 
 
 def read_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Parse one of the published files: per image a byte of label, then the red, green and blue
-    planes.
+    """Parse one of the published files: per image a label, then the red, green and blue planes.
 
     Returns:
       uint8 `[N, 32, 32, 3]` images and uint8 `[N]` labels.

@@ -63,8 +63,7 @@ def pca_magnitudes(eigenvalues: np.ndarray, convention: str) -> np.ndarray:
 
 
 def principal_components(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the eigenvalues, largest first, and the eigenvectors as columns, of a `[3, 3]`
-    covariance.
+    """Return a `[3, 3]` covariance's eigenvalues, largest first, and eigenvectors as columns.
 
     An eigenvector's sign is arbitrary; here its largest entry is positive.
     """
@@ -75,8 +74,7 @@ def principal_components(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def of_training_set(source: Source, scale: int, threads: int | None = None) -> ColorStatistics:
-    """Compute the statistics over the central squares of all images, the shorter side rescaled to
-    `scale`.
+    """Compute the statistics over all images' central squares, rescaled to side `scale`.
 
     Every image weighs the same. The sums are of integers and stay below 2^53 for a set of
     ImageNet's size, so they are exact in float64 and do not depend on the order. Images that

@@ -1,12 +1,15 @@
-"""Data sets by name: ours, and whatever tfds has prepared as ArrayRecord. TensorFlow is never
-needed.
+"""Data sets by name: ours, and what tfds has prepared as ArrayRecord; without TensorFlow.
 
 dataset = open_dataset("imagenet2012", data_dir="")
 dataset.train[0]["image"]  # the bytes of a JPEG
 """
 
+import contextlib
+import io
+import logging
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +22,8 @@ from deepconv.data.color import ColorStatistics
 from deepconv.data.pipeline import Source
 from deepconv.data.shapes import Shapes
 from deepconv.user_error import UserError
+
+_LOG = logging.getLogger(__name__)
 
 OWN_BUILDERS: dict[str, Callable[..., tfds.core.DatasetBuilder]] = {
     "shapes": Shapes,
@@ -84,9 +89,7 @@ def open_dataset(
     """
     directory = prepared_directory(name, data_dir)
     if directory is None and name in OWN_BUILDERS:
-        builder = OWN_BUILDERS[name](data_dir=root(data_dir), file_format="array_record")
-        builder.download_and_prepare()
-        directory = Path(builder.data_dir)
+        directory = _prepare(name, data_dir)
     if directory is None:
         looked_for = root(data_dir) / name / "<version>" / "dataset_info.json"
         raise UserError(
@@ -95,6 +98,16 @@ def open_dataset(
             "it; a config's :tiny variant (--config=configs/vgg_e.py:tiny) runs on drawn images"
         )
     return _open(tfds.builder_from_directory(directory), directory, train_split, eval_split)
+
+
+def _prepare(name: str, data_dir: str) -> Path:
+    builder = OWN_BUILDERS[name](data_dir=root(data_dir), file_format="array_record")
+    _LOG.info("preparing the data set %s in %s", name, builder.data_dir)
+    tfds.display_progress_bar(sys.stderr.isatty())
+    # What tfds prints there speaks of downloads of unknown size.
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare()
+    return Path(builder.data_dir)
 
 
 def _open(builder: Any, directory: Path, train_split: str, eval_split: str) -> Dataset:

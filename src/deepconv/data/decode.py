@@ -47,6 +47,8 @@ def decode(data: bytes) -> PIL.Image.Image:
     """
     try:
         image = PIL.Image.open(io.BytesIO(data))
+        if image.mode.startswith("I;16"):  # Pillow would clip to 255, not scale
+            image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         return image.convert("RGB")
     except Exception as error:  # Pillow's plugins raise anything on broken files
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error

@@ -1,5 +1,4 @@
-"""The layers of both papers: a network is a tuple of these records, and each record has one pure
-function.
+"""The layers of both papers: a network is a tuple of records, each with one pure function.
 
     layers = (Conv("conv1_1", 64, kernel=3, padding=(1, 1)), Activation("relu1_1"), Pool("pool1",
     2, 2)) for layer in layers:

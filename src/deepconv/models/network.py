@@ -47,8 +47,7 @@ class _LocalConvolution(nn.Module):
 
 
 class Network(nn.Module):
-    """A feed-forward network, fully convolutional: on an image larger than the crop it gives a
-    score map.
+    """A fully convolutional network: on an image larger than the crop it gives a score map.
 
     Parameters are float32, `{layer name: {"kernel": [K, K, C, F], "bias": [F]}}`.
 

@@ -53,8 +53,7 @@ class Progress:
 
 
 def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
-    """Train as the config says; take up a run that was interrupted, only report one that is
-    complete.
+    """Train as the config says; go on with an interrupted run, only report a complete one.
 
     Args:
       config: see `config.default`.

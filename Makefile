@@ -1,0 +1,43 @@
+# Everything runs in .venv, made from requirements.lock by whatever Python 3.11 or newer is at hand.
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell $(p) -c 'import sys; print("$(p)" if (3,11) <= sys.version_info < (3,14) else "")' 2>/dev/null)))
+RUNS ?= runs
+SEED ?= 0
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help env quickstart test lint format lock clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(STAMP)  ## make the environment in .venv
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "deepconv needs Python 3.11 or newer: make env PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+quickstart: $(STAMP)  ## train a narrow VGG on drawn images (minutes on two cores); SEED=0
+	$(BIN)/python -m deepconv.main --config=configs/quickstart.py --config.seed=$(SEED) --workdir=$(RUNS)/quickstart_seed$(SEED)
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## format the code
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lock:  ## resolve the dependencies anew into requirements.lock (needs uv)
+	uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra test --extra lint \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+
+clean:  ## delete the environment and caches, not runs or data
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info

@@ -1,0 +1,125 @@
+"""A wrong config dies at once, in one line that names the key."""
+
+import json
+from pathlib import Path
+
+import pytest
+from configs import alexnet, cifar10, quickstart, vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e
+
+from deepconv import config as configuration
+from deepconv.user_error import UserError
+
+CONFIGS = {
+    "alexnet": alexnet,
+    "cifar10": cifar10,
+    "quickstart": quickstart,
+    "vgg_a": vgg_a,
+    "vgg_a_lrn": vgg_a_lrn,
+    "vgg_b": vgg_b,
+    "vgg_c": vgg_c,
+    "vgg_d": vgg_d,
+    "vgg_e": vgg_e,
+}
+TINY = sorted(set(CONFIGS) - {"cifar10", "quickstart"})
+
+
+def changed(**values):
+    config = vgg_a.get_config()
+    with config.unlocked(), config.ignore_type():
+        config.update_from_flattened_dict(
+            {key.replace("__", "."): value for key, value in values.items()}
+        )
+    return config
+
+
+def test_every_file_in_configs_is_tested_here():
+    files = {path.stem for path in Path("configs").glob("*.py")}
+    assert files == set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_named_configs_are_sound(name):
+    configuration.check(CONFIGS[name].get_config())
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_configs_are_sound_and_name_the_same_network(name):
+    tiny = CONFIGS[name].get_config("tiny")
+    configuration.check(tiny)
+    assert tiny.model.name == CONFIGS[name].get_config().model.name == name
+    assert tiny.dataset.name == "shapes"
+
+
+def test_the_papers_numbers():
+    for name, batch, epochs in (("alexnet", 128, 90), ("vgg_d", 256, 74)):
+        config = CONFIGS[name].get_config()
+        assert (config.train.batch_size, config.train.epochs) == (batch, epochs)
+        assert config.optimizer.learning_rate == 0.01
+        assert config.optimizer.momentum == 0.9
+        assert config.optimizer.weight_decay == 5e-4
+        assert (config.plateau.factor, config.plateau.max_drops) == (0.1, 3)
+        assert (config.model.crop, config.model.dropout) == (224, 0.5)
+        assert config.input.scale == (256, 256)
+
+
+def test_steps_of_the_papers_epochs():
+    # 74 epochs of 1.28 million images in batches of 256 are the paper's 370,000 updates.
+    assert configuration.num_steps(vgg_a.get_config(), 1_280_000) == 370_000
+    assert configuration.num_steps(changed(train__epochs=1.0), 257) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"optimizer__lrr": 0.1}, "optimizer.lrr"),
+        ({"colour": 1}, "colour"),
+        ({"model__name": "vgg_f"}, "'vgg_f'"),
+        ({"model__towers": 2}, "vgg_a has no option 'towers'"),
+        ({"model__initializer": "magic"}, "'magic'"),
+        ({"model__width": -1.0}, "model.width"),
+        ({"model__crop": 16}, "too small for layer pool5"),
+        ({"model__dtype": "float16"}, "model.dtype='float16'"),
+        ({"input__scale": (200, 256)}, r"input.scale=\(200, 256\) goes below model.crop=224"),
+        ({"input__scale": (384, 256)}, "input.scale"),
+        ({"input__mean": "image"}, "input.color='computed'"),
+        ({"input__color": "lab"}, "input.color='lab'"),
+        ({"evaluation__scale": 128}, "evaluation.scale=128 is below"),
+        ({"augment__pca_magnitude": "cube"}, "'cube'"),
+        ({"train__batch_size": 0}, "train.batch_size=0"),
+        ({"train__batch_size": "many"}, "train.batch_size='many' is not of type int"),
+        ({"plateau__patience": 0}, "plateau.patience=0"),
+    ],
+)
+def test_what_is_wrong_is_named(values, words):
+    with pytest.raises(UserError, match=words) as error:
+        configuration.check(changed(**values))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_key_is_named():
+    config = vgg_a.get_config()
+    with config.unlocked():
+        del config.train.epochs
+    with pytest.raises(UserError, match="lacks the key train.epochs"):
+        configuration.check(config)
+
+
+def test_an_unknown_variant_is_named():
+    with pytest.raises(UserError, match="'huge'.*configs/vgg_e.py:tiny"):
+        vgg_e.get_config("huge")
+
+
+def test_fixed_settings_survive_json_and_leave_out_what_may_change():
+    config = vgg_a.get_config()
+    fixed = configuration.fixed_settings(config)
+    assert fixed["optimizer.learning_rate"] == 0.01
+    assert fixed["seed"] == 0
+    assert "input.threads" not in fixed
+    read_back = configuration.ConfigDict(json.loads(json.dumps(config.to_dict())))
+    assert configuration.fixed_settings(read_back) == fixed
+
+
+def test_the_digest_changes_with_what_matters_only():
+    digest = configuration.digest(vgg_a.get_config())
+    assert configuration.digest(changed(input__threads=3)) == digest
+    assert configuration.digest(changed(seed=3)) != digest

@@ -1,0 +1,82 @@
+"""The command as a user calls it: what is wrong is one line, with exit status 2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments, devices=1, cwd=ROOT, **environment):
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        **environment,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "deepconv.main", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def assert_one_line(process, *words):
+    lines = process.stderr.strip().splitlines()
+    assert process.returncode == 2, process.stderr
+    assert len(lines) == 1, process.stderr
+    assert process.stdout == ""
+    for word in words:
+        assert word in lines[0]
+
+
+def test_imagenet_that_is_not_there(tmp_path):
+    process = run(
+        "--config=configs/vgg_e.py", f"--workdir={tmp_path}/run", TFDS_DATA_DIR=str(tmp_path)
+    )
+    looked_for = tmp_path / "imagenet2012" / "<version>" / "dataset_info.json"
+    assert_one_line(process, "imagenet2012", str(looked_for), "configs/vgg_e.py:tiny")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config=configs/vgg_e.py", "--config.optimizer.lrr=1"], ["lrr"]),
+        (["--config=configs/vgg_e.py", "--config.train.batch_size=many"], ["many"]),
+        (["--config=configs/vgg_e.py:huge"], ["'huge'", "configs/vgg_e.py:tiny"]),
+        (["--config=configs/vgg_z.py"], ["vgg_z.py"]),
+        ([], ["--config"]),
+        (["--config=configs/vgg_e.py", "--config.model.crop=300"], ["input.scale", "300"]),
+        (["--config=configs/vgg_e.py", "runs/x"], ["runs/x"]),
+    ],
+)
+def test_a_wrong_command_line(arguments, words):
+    assert_one_line(run(*arguments), *words)
+
+
+def test_a_batch_that_the_devices_do_not_divide():
+    process = run("--config=configs/quickstart.py", "--config.train.batch_size=20", devices=8)
+    assert_one_line(process, "train.batch_size=20", "8 devices")
+
+
+def test_a_config_outside_the_folder_and_from_another_folder(tmp_path):
+    process = run(f"--config={ROOT}/configs/vgg_b.py", cwd=tmp_path, TFDS_DATA_DIR=str(tmp_path))
+    assert_one_line(process, "imagenet2012 is not there")
+
+
+def test_a_work_directory_that_cannot_be_written(tmp_path, shapes_root):
+    (tmp_path / "file").write_text("")
+    process = run(
+        "--config=configs/quickstart.py",
+        f"--workdir={tmp_path}/file/run",
+        TFDS_DATA_DIR=str(shapes_root),
+    )
+    assert_one_line(process, "cannot write to the work directory", "file/run")

@@ -1,0 +1,139 @@
+"""The loop on a small set in memory: broken images, a stuck net, one that diverges."""
+
+import io
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+from configs import vgg_a
+
+from deepconv import reporting
+from deepconv.data import datasets
+from deepconv.training import loop
+from deepconv.user_error import UserError
+
+
+class Pictures:
+    """Noise in JPEGs whose brightness gives the class away; records may be broken."""
+
+    def __init__(self, count, broken=()):
+        rng = np.random.default_rng(0)
+        self.records = []
+        for number in range(count):
+            label = number % 3
+            pixels = rng.integers(80 * label, 80 * label + 60, (40, 44, 3), np.uint8)
+            file = io.BytesIO()
+            PIL.Image.fromarray(pixels).save(file, "JPEG")
+            data = file.getvalue()
+            self.records.append(
+                {
+                    "image": data[: len(data) // 2] if number in broken else data,
+                    "label": label,
+                    "file_name": f"picture_{number}.jpg",
+                }
+            )
+
+    def __len__(self):
+        return len(self.records)
+
+    def __getitem__(self, number):
+        return self.records[number]
+
+
+def make_config(**values):
+    config = vgg_a.get_config("tiny")
+    with config.unlocked():
+        config.update_from_flattened_dict(
+            {
+                "model.crop": 32,
+                "model.width": 1 / 16,
+                "input.scale": (36, 36),
+                "evaluation.scale": 36,
+                "evaluation.batch_size": 16,
+                "train.batch_size": 16,
+                "train.epochs": 2.0,
+                "train.log_steps": 1,
+                **values,
+            }
+        )
+    return config
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    def run(config, broken=(), broken_eval=()):
+        data = datasets.Dataset(
+            Pictures(96, broken), Pictures(20, broken_eval), ("a", "b", "c"), tmp_path, "train"
+        )
+        monkeypatch.setattr(datasets, "open_dataset", lambda **_: data)
+        return loop.train(config, tmp_path / "run")
+
+    return run
+
+
+def rows(tmp_path, kind):
+    every = reporting.read_metrics(tmp_path / "run" / "metrics.jsonl")
+    return [row for row in every if row["kind"] == kind]
+
+
+def test_a_run_reports_each_step_and_each_epoch(train, tmp_path):
+    result = train(make_config())
+    assert [row["step"] for row in rows(tmp_path, "train")] == list(range(1, 13))
+    assert [row["step"] for row in rows(tmp_path, "eval")] == [6, 12]
+    assert [row["images"] for row in rows(tmp_path, "eval")] == [20, 20]
+    assert result["best"]["top1_error"] == min(r["top1_error"] for r in rows(tmp_path, "eval"))
+    assert result == json.loads((tmp_path / "run" / "result.json").read_text())
+
+
+def test_broken_images_are_named_and_counted_and_the_run_goes_on(train, tmp_path):
+    result = train(make_config(**{"input.max_unreadable": 0.05}), broken=(5, 50))
+    names = ["picture_5.jpg", "picture_50.jpg"]
+    assert sorted(result["unreadable_training_images"]) == sorted(names)
+    events = [row for row in rows(tmp_path, "event") if row["name"] == "unreadable_image"]
+    assert sorted(row["file"] for row in events) == sorted(names)
+    assert result["steps"] == 12
+
+
+def test_too_many_broken_images_end_the_run(train):
+    with pytest.raises(UserError, match="input.max_unreadable"):
+        train(make_config(), broken=range(0, 96, 8))
+
+
+def test_a_broken_image_in_the_evaluation_set_is_named(train):
+    with pytest.raises(UserError, match=r"picture_7\.jpg"):
+        train(make_config(), broken_eval=(7,))
+
+
+def test_a_net_that_says_the_same_of_every_image_is_called_stuck(train, tmp_path):
+    # The paper's Gaussian, in a net too deep and narrow for it.
+    train(make_config(**{"model.initializer": "paper", "train.epochs": 1.0}))
+    (event,) = [row for row in rows(tmp_path, "event") if row["name"] == "stuck_at_ln_C"]
+    assert event["ln_C"] == pytest.approx(np.log(3))
+    assert "vanished" in event["reason"]
+
+
+def test_a_run_that_diverges_stops_and_names_the_step(train, tmp_path):
+    config = make_config(**{"optimizer.learning_rate": 1e9})
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+"):
+        train(config)
+    assert not list((tmp_path / "run" / "checkpoints").glob("0*"))
+
+
+def test_the_rate_drops_at_plateaus_and_the_last_plateau_ends_the_run(train, tmp_path):
+    config = make_config(
+        **{
+            "optimizer.learning_rate": 1e-9,
+            "plateau.patience": 1,
+            "plateau.max_drops": 2,
+            "train.epochs": 50.0,
+        }
+    )
+    result = train(config)
+    rates = [row["learning_rate"] for row in rows(tmp_path, "train")]
+    expected = np.repeat([1e-9, 1e-10, 1e-11], [12, 6, 6])
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    assert result["steps"] == 24
+    names = [row["name"] for row in rows(tmp_path, "event")]
+    assert names.count("learning_rate_drop") == 2
+    assert names[-1] == "training_ends_at_plateau"
