@@ -46,7 +46,7 @@ def decode(data: bytes) -> PIL.Image.Image:
       UnreadableImageError: if Pillow cannot read it whole.
     """
     try:
-        image = PIL.Image.open(io.BytesIO(data))
+        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(data))
         if image.mode.startswith("I;16"):  # Pillow would clip to 255, not scale
             image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         return image.convert("RGB")

@@ -7,7 +7,16 @@ are those files'.
 
 from typing import Literal
 
-from deepconv.models.layers import LRN, Activation, Conv, Layer, LocalConv, Pool, map_size
+from deepconv.models.layers import (
+    ACTIVATIONS,
+    LRN,
+    Activation,
+    Conv,
+    Layer,
+    LocalConv,
+    Pool,
+    map_size,
+)
 
 
 def cifar(
@@ -30,8 +39,12 @@ def cifar(
       The layers.
 
     Raises:
-      ValueError: if the crop is too small.
+      ValueError: if the activation is unknown or the crop is too small.
     """
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"unknown model.activation {activation!r}; one of {', '.join(ACTIVATIONS)}"
+        )
 
     def norm(name: str) -> list[Layer]:
         return [LRN(name, size=9, k=1.0, alpha=0.001 / 9)] if lrn else []

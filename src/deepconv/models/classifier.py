@@ -42,8 +42,10 @@ def classifier(
       bias: what the paper initializes the biases of fc6 and fc7 to.
 
     Raises:
-      ValueError: if the trunk leaves nothing of such a crop.
+      ValueError: if the trunk leaves nothing of such a crop, or the rate is no rate.
     """
+    if not 0 <= dropout < 1:
+        raise ValueError(f"model.dropout must be at least 0 and below 1, not {dropout}")
     layers: list[Layer] = []
     for index, kernel in ((6, map_size(trunk, crop)), (7, 1)):
         layers += [Conv(f"fc{index}", hidden, kernel, bias=bias), Activation(f"relu{index}")]

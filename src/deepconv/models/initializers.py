@@ -18,6 +18,11 @@ def _gaussian(std: float) -> Initializer:
     return jax.nn.initializers.normal(std)
 
 
+def _positions(layer: Conv | LocalConv) -> tuple[int, ...]:
+    # A local layer's first axes only count its kernels; for the fans each kernel stands alone.
+    return (0, 1) if isinstance(layer, LocalConv) else ()
+
+
 def _constant(value: float) -> Initializer:
     return lambda key, shape, dtype=jnp.float32: jnp.full(shape, value, dtype)
 
@@ -51,12 +56,16 @@ def caffe(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
 
 def glorot(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
     """Uniform within sqrt(6 / (fan_in + fan_out)), bias 0 (Glorot & Bengio 2010; VGG's note)."""
-    return jax.nn.initializers.glorot_uniform(), _constant(0.0)
+    return jax.nn.initializers.glorot_uniform(batch_axis=_positions(layer)), _constant(0.0)
 
 
 def he(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
     """N(0, 2 / fan_in), biases 0 (He et al. 2015, made for ReLU nets of VGG's depth)."""
-    return jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal"), _constant(0.0)
+    positions = _positions(layer)
+    return (
+        jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal", batch_axis=positions),
+        _constant(0.0),
+    )
 
 
 PRESETS: dict[str, Preset] = {

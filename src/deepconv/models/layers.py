@@ -177,21 +177,18 @@ def convolve_locally(
 
     Args:
       x: `[N, H, W, C]`.
-      kernel: `[h, w, C * K * K, F]` with `K = side`, the patch ordered channel first.
+      kernel: `[h, w, K * K * C, F]` with `K = side`; a patch is ordered row, column, channel.
       side: K.
       padding: zeros before and after on both axes.
 
     Returns:
       `[N, h, w, F]`.
     """
-    return lax.conv_general_dilated_local(
-        x,
-        kernel,
-        window_strides=(1, 1),
-        padding=(padding, padding),
-        filter_shape=(side, side),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    x = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+    height, width = (length - side + 1 for length in x.shape[1:3])
+    shifts = [(i, j) for i in range(side) for j in range(side)]
+    patches = jnp.concatenate([x[:, i : i + height, j : j + width] for i, j in shifts], axis=-1)
+    return jnp.einsum("nhwk,hwkf->nhwf", patches, kernel)
 
 
 def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool = False) -> jax.Array:
