@@ -9,6 +9,7 @@ word; so every leaf's CRC-32 lies beside the arrays and is compared.
 """
 
 import logging
+import re
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -162,10 +163,11 @@ class Checkpoints:
     def _cannot_write(self, error: Exception) -> UserError:
         steps = self._manager.all_steps()
         kept = f"checkpoint {max(steps)} is safe" if steps else "there is none yet"
-        reason = next(
-            (line for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
-        return UserError(f"cannot save a checkpoint in {self._directory}: {reason[:300]}; {kept}")
+        text = str(error) or type(error).__name__
+        # Tensorstore wraps the system's reason in several layers of file names.
+        system = re.search(r": ([^:]*) \[os_error_code", text)
+        reason = system.group(1) if system else text.splitlines()[0][:300]
+        return UserError(f"cannot save a checkpoint in {self._directory}: {reason}; {kept}")
 
 
 def checksums(tree: Any) -> dict[str, int]:

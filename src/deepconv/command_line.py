@@ -24,8 +24,9 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     ours.addHandler(logging.StreamHandler())
 
     def guarded(argv: Sequence[str]) -> None:
-        for library in ("", "absl"):
-            logging.getLogger(library).setLevel(logging.ERROR)
+        # Orbax logs an error in writing several times, with tracebacks, before raising it.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        logging.getLogger().setLevel(logging.ERROR)
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; flags begin with --")
         try:

@@ -125,7 +125,7 @@ class _Run:
                 evaluate = self.step % self.eval_steps == 0 or self.step == self.total_steps
                 save = evaluate or self.step % config.checkpoint.every_steps == 0
                 if save or self.step % config.train.log_steps == 0:
-                    loss = self._report(window, time.monotonic() - clock)
+                    loss = self._report(window, clock)
                     window, clock = [], time.monotonic()
                 if evaluate:
                     self._evaluate(loss)
@@ -209,9 +209,10 @@ class _Run:
                 f"more than input.max_unreadable={limit}; metrics.jsonl in {self.folder} names them"
             )
 
-    def _report(self, window: list[Metrics], seconds: float) -> float:
-        """Log the mean over some steps, and return their loss."""
+    def _report(self, window: list[Metrics], since: float) -> float:
+        """Log the mean over the steps made since some time, and return their loss."""
         steps = jax.device_get(window)
+        seconds = time.monotonic() - since
         losses = [float(metrics.loss) for metrics in steps]
         for step, loss in zip(itertools.count(self.step - len(losses) + 1), losses, strict=False):
             if not math.isfinite(loss):

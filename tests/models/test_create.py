@@ -1,0 +1,45 @@
+"""Networks by name; a wrong option is refused with its value in the message."""
+
+import jax.numpy as jnp
+import pytest
+from deepconv import models
+
+
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_every_network_ends_with_its_classes(name):
+    network = models.create(name, 12, initializer="he", dtype=jnp.bfloat16)
+    assert network.layers[-1].features == 12
+    assert (network.initializer, network.dtype) == ("he", jnp.bfloat16)
+    assert network.crop == (24 if name.startswith("cifar10") else 224)
+
+
+def test_the_names():
+    assert sorted(models.NETWORKS) == sorted(
+        "alexnet vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e cifar10_13pct cifar10_11pct".split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("vgg_z", {}, "unknown network 'vgg_z'; one of alexnet"),
+        ("vgg_a", {"initializer": "zeros"}, "unknown initializer 'zeros'; one of paper"),
+        ("vgg_a", {"towers": 2}, "vgg_a has no option 'towers'; it has width, crop, dropout"),
+        ("cifar10_11pct", {"width": 0.5}, "cifar10_11pct has no option 'width'"),
+        ("alexnet", {"num_class": 5}, "alexnet has no option 'num_class'"),
+        ("alexnet", {"towers": 3}, "model.towers must be 1 or 2, not 3"),
+        ("alexnet", {"lrn": "torch"}, "unknown model.lrn 'torch'; one of paper"),
+        ("alexnet", {"pooling": "mean"}, "unknown model.pooling 'mean'; one of overlapping"),
+        ("alexnet", {"dropout": 1.0}, "model.dropout .* not 1.0"),
+        ("vgg_a", {"dropout": -0.5}, "model.dropout .* not -0.5"),
+        ("vgg_a", {"width": 0}, "model.width must be positive, not 0"),
+        ("alexnet", {"width": -1.0}, "model.width must be positive, not -1.0"),
+        ("cifar10_13pct", {"activation": "gelu"}, "unknown model.activation 'gelu'; one of relu"),
+        ("vgg_a", {"crop": 31}, "1x1 is too small for layer pool5"),
+        ("alexnet", {"crop": 32}, "too small for layer pool5"),
+        ("cifar10_13pct", {"crop": 1}, "too small for layer"),
+    ],
+)
+def test_what_is_impossible(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        models.create(name, **options)

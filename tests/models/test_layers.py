@@ -1,0 +1,229 @@
+"""Each layer's function against loops in float64 that follow its definition."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from deepconv.models import layers
+from deepconv.models.alexnet import LRN_CONVENTIONS
+from deepconv.models.layers import LRN, Activation, Conv, Dropout, LocalConv, Pool
+from jax import lax
+
+VECTORS = json.loads((Path(__file__).parents[1] / "paper_tables.json").read_text())["test_vectors"]
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def convolve_by_loops(x, kernel, stride=1, padding=(0, 0), groups=1):
+    x, kernel = x.astype(np.float64), kernel.astype(np.float64)
+    x = np.pad(x, ((0, 0), padding, padding, (0, 0)))
+    side, _, channels, features = kernel.shape
+    height, width = ((length - side) // stride + 1 for length in x.shape[1:3])
+    out = np.zeros((len(x), height, width, features))
+    for i in range(height):
+        for j in range(width):
+            patch = x[:, i * stride : i * stride + side, j * stride : j * stride + side]
+            for f in range(features):
+                first = f // (features // groups) * channels
+                group = patch[..., first : first + channels]
+                out[:, i, j, f] = (group * kernel[..., f]).sum(axis=(1, 2, 3))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("side", "options"),
+    [
+        (3, {"padding": (1, 1)}),
+        (5, {"stride": 4, "padding": (0, 3)}),
+        (5, {"padding": (2, 2), "groups": 2}),
+        (3, {"stride": 2, "groups": 3}),
+        (1, {}),
+        (1, {"groups": 2}),
+    ],
+)
+def test_convolution(side, options):
+    x, kernel = draw(2, 9, 11, 6), draw(side, side, 6 // options.get("groups", 1), 12, seed=1)
+    expected = convolve_by_loops(x, kernel, **options)
+    np.testing.assert_allclose(layers.convolve(x, kernel, **options), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_kernel_as_large_as_the_map(groups):
+    x, kernel = draw(3, 4, 4, 6), draw(4, 4, 6 // groups, 8, seed=1)
+    scores = layers.convolve(x, kernel, groups=groups)
+    np.testing.assert_allclose(scores, convolve_by_loops(x, kernel, groups=groups), atol=1e-4)
+
+
+def test_a_larger_map_holds_the_full_map_product_of_each_window():
+    x, kernel = draw(2, 5, 6, 3), draw(4, 4, 3, 7, seed=1)
+    score_map = layers.convolve(x, kernel)
+    assert score_map.shape == (2, 2, 3, 7)
+    for i, j in np.ndindex(2, 3):
+        window = layers.convolve(x[:, i : i + 4, j : j + 4], kernel)
+        np.testing.assert_allclose(score_map[:, i : i + 1, j : j + 1], window, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", [(1, 1), (0, 0)])
+def test_local_convolution_orders_a_patch_by_row_column_channel(padding):
+    side = 5 + sum(padding) - 2
+    x, kernel = draw(2, 5, 5, 4), draw(side, side, 9 * 4, 6, seed=1)
+    padded = np.pad(x.astype(np.float64), ((0, 0), padding, padding, (0, 0)))
+    expected = np.zeros((2, side, side, 6))
+    for i, j in np.ndindex(side, side):
+        patch = padded[:, i : i + 3, j : j + 3].reshape(2, -1)
+        expected[:, i, j] = patch @ kernel[i, j].astype(np.float64)
+    actual = layers.convolve_locally(x, kernel, side=3, padding=padding)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "window", "stride", "ceil", "expected"),
+    [
+        (6, 8, 2, 2, False, (3, 4)),
+        (7, 5, 2, 2, False, (3, 2)),
+        (7, 13, 3, 2, False, (3, 6)),
+        (8, 6, 3, 2, False, (3, 2)),
+        (8, 7, 3, 2, True, (4, 3)),
+        (24, 12, 3, 2, True, (12, 6)),
+    ],
+)
+def test_max_pooling(height, width, window, stride, ceil, expected):
+    x = draw(2, height, width, 3) - 5  # below zero, where padding with zeros would win
+    pooled = layers.max_pool(x, window=window, stride=stride, ceil=ceil)
+    assert pooled.shape == (2, *expected, 3)
+    for i, j in np.ndindex(*expected):
+        rows = slice(i * stride, i * stride + window)
+        columns = slice(j * stride, j * stride + window)
+        np.testing.assert_array_equal(pooled[:, i, j], x[:, rows, columns].max(axis=(1, 2)))
+
+
+@pytest.mark.parametrize(("window", "size"), [(2, 6), (3, 7)])
+def test_gradient_of_max_pooling_goes_to_the_maxima(window, size):
+    values = np.random.default_rng(0).permutation(2 * size * size * 3)  # no two are equal
+    x = jnp.asarray(values.reshape(2, size, size, 3), jnp.float32)
+    weights = draw(2, 3, 3, 3)
+
+    def by_windows(x):
+        shape, strides = (1, window, window, 1), (1, 2, 2, 1)
+        return jnp.sum(weights * lax.reduce_window(x, -jnp.inf, lax.max, shape, strides, "VALID"))
+
+    def by_slices(x):
+        return jnp.sum(weights * layers.max_pool(x, window=window, stride=2))
+
+    np.testing.assert_allclose(jax.grad(by_slices)(x), jax.grad(by_windows)(x), rtol=1e-5)
+
+
+def normalize_by_loops(x, size=5, k=2.0, alpha=1e-4, beta=0.75, groups=1):
+    x = x.astype(np.float64)
+    out = np.empty_like(x)
+    channels = x.shape[-1]
+    for i in range(channels):
+        first = i // (channels // groups) * (channels // groups)
+        window = range(
+            max(first, i - size // 2), min(first + channels // groups, i + size // 2 + 1)
+        )
+        total = sum(x[..., j] ** 2 for j in window)
+        out[..., i] = x[..., i] / (k + alpha * total) ** beta
+    return out
+
+
+@pytest.mark.parametrize(
+    ("convention", "factor", "vector"),
+    [
+        ("paper", 1, "lrn_paper"),
+        ("paper", 100, "lrn_input_x100_paper"),
+        ("original_code", 1, "lrn_original_code_alpha_over_n_k2"),
+        ("caffe", 1, "lrn_caffe_alpha_over_n_k1"),
+    ],
+)
+def test_normalization_gives_the_published_vectors(convention, factor, vector):
+    x = factor * jnp.array(VECTORS["lrn_input"], jnp.float32).reshape(1, 1, 1, -1)
+    normalized = layers.local_response_norm(x, **LRN_CONVENTIONS[convention])
+    np.testing.assert_allclose(normalized.ravel(), VECTORS[vector], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"groups": 2},
+        {"size": 9, "k": 1.0, "alpha": 0.001 / 9},
+        {"size": 3, "beta": 0.5, "groups": 3},
+    ],
+)
+def test_normalization(options):
+    x = 100 * draw(2, 3, 4, 12)
+    actual = layers.local_response_norm(x, **options)
+    np.testing.assert_allclose(actual, normalize_by_loops(x, **options), rtol=1e-5)
+
+
+def test_normalization_of_bfloat16_is_rounded_only_once():
+    x = jnp.asarray(100 * draw(4, 3, 4, 12), jnp.bfloat16)
+    actual = layers.local_response_norm(x, groups=2)
+    assert actual.dtype == jnp.bfloat16
+    expected = normalize_by_loops(np.asarray(x, np.float32), groups=2)
+    half_a_unit = 2.0**-8
+    np.testing.assert_allclose(actual.astype(np.float32), expected, rtol=half_a_unit)
+
+
+def test_dropout_of_an_example_does_not_depend_on_its_batch():
+    keys = jax.random.split(jax.random.key(0), 6)
+    x = 1 + jnp.abs(draw(6, 4, 4, 8))
+
+    def drop(x, keys):
+        return np.asarray(layers.dropout(x, keys, rate=0.5, scale_at="train"))
+
+    together = drop(x, keys)
+    some = np.array([4, 1])
+    np.testing.assert_array_equal(drop(x[some], keys[some]), together[some])
+    masks = {(example != 0).tobytes() for example in together}
+    assert len(masks) == 6
+
+
+@pytest.mark.parametrize(
+    ("scale_at", "kept", "at_test"), [("train", 1 / 0.7, 1.0), ("test", 1.0, 0.7)]
+)
+def test_dropout_drops_at_its_rate_and_keeps_the_mean(scale_at, kept, at_test):
+    keys = jax.random.split(jax.random.key(1), 100)
+    x = jnp.ones((100, 10, 10, 10))
+    dropped = np.asarray(layers.dropout(x, keys, rate=0.3, scale_at=scale_at))
+    np.testing.assert_allclose(np.unique(dropped), [0, kept], rtol=1e-6)
+    deviation = (0.3 * 0.7 / x.size) ** 0.5
+    assert np.mean(dropped != 0) == pytest.approx(0.7, abs=4 * deviation)
+    mean = layers.dropout(x, None, rate=0.3, scale_at=scale_at)
+    np.testing.assert_allclose(mean, at_test, rtol=1e-6)
+    assert dropped.mean() == pytest.approx(at_test, abs=4 * kept * deviation)
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "expected"),
+    [
+        (Conv("", 1, 11, stride=4, padding=(0, 3)), 224, 55),
+        (Conv("", 1, 11, stride=4), 227, 55),
+        (Conv("", 1, 3, padding=(1, 1)), 14, 14),
+        (LocalConv("", 1, 3, padding=(1, 1)), 6, 6),
+        (LocalConv("", 1, 3), 6, 4),
+        (Pool("", 3, 2), 55, 27),
+        (Pool("", 3, 2), 24, 11),
+        (Pool("", 3, 2, ceil=True), 24, 12),
+        (Pool("", 2, 2), 7, 3),
+        (Pool("", 2, 2, ceil=True), 7, 4),
+        (LRN(""), 27, 27),
+        (Activation(""), 27, 27),
+        (Dropout(""), 1, 1),
+    ],
+)
+def test_output_size(layer, size, expected):
+    assert layers.output_size(layer, size) == expected
+
+
+def test_a_map_that_vanishes_is_blamed_on_its_layer():
+    trunk = [Pool("pool1", 2, 2), Pool("pool2", 2, 2), Conv("conv3", 1, 3)]
+    assert layers.map_size(trunk, 12) == 1
+    with pytest.raises(ValueError, match=r"2x2 is too small for layer conv3"):
+        layers.map_size(trunk, 11)

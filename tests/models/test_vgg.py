@@ -1,0 +1,101 @@
+"""The six networks of VGG's Table 1, and the sizes of Table 2."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from deepconv import models
+from deepconv.models.layers import LRN, Conv, Pool
+
+PAPER = json.loads((Path(__file__).parents[1] / "paper_tables.json").read_text())["vgg"]
+LETTERS = {
+    "vgg_a": "A",
+    "vgg_a_lrn": "A-LRN",
+    "vgg_b": "B",
+    "vgg_c": "C",
+    "vgg_d": "D",
+    "vgg_e": "E",
+}
+each_network = pytest.mark.parametrize(("name", "letter"), LETTERS.items())
+
+
+def parameters(network):
+    crop = jax.ShapeDtypeStruct((1, network.crop, network.crop, 3), jnp.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), crop)["params"]
+
+
+@each_network
+def test_number_of_parameters(name, letter):
+    params = parameters(models.create(name))
+    counts = PAPER["counts"][letter]
+    assert sum(layer["kernel"].size for layer in params.values()) == counts["weights"]
+    assert sum(layer["bias"].size for layer in params.values()) == counts["biases"]
+    millions = (counts["weights"] + counts["biases"]) / 1e6
+    assert round(millions) == PAPER["table2_params_millions"][letter]
+
+
+@each_network
+def test_layers_are_those_of_table_1_under_caffes_names(name, letter):
+    layers = models.create(name).layers
+    convolutions = [
+        {
+            f"conv{block}_{index}": column
+            for index, column in enumerate(PAPER["table1_configs"][letter][block - 1], start=1)
+        }
+        for block in range(1, 6)
+    ]
+    for block, expected in enumerate(convolutions, start=1):
+        actual = {
+            layer.name: f"conv{layer.kernel}-{layer.features}"
+            for layer in layers
+            if layer.name.startswith(f"conv{block}_")
+        }
+        assert actual == expected
+    assert list(parameters(models.create(name))) == [
+        name for block in convolutions for name in block
+    ] + ["fc6", "fc7", "fc8"]
+
+
+@each_network
+def test_geometry(name, letter):
+    layers = models.create(name).layers
+    for layer in layers:
+        match layer:
+            case Conv() if layer.name.startswith("conv"):
+                padding = {3: (1, 1), 1: (0, 0)}[layer.kernel]
+                assert (layer.stride, layer.padding, layer.groups) == (1, padding, 1)
+            case Pool():
+                assert (layer.window, layer.stride, layer.ceil) == (2, 2, False)
+    assert [layer.name for layer in layers if isinstance(layer, Pool)] == [
+        f"pool{block}" for block in range(1, 6)
+    ]
+    names = [layer.name for layer in layers]
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Conv) and layer.name != "fc8":
+            assert names[index + 1] == layer.name.replace("conv", "relu").replace("fc", "relu")
+
+
+def test_only_a_lrn_normalizes_and_with_alexnets_constants():
+    norms = {
+        name: [layer for layer in models.create(name).layers if isinstance(layer, LRN)]
+        for name in LETTERS
+    }
+    assert norms.pop("vgg_a_lrn") == [LRN("norm1_1", size=5, k=2.0, alpha=1e-4, beta=0.75)]
+    assert not any(norms.values())
+    names = [layer.name for layer in models.create("vgg_a_lrn").layers]
+    assert names[:4] == ["conv1_1", "relu1_1", "norm1_1", "pool1"]
+
+
+def test_width_scales_every_hidden_layer_and_no_other():
+    params = parameters(models.create("vgg_d", 10, width=0.25))
+    assert params["conv1_1"]["kernel"].shape == (3, 3, 3, 16)
+    assert params["conv5_3"]["kernel"].shape == (3, 3, 128, 128)
+    assert params["fc6"]["kernel"].shape == (7, 7, 128, 1024)
+    assert params["fc8"]["kernel"].shape == (1, 1, 1024, 10)
+
+
+def test_the_crop_sets_the_side_of_fc6():
+    params = parameters(models.create("vgg_a", crop=96, width=0.25))
+    assert params["fc6"]["kernel"].shape == (3, 3, 128, 1024)
