@@ -3,8 +3,9 @@
 python -m deepconv.main --config=configs/quickstart.py --workdir=runs/quickstart
 """
 
-from configs import vgg_a
 from ml_collections import ConfigDict
+
+from configs import vgg_a
 
 
 def get_config() -> ConfigDict:

@@ -7,8 +7,9 @@ Paper: 29.7 / 10.5 percent top-1 / top-5 error on ImageNet's validation set (Tab
 dense evaluation). Not run here.
 """
 
-from configs.vgg_a import vgg
 from ml_collections import ConfigDict
+
+from configs.vgg_a import vgg
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -7,8 +7,9 @@ Paper: 28.7 / 9.9 percent top-1 / top-5 error on ImageNet's validation set (Tabl
 dense evaluation). Not run here.
 """
 
-from configs.vgg_a import vgg
 from ml_collections import ConfigDict
+
+from configs.vgg_a import vgg
 
 
 def get_config(variant: str = "") -> ConfigDict:

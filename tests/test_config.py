@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from configs import alexnet, cifar10, quickstart, vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e
 
+from configs import alexnet, cifar10, quickstart, vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e
 from deepconv import config as configuration
 from deepconv.user_error import UserError
 

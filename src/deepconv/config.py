@@ -52,7 +52,7 @@ def default() -> ConfigDict:
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
     # (regular expression on "layer/kernel" or "layer/bias", lr_mult, decay_mult); the first that
-    # matches # holds. The papers decay the weights and have one learning rate for all.
+    # matches holds. The papers decay the weights and have one learning rate for all.
     config.optimizer.multipliers = ((r".*/bias", 1.0, 0.0),)
 
     config.plateau = ConfigDict()

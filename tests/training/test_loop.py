@@ -6,8 +6,8 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
-from configs import vgg_a
 
+from configs import vgg_a
 from deepconv import reporting
 from deepconv.data import datasets
 from deepconv.training import loop

@@ -4,7 +4,9 @@ statistics = of_training_set(source, scale=256)
 magnitudes = pca_magnitudes(statistics.eigenvalues, "lambda")
 """
 
+import logging
 import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,9 @@ import numpy as np
 
 from deepconv.data import decode
 from deepconv.data.pipeline import Geometry, Source
+from deepconv.user_error import UserError
+
+_LOG = logging.getLogger(__name__)
 
 
 class ColorStatistics(NamedTuple):
@@ -32,7 +37,7 @@ class ColorStatistics(NamedTuple):
 
 
 # ImageNet's, from public code: the mean from the readme of the released VGG nets, the components
-# from # fb.resnet.torch's lineage. Neither paper prints them.
+# from fb.resnet.torch's lineage. Neither paper prints them.
 IMAGENET = ColorStatistics(
     mean_rgb=np.array([123.68, 116.779, 103.939]),
     eigenvalues=np.array([0.2175, 0.0188, 0.0045]),
@@ -86,7 +91,7 @@ def of_training_set(source: Source, scale: int, threads: int | None = None) -> C
       threads: how many decode; by default as many as there are cores.
 
     Raises:
-      ValueError: if no image can be read.
+      UserError: if no image can be read.
     """
     geometry = Geometry(crop=scale, scale=(scale, scale), square=True)
 
@@ -110,7 +115,7 @@ def of_training_set(source: Source, scale: int, threads: int | None = None) -> C
                 flat = pixels.reshape(-1, 3).astype(np.float64)
                 products += flat.T @ flat
     if not images:
-        raise ValueError("no image of the training set can be read")
+        raise UserError("no image of the training set can be read")
     count = images * scale * scale
     mean = total.sum(axis=(0, 1)) / count
     covariance = (products / count - np.outer(mean, mean)) / 255.0**2
@@ -120,12 +125,17 @@ def of_training_set(source: Source, scale: int, threads: int | None = None) -> C
 
 
 def stored(source: Source, scale: int, path: Path) -> ColorStatistics:
-    """Return `of_training_set`, computed once and kept in the file `path` (`.npz`)."""
+    """Return `of_training_set`, computed once and kept in the file `path` (`.npz`) if it can be."""
     if path.exists():
         with np.load(path, allow_pickle=False) as arrays:
             return ColorStatistics(**{name: arrays[name] for name in ColorStatistics._fields})
     statistics = of_training_set(source, scale)
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-    np.savez(partial, **statistics._asdict())
-    partial.replace(path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            np.savez(file, **statistics._asdict())
+        Path(file.name).replace(path)
+    except OSError as error:
+        _LOG.warning(
+            "the color statistics are not kept: cannot write %s (%s)", path, error.strerror
+        )
     return statistics

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 # Between-image spread over magnitude. Healthy layers have 0.1 to 1; a float32 net whose spread is
-# this # small next to its biases cannot pass a gradient that SGD at the papers' rates would feel.
+# this small next to its biases cannot pass a gradient that SGD at the papers' rates would feel.
 VANISHED = 1e-3
 EXPLODED = 1e6
 
