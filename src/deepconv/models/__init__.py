@@ -42,8 +42,7 @@ def create(
       num_classes: number of outputs.
       initializer: a key of `initializers.PRESETS`.
       dtype: dtype of the computation; parameters and scores are float32.
-      **options: the options of the network: `crop` and, by network, `width`, `dropout`, `towers`,
-      ...
+      **options: those of the network: `crop` and, by network, `width`, `dropout`, `towers`, ...
 
     Raises:
       ValueError: if the name, the preset or an option is unknown, or an option's value is not

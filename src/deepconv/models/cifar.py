@@ -63,4 +63,4 @@ def cifar(
         LocalConv("local4", 32, 3, padding=(1, 1), std=0.04),
         Activation("relu4", activation),
     ]
-    return (*trunk, Conv("fc10", num_classes, map_size(trunk, crop)))
+    return (*trunk, Conv("fc10", num_classes, map_size(trunk, crop), fully_connected=True))

@@ -48,7 +48,10 @@ def classifier(
         raise ValueError(f"model.dropout must be at least 0 and below 1, not {dropout}")
     layers: list[Layer] = []
     for index, kernel in ((6, map_size(trunk, crop)), (7, 1)):
-        layers += [Conv(f"fc{index}", hidden, kernel, bias=bias), Activation(f"relu{index}")]
+        layers += [
+            Conv(f"fc{index}", hidden, kernel, bias=bias, fully_connected=True),
+            Activation(f"relu{index}"),
+        ]
         if dropout:
             layers.append(Dropout(f"drop{index}", dropout, scale_at))
-    return (*layers, Conv("fc8", num_classes, 1))
+    return (*layers, Conv("fc8", num_classes, 1, fully_connected=True))

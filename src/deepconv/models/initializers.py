@@ -4,6 +4,7 @@ kernel_init, bias_init = PRESETS["glorot"](layer)
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,15 @@ def _gaussian(std: float) -> Initializer:
     return jax.nn.initializers.normal(std)
 
 
-def _positions(layer: Conv | LocalConv) -> tuple[int, ...]:
-    # A local layer's first axes only count its kernels; for the fans each kernel stands alone.
-    return (0, 1) if isinstance(layer, LocalConv) else ()
+def _fans(layer: Conv | LocalConv) -> dict[str, Any]:
+    """Say which axes of a kernel are inputs, outputs, or neither.
+
+    A unit of a convolution reaches K x K outputs of each feature, one of a fully connected layer only
+    one; a local layer's first axes number kernels that stand alone.
+    """
+    if isinstance(layer, LocalConv):
+        return {"batch_axis": (0, 1)}
+    return {"in_axis": (0, 1, 2)} if layer.fully_connected else {}
 
 
 def _constant(value: float) -> Initializer:
@@ -56,16 +63,13 @@ def caffe(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
 
 def glorot(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
     """Uniform within sqrt(6 / (fan_in + fan_out)), bias 0 (Glorot & Bengio 2010; VGG's note)."""
-    return jax.nn.initializers.glorot_uniform(batch_axis=_positions(layer)), _constant(0.0)
+    return jax.nn.initializers.glorot_uniform(**_fans(layer)), _constant(0.0)
 
 
 def he(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
     """N(0, 2 / fan_in), biases 0 (He et al. 2015, made for ReLU nets of VGG's depth)."""
-    positions = _positions(layer)
-    return (
-        jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal", batch_axis=positions),
-        _constant(0.0),
-    )
+    init = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal", **_fans(layer))
+    return init, _constant(0.0)
 
 
 PRESETS: dict[str, Preset] = {

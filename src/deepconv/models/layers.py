@@ -1,7 +1,7 @@
 """The layers of both papers: a network is a tuple of records, each with one pure function.
 
-    layers = (Conv("conv1_1", 64, kernel=3, padding=(1, 1)), Activation("relu1_1"), Pool("pool1",
-    2, 2)) for layer in layers:
+    layers = (Conv("conv1_1", 64, 3, padding=(1, 1)), Activation("relu1_1"), Pool("pool1", 2, 2))
+    for layer in layers:
         size = output_size(layer, size)
 
 The records are data: `network.py` runs them, `summary.py` counts them, and nothing else needs to
@@ -31,6 +31,7 @@ class Conv:
       groups: the channels are split into this many groups that do not see each other.
       std: standard deviation of the paper's initial weights.
       bias: the paper's initial bias.
+      fully_connected: whether the kernel spans the whole map of a crop.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Conv:
     groups: int = 1
     std: float = 0.01
     bias: float = 0.0
+    fully_connected: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
