@@ -22,8 +22,8 @@ def _gaussian(std: float) -> Initializer:
 def _fans(layer: Conv | LocalConv) -> dict[str, Any]:
     """Say which axes of a kernel are inputs, outputs, or neither.
 
-    A unit of a convolution reaches K x K outputs of each feature, one of a fully connected layer only
-    one; a local layer's first axes number kernels that stand alone.
+    A unit of a convolution reaches K x K outputs of each feature, one of a fully connected layer
+    only one; a local layer's first axes number kernels that stand alone.
     """
     if isinstance(layer, LocalConv):
         return {"batch_axis": (0, 1)}
