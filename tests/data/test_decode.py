@@ -1,13 +1,19 @@
 """Decoding to RGB, and resampling a window against resizing the whole image."""
 
+import concurrent.futures
 import fractions
+import io
 import math
+import os
+import pathlib
+import zipfile
 
 import numpy as np
 import PIL.Image
 import pytest
+import simplejpeg
 
-from deepconv.data import decode
+from deepconv.data import decode, shapes
 
 
 def shades(height, width, channels=3):
@@ -165,3 +171,294 @@ def test_shrinking_averages_what_it_covers():
     stripes[:, ::2] = 200
     window = decode.resample(PIL.Image.fromarray(stripes), decode.Crop(16, 16, 2, 2, 12))
     assert np.abs(window.astype(int) - 100).max() <= 2
+
+
+# A crop from the file.
+
+# Everything that the decoder of JPEG is told apart by, and nothing else.
+VARIANTS = {
+    "444": {"subsampling": 0},
+    "422": {"subsampling": 1},
+    "420": {"subsampling": 2},
+    "progressive": {"progressive": True},
+    "restarts": {"subsampling": 2, "restart_marker_blocks": 5},
+    "optimized": {"optimize": True, "quality": 97},
+}
+
+
+@pytest.fixture
+def without_pillow(monkeypatch):
+    """Let the slow way fail, so that a result has come the fast way."""
+
+    def refuse(data):
+        raise AssertionError("Pillow was asked")
+
+    monkeypatch.setattr(decode, "decode", refuse)
+
+
+@pytest.fixture
+def decoded_sizes(monkeypatch):
+    """Return a list that receives the (height, width) of what is decoded by libjpeg-turbo."""
+    sizes = []
+    original = simplejpeg.decode_jpeg
+
+    def watched(data, *, buffer, **options):
+        sizes.append(buffer.shape[:2])
+        return original(data, buffer=buffer, **options)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", watched)
+    return sizes
+
+
+def scene(height, width, seed=0, scale=1):
+    """Return pixels such as a camera gives: edges that are slightly soft, and grain."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((height, width)) / scale
+    image = np.full((height, width, 3), 90.0)
+    for _ in range(12):
+        center, radius = rng.uniform(0, [height / scale, width / scale]), rng.uniform(10, 70)
+        inside = np.clip(radius - np.hypot(y - center[0], x - center[1]), 0, 3)[..., None] / 3
+        image += inside * (rng.uniform(0, 255, 3) - image)
+    return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+
+
+def rescaled_and_cropped(data, crop):
+    """Do it the long way."""
+    whole = PIL.Image.open(io.BytesIO(data)).convert("RGB")
+    whole = whole.resize((crop.width, crop.height), PIL.Image.Resampling.BILINEAR)
+    pixels = np.asarray(whole).astype(int)
+    return pixels[crop.top : crop.top + crop.size, crop.left : crop.left + crop.size]
+
+
+def difference(data, crop):
+    """Return the absolute differences of a loaded crop from the one cut the long way."""
+    pixels, given = decode.load_crop(data, lambda height, width: crop)
+    assert given is crop
+    assert pixels.shape == (crop.size, crop.size, 3)
+    assert pixels.dtype == np.uint8
+    return np.abs(pixels - rescaled_and_cropped(data, crop))
+
+
+def corners(height, width, shorter, size):
+    tall, wide = decode.rescaled_size(height, width, shorter)
+    for top in {0, (tall - size) // 3, tall - size}:
+        for left in {0, (wide - size) // 2, wide - size}:
+            yield decode.Crop(tall, wide, top, left, size)
+
+
+def central(size, shorter):
+    def choose(height, width):
+        tall, wide = decode.rescaled_size(height, width, shorter)
+        return decode.Crop(tall, wide, (tall - size) // 2, (wide - size) // 2, size)
+
+    return choose
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("height", "width"), [(150, 211), (130, 97)])
+@pytest.mark.parametrize(("shorter", "size"), [(64, 56), (100, 32), (200, 112)])
+def test_a_crop_of_a_jpeg_is_the_one_cut_the_long_way(
+    encode, without_pillow, variant, height, width, shorter, size
+):
+    # Noise: rows that were not decoded, or smoothed wrongly, would show.
+    noise = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    data = encode(noise, **VARIANTS[variant])
+    for crop in corners(height, width, shorter, size):
+        differing = difference(data, crop)
+        assert differing.mean() < 0.6
+        assert differing.max() <= 2
+
+
+def test_a_gray_jpeg_is_repeated_in_every_channel(encode, without_pillow):
+    data = encode(shades(150, 200)[..., 0])
+    pixels, _ = decode.load_crop(data, central(48, 64))
+    np.testing.assert_array_equal(pixels, np.repeat(pixels[..., :1], 3, axis=-1))
+    assert difference(data, central(48, 64)(150, 200)).max() <= 2
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_an_enlarged_crop_of_a_small_picture_is_the_one_cut_the_long_way(index, without_pillow):
+    data = shapes.example("train", index)["image"]
+    height, width = simplejpeg.decode_jpeg_header(data)[:2]
+    for shorter in (128, 256, 400):
+        for crop in corners(height, width, shorter, 112):
+            differing = difference(data, crop)
+            assert differing.mean() < 0.6
+            assert differing.max() <= 2
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 300), (300, 2), (1, 17), (9, 8)])
+def test_slivers_are_enlarged(encode, height, width):
+    data = encode(shades(height, width), quality=95)
+    for crop in corners(height, width, 40, 32):
+        assert difference(data, crop).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("times", "divisor"), [(1, 1), (2, 1), (2.9, 1), (3.1, 2), (5.9, 2), (6.1, 4), (12.5, 8)]
+)
+def test_a_large_image_is_halved_while_decoded(
+    encode, without_pillow, decoded_sizes, times, divisor
+):
+    height, width = round(60 * times), round(90 * times)
+    data = encode(scene(height, width, scale=times), quality=92)
+    tall, wide = decode.rescaled_size(height, width, 60)
+    differing = difference(data, decode.Crop(tall, wide, tall - 48, wide - 48, 48))
+    assert decoded_sizes == [(-(-height // divisor), -(-width // divisor))]
+    assert differing.mean() < 1
+
+
+def test_rows_below_the_crop_are_not_decoded(encode, without_pillow, decoded_sizes):
+    data = encode(scene(300, 400))
+    difference(data, decode.Crop(150, 200, 0, 60, 50))
+    # 100 rows, 2 that the filter reaches, and 2 of chroma.
+    assert decoded_sizes == [(104, 400)]
+
+
+def test_without_the_fast_resampler_the_crop_is_the_same(monkeypatch, encode):
+    if decode.resizer is None:
+        pytest.skip("the fast resampler is not installed")
+    data = encode(scene(200, 300))
+    crops = [*corners(200, 300, 80, 56), *corners(200, 300, 300, 224)]
+    fast = [decode.load_crop(data, lambda height, width: crop)[0] for crop in crops]
+    monkeypatch.setattr(decode, "resizer", None)
+    for crop, expected in zip(crops, fast, strict=True):
+        slow, _ = decode.load_crop(data, lambda height, width: crop)
+        assert np.abs(slow.astype(int) - expected).max() <= 2
+        assert difference(data, crop).max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_crop_is_chosen_once_knowing_the_size(encode, kind):
+    asked = []
+
+    def choose(height, width):
+        asked.append((height, width))
+        return decode.Crop(20, 30, 1, 2, 16)
+
+    decode.load_crop(encode(shades(40, 60), kind), choose)
+    assert asked == [(40, 60)]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "WEBP"])
+def test_what_is_no_jpeg_is_cut_by_pillow(encode, kind):
+    image = encode(shades(60, 90), kind)
+    for crop in corners(60, 90, 40, 32):
+        expected = decode.resample(decode.decode(image), crop)
+        pixels, _ = decode.load_crop(image, lambda height, width: crop)
+        np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"\r\n", bytes(5000)])
+def test_what_follows_the_end_of_a_jpeg_does_not_matter(encode, tail):
+    data = encode(shades(150, 200))
+    crop = central(48, 64)(150, 200)
+    assert difference(data + tail, crop).max() <= 2
+
+
+def test_orientation_is_ignored(encode):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    pixels = scene(90, 60)
+    crop = central(32, 40)(90, 60)
+    turned = encode(pixels, exif=exif)
+    assert b"Exif" in turned
+    expected, _ = decode.load_crop(encode(pixels), lambda height, width: crop)
+    given, _ = decode.load_crop(turned, lambda height, width: crop)
+    np.testing.assert_array_equal(given, expected)
+
+
+def test_same_bytes_give_same_pixels_in_any_thread(encode):
+    files = [encode(scene(200, 260, seed), subsampling=seed % 3) for seed in range(6)] * 20
+    choose = central(112, 128)
+    expected = [decode.load_crop(data, choose)[0] for data in files[:6]] * 20
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for pixels, reference in zip(
+            pool.map(lambda data: decode.load_crop(data, choose)[0], files), expected, strict=True
+        ):
+            np.testing.assert_array_equal(pixels, reference)
+
+
+# What cannot be read.
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_jpeg_cut_short_anywhere_is_unreadable_wherever_the_crop_is(encode, variant):
+    data = encode(scene(120, 160), **VARIANTS[variant])
+    top = decode.Crop(120, 160, 0, 0, 32)
+    decode.load_crop(data, lambda height, width: top)
+    for length in [*range(0, len(data), len(data) // 40), len(data) - 2, len(data) - 1]:
+        with pytest.raises(decode.UnreadableImageError):
+            decode.load_crop(data[:length], lambda height, width: top)
+
+
+def test_a_jpeg_that_ends_early_in_its_middle_is_as_pillow_sees_it(encode):
+    # An end marker within the data; then Pillow's verdict counts, not half an image of gray.
+    data = encode(scene(120, 160))
+    broken = data[: len(data) // 2] + b"\xff\xd9" + data[len(data) // 2 :]
+    for crop in corners(120, 160, 60, 40):
+        expected = decode.resample(decode.decode(broken), crop)
+        pixels, _ = decode.load_crop(broken, lambda height, width: crop)
+        assert np.abs(pixels.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_picture_of_too_many_pixels_is_unreadable(monkeypatch, encode, kind):
+    data = encode(shades(20, 30), kind)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 600)
+    decode.load_crop(data, central(16, 20))
+    decode.decode(data)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 599)
+    with pytest.raises(decode.UnreadableImageError, match="30x20"):
+        decode.load_crop(data, central(16, 20))
+    with pytest.raises(decode.UnreadableImageError, match="30x20"):
+        decode.decode(data)
+
+
+def test_a_header_that_states_four_billion_pixels_is_refused_before_anything_is_decoded(
+    encode, without_pillow, decoded_sizes
+):
+    data = bytearray(encode(shades(20, 30)))
+    height = data.index(b"\xff\xc0") + 5
+    data[height : height + 4] = b"\xff" * 4
+    with pytest.raises(decode.UnreadableImageError, match="65535x65535"):
+        decode.load_crop(bytes(data), central(16, 20))
+    assert decoded_sizes == []
+
+
+def test_a_format_that_would_start_another_program_is_refused():
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    with pytest.raises(decode.UnreadableImageError, match="EPS"):
+        decode.load_crop(script, central(16, 20))
+
+
+# Photographs.
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Return 30 untouched photographs of ImageNet's validation set and 60 of a smaller size."""
+    beside = pathlib.Path(__file__).parents[3] / "shared" / "data"
+    file = pathlib.Path(os.environ.get("DEEPCONV_SHARED_DATA", beside)) / "ilsvrc_val750_s320.zip"
+    if not file.exists():
+        pytest.skip(f"no photographs: {file} is not there; see $DEEPCONV_SHARED_DATA")
+    with zipfile.ZipFile(file) as archive:
+        names = [name for name in sorted(archive.namelist()) if name.endswith(".JPEG")]
+        untouched = [name for name in names if "originals30/" in name]
+        assert len(untouched) == 30
+        smaller = [name for name in names if name not in untouched]
+        return [archive.read(name) for name in untouched + smaller[:: len(smaller) // 60]]
+
+
+def test_crops_of_photographs_are_those_cut_the_long_way(photographs):
+    rng = np.random.default_rng(0)
+    means = []
+    for data in photographs:
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        for shorter in (256, int(rng.integers(257, 512)), 512):
+            tall, wide = decode.rescaled_size(height, width, shorter)
+            top, left = rng.integers(tall - 223), rng.integers(wide - 223)
+            crop = decode.Crop(tall, wide, int(top), int(left), 224)
+            means.append(difference(data, crop).mean())
+    assert max(means) < 1
+    assert np.mean(means) < 0.25

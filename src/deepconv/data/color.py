@@ -97,10 +97,9 @@ def of_training_set(source: Source, scale: int, threads: int | None = None) -> C
 
     def one(record: int) -> np.ndarray | None:
         try:
-            image = decode.decode(source[record]["image"])
+            return decode.load_crop(source[record]["image"], geometry.central)[0]
         except decode.UnreadableImageError:
             return None
-        return decode.resample(image, geometry.central(image.height, image.width))
 
     total = np.zeros((scale, scale, 3))
     products = np.zeros((3, 3))
@@ -131,6 +130,7 @@ def stored(source: Source, scale: int, path: Path) -> ColorStatistics:
             return ColorStatistics(**{name: arrays[name] for name in ColorStatistics._fields})
     statistics = of_training_set(source, scale)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
             np.savez(file, **statistics._asdict())
         Path(file.name).replace(path)

@@ -5,6 +5,7 @@ dataset.train[0]["image"]  # the bytes of a JPEG
 """
 
 import contextlib
+import hashlib
 import io
 import logging
 import os
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from deepconv.data import color
+from deepconv.data import color, folder
 from deepconv.data.cifar10 import Cifar10
 from deepconv.data.color import ColorStatistics
 from deepconv.data.pipeline import Source
@@ -79,7 +80,8 @@ def open_dataset(
     """Open a prepared data set, preparing it first where that takes nothing from outside.
 
     Args:
-      name: its name under tfds.
+      name: its name under tfds, or `folder:` and the path of a folder of pictures (see
+        `folder.open_folder`), which has its own splits.
       data_dir: see `root`.
       train_split: as tfds writes splits, such as `train[:90%]`.
       eval_split: likewise.
@@ -87,6 +89,8 @@ def open_dataset(
     Raises:
       UserError: if it is not there, or in a form that cannot be read; the line says what to do.
     """
+    if name.startswith("folder:"):
+        return _open_folder(name.removeprefix("folder:"), root(data_dir))
     directory = prepared_directory(name, data_dir)
     if directory is None and name in OWN_BUILDERS:
         directory = _prepare(name, data_dir)
@@ -98,6 +102,14 @@ def open_dataset(
             "it; a config's :tiny variant (--config=configs/vgg_e.py:tiny) runs on drawn images"
         )
     return _open(tfds.builder_from_directory(directory), directory, train_split, eval_split)
+
+
+def _open_folder(path: str, data_root: Path) -> Dataset:
+    train, evaluation, class_names = folder.open_folder(path)
+    # The user's own folder is left alone; the digest renews what is computed when files are added.
+    names = "\n".join([str(train.folder), *train.file_names])
+    digest = hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:16]
+    return Dataset(train, evaluation, class_names, data_root / "folder" / digest, "train")
 
 
 def _prepare(name: str, data_dir: str) -> Path:

@@ -89,10 +89,9 @@ class Geometry:
 def _cut(
     record: dict[str, Any], choose: Callable[[int, int], decode.Crop], geometry: Geometry
 ) -> Example:
-    image = decode.decode(record["image"])
-    window = choose(image.height, image.width)
+    pixels, window = decode.load_crop(record["image"], choose)
     return {
-        "image": decode.resample(image, window),
+        "image": pixels,
         "label": np.int32(record["label"]),
         "offset": np.asarray(geometry.offset(window), np.int32),
     }

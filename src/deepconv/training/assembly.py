@@ -68,7 +68,9 @@ def assemble(config: ConfigDict, colors: ColorStatistics, num_classes: int, mesh
     )
 
     def initial_state() -> TrainState:
-        params = model.init(jax.random.key(config.seed), jnp.zeros(image.shape))["params"]
+        # The default generator takes seconds to compile for every shape of a parameter.
+        key = jax.random.key(config.seed, impl="rbg")
+        params = model.init(key, jnp.zeros(image.shape))["params"]
         return state.create(params, tx)
 
     mean = jnp.asarray(
