@@ -49,7 +49,7 @@ class Files:
 def ours(files: Files, count: int, threads: int) -> None:
     """Run this project's pipeline."""
     batches = pipeline.train_batches(files, GEOMETRY, batch_size=BATCH, seed=0)
-    iterator = pipeline.iter_from(batches, 0, threads)
+    iterator = pipeline.iter_from(batches, 0, threads=threads)
     for _ in range(count // BATCH):
         next(iterator)
 

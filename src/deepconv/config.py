@@ -40,7 +40,8 @@ def default() -> ConfigDict:
     config.input.mean = "rgb"  # subtract the mean RGB, or "image": the mean image (AlexNet)
     config.input.color = "imagenet"  # published statistics, or "computed": over the training set
     config.input.max_unreadable = 0.01  # a larger share of unreadable images ends the run
-    config.input.threads = 0  # that decode; 0: one for each core
+    config.input.threads = 0  # that decode, in each process; 0: one for each core
+    config.input.workers = 0  # processes that decode besides; pays from some ten cores on
 
     config.augment = ConfigDict()
     config.augment.flip = True
@@ -197,6 +198,7 @@ def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
 _FREE = (
     "dataset.data_dir",
     "input.threads",
+    "input.workers",
     "train.log_steps",
     "checkpoint.every_steps",
     "checkpoint.keep",

@@ -13,7 +13,6 @@ from absl import flags
 from ml_collections import config_flags
 
 from deepconv import command_line, reporting
-from deepconv.training import loop
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -26,6 +25,9 @@ _JSON = flags.DEFINE_string("json", None, "Also write the result to this file.")
 
 def main(_: Sequence[str]) -> None:
     """Train, then print the errors and where everything lies."""
+    # Processes that decode import this module anew; they have no use for all that trains.
+    from deepconv.training import loop
+
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     path, _, variant = file.partition(":")
     name = "_".join([Path(path).stem, *re.findall(r"\w+", variant)])

@@ -198,11 +198,11 @@ def test_an_image_is_cropped_anew_in_each_epoch(source):
 # (seed, position) and nothing else.
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("threads", "workers"), [(1, 0), (3, 0), (2, 2)])
 @pytest.mark.parametrize("step", [0, 5])
-def test_iteration_from_any_step_is_random_access(source, threads, step):
+def test_iteration_from_any_step_is_random_access(source, threads, workers, step):
     batches = train(source)
-    iterator = pipeline.iter_from(train(source), step, threads)
+    iterator = pipeline.iter_from(train(source), step, threads=threads, workers=workers)
     for number in range(step, step + 6):
         assert_equal(next(iterator), batches[number])
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import grain
 import numpy as np
+from absl import flags
 
 from deepconv.data import decode
 from deepconv.user_error import UserError
@@ -216,11 +217,24 @@ def eval_batches(
     )
 
 
-def iter_from(batches: grain.MapDataset, step: int, threads: int) -> Iterator[NumpyBatch]:
-    """Iterate from batch `step` on, with this many threads that decode ahead."""
-    # An element is a whole batch here, so the buffer has to be small: grain's default of 500 is
-    # not.
+def iter_from(
+    batches: grain.MapDataset, step: int, *, threads: int, workers: int = 0
+) -> Iterator[NumpyBatch]:
+    """Iterate from batch `step` on.
+
+    Args:
+      batches: see `train_batches` and `eval_batches`.
+      step: number of the first batch wanted.
+      threads: how many decode ahead, in this process or in each worker.
+      workers: number of worker processes; 0: none. Threads share Python's lock for about a tenth of
+        their work, so processes pay from some ten cores on.
+    """
+    # An element is a whole batch here, so the buffer has to be small: grain's default is 500.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
-    iterator = iter(batches.to_iter_dataset(options))
-    iterator.set_state({"next_index": step})
-    return iterator
+    stream = batches[step:].to_iter_dataset(options)
+    if workers:
+        # Grain's workers ask for their flags, which nobody has parsed in a notebook or a test.
+        flags.FLAGS.mark_as_parsed()
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        stream = stream.mp_prefetch(processes)
+    return iter(stream)

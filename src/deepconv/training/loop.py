@@ -174,7 +174,13 @@ class _Run:
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
         )
-        for batch in pipeline.iter_from(batches, self.step, self._threads()):
+        stream = pipeline.iter_from(
+            batches,
+            self.step,
+            threads=self._threads(),
+            workers=self.config.input.workers,
+        )
+        for batch in stream:
             self._note_unreadable(batch, self.dataset.train)
             yield parallel.shard_batch(_for_device(batch), self.mesh)
 
@@ -184,7 +190,7 @@ class _Run:
         batches = pipeline.eval_batches(
             self.dataset.evaluation, geometry, batch_size=self.config.evaluation.batch_size
         )
-        for batch in pipeline.iter_from(batches, 0, self._threads()):
+        for batch in pipeline.iter_from(batches, 0, threads=self._threads()):
             if not batch["readable"].all():
                 names = _names(self.dataset.evaluation, batch["record"][~batch["readable"]])
                 raise UserError(
