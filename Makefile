@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart test lint format lock clean
+.PHONY: help env quickstart data-imagenet data-check data-resize bench-input test lint format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,23 @@ $(STAMP): requirements.lock pyproject.toml
 
 quickstart: $(STAMP)  ## train a narrow VGG on drawn images (minutes on two cores); SEED=0
 	$(BIN)/python -m deepconv.main --config=configs/quickstart.py --config.seed=$(SEED) --workdir=$(RUNS)/quickstart_seed$(SEED)
+
+TARS ?=
+NAME ?= imagenet2012
+SHORTER ?= 512
+data-imagenet: $(STAMP)  ## prepare ImageNet from its two tar files; TARS=folder
+	$(BIN)/python -m deepconv.data.prepare --name=imagenet2012 --tars=$(TARS)
+
+data-check: $(STAMP)  ## read a prepared data set from end to end; NAME=imagenet2012
+	$(BIN)/python -m deepconv.data.check --name=$(NAME)
+
+data-resize: $(STAMP)  ## write a data set anew with smaller images; NAME=imagenet2012 SHORTER=512
+	$(BIN)/python -m deepconv.data.resize --name=$(NAME) --shorter=$(SHORTER)
+
+IMAGES ?=
+bench-input: $(STAMP)  ## time the input against tf.data and PyTorch (installs both); IMAGES=folder of JPEGs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m experiments.bench_input --images=$(IMAGES)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

@@ -97,9 +97,10 @@ def open_dataset(
     if directory is None:
         looked_for = root(data_dir) / name / "<version>" / "dataset_info.json"
         raise UserError(
-            f"{name} is not there: no {looked_for}. Prepare it with tfds in the array_record "
-            "format, or point --config.dataset.data_dir (or $TFDS_DATA_DIR) at a folder that holds "
-            "it; a config's :tiny variant (--config=configs/vgg_e.py:tiny) runs on drawn images"
+            f"{name} is not there: no {looked_for}. Prepare it (make data-imagenet TARS=..., or "
+            "tfds in the array_record format), or point --config.dataset.data_dir (or "
+            "$TFDS_DATA_DIR) at a folder that holds it; a config's :tiny variant "
+            "(--config=configs/vgg_e.py:tiny) runs on drawn images"
         )
     return _open(tfds.builder_from_directory(directory), directory, train_split, eval_split)
 
