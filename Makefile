@@ -40,6 +40,29 @@ bench-input: $(STAMP)  ## time the input against tf.data and PyTorch (installs b
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m experiments.bench_input --images=$(IMAGES)
 
+NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
+.PHONY: $(NETWORKS) vgg sweep-depth sweep-scale experiment-initialization
+
+# VARIANT=tiny trains them narrow on the embedded data.
+VARIANT ?=
+
+$(NETWORKS): $(STAMP)
+	$(BIN)/python -m deepconv.main --config=configs/$@.py:$(VARIANT) --workdir=$(RUNS)
+	$(BIN)/python -m experiments.vgg_table3 --workdir=$(RUNS)
+
+vgg: $(NETWORKS)  ## all of VGG's networks (or make vgg_d, ...) in all stages; VARIANT=tiny, RUNS=runs
+
+sweep-depth: $(STAMP)  ## VGG A to E at S = 256, then Table 3
+	for net in $(NETWORKS); do $(BIN)/python -m deepconv.main --config=configs/$$net.py:256,$(VARIANT) --workdir=$(RUNS) || exit; done
+	$(BIN)/python -m experiments.vgg_table3 --workdir=$(RUNS)
+
+sweep-scale: $(STAMP)  ## VGG C, D and E at S = 256, 384 and jittered, then Table 3
+	for net in vgg_c vgg_d vgg_e; do $(BIN)/python -m deepconv.main --config=configs/$$net.py:$(VARIANT) --workdir=$(RUNS) || exit; done
+	$(BIN)/python -m experiments.vgg_table3 --workdir=$(RUNS)
+
+experiment-initialization: $(STAMP)  ## does a deep net need net A? (an hour on two cores)
+	$(BIN)/python -m experiments.initialization --workdir=$(RUNS)/initialization
+
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
 

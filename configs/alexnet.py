@@ -9,12 +9,12 @@ crops); about 90 epochs, 5 to 6 days on two GTX 580. Not run here.
 
 from ml_collections import ConfigDict
 
-from deepconv.config import check_variant, default, tiny
+from deepconv.config import default, tiny, variants
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Return the recipe of the paper, or its `tiny` variant."""
-    check_variant("alexnet", variant, ("", "tiny"))
+    chosen = variants("alexnet", variant, ("tiny",))
     config = default()
     with config.unlocked():
         config.model.name = "alexnet"
@@ -30,4 +30,4 @@ def get_config(variant: str = "") -> ConfigDict:
     config.input.color = "computed"
     config.train.batch_size = 128
     config.train.epochs = 90.0
-    return tiny(config, crop=64, scale=72) if variant == "tiny" else config
+    return tiny(config, crop=64, scale=72) if "tiny" in chosen else config

@@ -9,14 +9,14 @@ with it (section 3.3); `--config=configs/cifar10.py:11pct` is the net with it.
 
 from ml_collections import ConfigDict
 
-from deepconv.config import check_variant, default
+from deepconv.config import default, variants
 
 
 def get_config(variant: str = "13pct") -> ConfigDict:
     """Return layer-params-conv-local-13pct.cfg, or the one of the 11pct net."""
-    check_variant("cifar10", variant, ("13pct", "11pct"))
+    (net,) = variants("cifar10", variant, ("13pct", "11pct"))
     config = default()
-    config.model.name = f"cifar10_{variant}"
+    config.model.name = f"cifar10_{net}"
     config.model.initializer = "paper"
     config.model.crop = 24
     config.dataset.name = "cifar10"
@@ -28,7 +28,7 @@ def get_config(variant: str = "13pct") -> ConfigDict:
     config.augment.pca_std = 0.0
     config.optimizer.learning_rate = 0.001
     config.optimizer.weight_decay = 0.004
-    fc10_decay = 2.5 if variant == "11pct" else 1.0
+    fc10_decay = 2.5 if net == "11pct" else 1.0
     config.optimizer.multipliers = (
         (r".*/bias", 2.0, 0.0),
         (r"conv[12]/kernel", 1.0, 0.0),

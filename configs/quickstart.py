@@ -6,8 +6,10 @@ python -m deepconv.main --config=configs/quickstart.py --workdir=runs/quickstart
 from ml_collections import ConfigDict
 
 from configs import vgg_a
+from deepconv import recipe
 
 
 def get_config() -> ConfigDict:
-    """Return VGG-A's recipe on the embedded data set."""
-    return vgg_a.get_config("tiny")
+    """Return the first stage of VGG-A's recipe, on the embedded data set."""
+    (stage,) = recipe.stages(vgg_a.get_config("256,tiny"))
+    return stage.config

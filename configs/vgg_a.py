@@ -1,7 +1,8 @@
 """VGG-A (11 weight layers), trained as in Simonyan & Zisserman (2014), section 3.1.
 
-    python -m deepconv.main --config=configs/vgg_a.py --workdir=runs/vgg_a
-    python -m deepconv.main --config=configs/vgg_a.py:tiny    # narrow, embedded data, two cores
+    python -m deepconv.main --config=configs/vgg_a.py          # S = 256, then 384, then jitter
+    python -m deepconv.main --config=configs/vgg_a.py:256      # the one stage of the paper's table
+    python -m deepconv.main --config=configs/vgg_a.py:256,tiny # narrow, embedded data, two cores
 
 Paper: 29.6 / 10.4 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
 dense evaluation); 370,000 updates, 2 to 3 weeks a net on four Titan Blacks. Not run here.
@@ -9,24 +10,34 @@ dense evaluation); 370,000 updates, 2 to 3 weeks a net on four Titan Blacks. Not
 
 from ml_collections import ConfigDict
 
-from deepconv.config import check_variant, default, tiny
+from deepconv.config import default, tiny, variants
+from deepconv.recipe import SCALES
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Return the recipe of the paper, or its `tiny` variant."""
-    return vgg("vgg_a", variant)
+    """Return the recipe of the paper up to a stage; `tiny` makes it small."""
+    return vgg("vgg_a", variant, pretrain=False)
 
 
-def vgg(name: str, variant: str) -> ConfigDict:
-    """Return the recipe that all the VGG nets share, at the fixed scale S = 256."""
-    check_variant(name, variant, ("", "tiny"))
+def vgg(name: str, variant: str, *, pretrain: bool) -> ConfigDict:
+    """Return the recipe that all the VGG nets share.
+
+    Args:
+      name: of the network.
+      variant: the last stage (256, 384, jitter: by default all) and `tiny`, with a comma between.
+      pretrain: whether the net starts from net A.
+    """
+    chosen = variants(name, variant, (*SCALES, "tiny"))
     config = default()
     with config.unlocked():
         config.model.name = name
         config.model.width = 1.0
         config.model.dropout = 0.5
+    config.recipe.name = "vgg"
+    config.recipe.stage = next((stage for stage in SCALES if stage in chosen), "jitter")
+    config.recipe.pretrain = pretrain
     # What the paper's later note recommends; its own Gaussian is "paper".
     config.model.initializer = "glorot"
     config.train.batch_size = 256
     config.train.epochs = 74.0
-    return tiny(config, crop=48, scale=56) if variant == "tiny" else config
+    return tiny(config, crop=48, scale=56) if "tiny" in chosen else config

@@ -1,7 +1,7 @@
 """VGG-A-LRN (11 weight layers): A with local response normalization after conv1_1.
 
-    python -m deepconv.main --config=configs/vgg_a_lrn.py --workdir=runs/vgg_a_lrn
-    python -m deepconv.main --config=configs/vgg_a_lrn.py:tiny
+    python -m deepconv.main --config=configs/vgg_a_lrn.py:256
+    python -m deepconv.main --config=configs/vgg_a_lrn.py:256,tiny
 
 Paper: 29.7 / 10.5 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
 dense evaluation). Not run here.
@@ -13,5 +13,5 @@ from configs.vgg_a import vgg
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Return the recipe of the paper, or its `tiny` variant."""
-    return vgg("vgg_a_lrn", variant)
+    """Return the recipe of the paper up to a stage; `tiny` makes it small."""
+    return vgg("vgg_a_lrn", variant, pretrain=False)

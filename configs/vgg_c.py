@@ -1,6 +1,7 @@
 """VGG-C (16 weight layers): B with a 1x1 convolution at the end of blocks 3 to 5.
 
-    python -m deepconv.main --config=configs/vgg_c.py --workdir=runs/vgg_c
+    python -m deepconv.main --config=configs/vgg_c.py       # A, then S = 256, 384 and jitter
+    python -m deepconv.main --config=configs/vgg_c.py:256   # as far as S = 256
     python -m deepconv.main --config=configs/vgg_c.py:tiny
 
 Paper: 28.1 / 9.4 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
@@ -13,5 +14,5 @@ from configs.vgg_a import vgg
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Return the recipe of the paper, or its `tiny` variant."""
-    return vgg("vgg_c", variant)
+    """Return the recipe of the paper up to a stage; `tiny` makes it small."""
+    return vgg("vgg_c", variant, pretrain=True)

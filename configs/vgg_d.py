@@ -1,6 +1,7 @@
 """VGG-D (16 weight layers): C with 3x3 convolutions in place of the 1x1 ones.
 
-    python -m deepconv.main --config=configs/vgg_d.py --workdir=runs/vgg_d
+    python -m deepconv.main --config=configs/vgg_d.py       # A, then S = 256, 384 and jitter
+    python -m deepconv.main --config=configs/vgg_d.py:256   # as far as S = 256
     python -m deepconv.main --config=configs/vgg_d.py:tiny
 
 Paper: 27.0 / 8.8 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
@@ -13,5 +14,5 @@ from configs.vgg_a import vgg
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Return the recipe of the paper, or its `tiny` variant."""
-    return vgg("vgg_d", variant)
+    """Return the recipe of the paper up to a stage; `tiny` makes it small."""
+    return vgg("vgg_d", variant, pretrain=True)

@@ -1,6 +1,7 @@
 """VGG-E (19 weight layers): D with a fourth convolution in blocks 3 to 5.
 
-    python -m deepconv.main --config=configs/vgg_e.py --workdir=runs/vgg_e
+    python -m deepconv.main --config=configs/vgg_e.py       # A, then S = 256, 384 and jitter
+    python -m deepconv.main --config=configs/vgg_e.py:256   # as far as S = 256
     python -m deepconv.main --config=configs/vgg_e.py:tiny
 
 Paper: 27.3 / 9.0 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
@@ -13,5 +14,5 @@ from configs.vgg_a import vgg
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Return the recipe of the paper, or its `tiny` variant."""
-    return vgg("vgg_e", variant)
+    """Return the recipe of the paper up to a stage; `tiny` makes it small."""
+    return vgg("vgg_e", variant, pretrain=True)

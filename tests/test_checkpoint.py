@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from deepconv import parallel
-from deepconv.checkpoint import Checkpoints, checksums
+from deepconv.checkpoint import Checkpoints, SavedParameters, checksums
 from deepconv.training import plateau
 from deepconv.training.state import TrainState
 from deepconv.user_error import UserError
@@ -148,3 +148,40 @@ def test_checksums_see_one_bit():
     assert [name for name in before if before[name] != after[name]] == [
         ".params['conv1_1']['kernel']"
     ]
+
+
+@pytest.fixture
+def best(tmp_path):
+    """Return a run whose best parameters were saved from four devices."""
+    state = make_state(3, devices=4)
+    params = {**state.params, "fc8": {"bias": state.params["conv1_1"]["kernel"][0]}}
+    with Checkpoints(tmp_path / "best", keep=1) as checkpoints:
+        checkpoints.save(3, {"params": params}, {"evaluation": {}})
+    return tmp_path, params
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_single_layers_are_read_onto_any_number_of_devices(best, devices):
+    run, params = best
+    saved = SavedParameters(run)
+    assert saved.shapes == {"conv1_1": {"kernel": (64, 64)}, "fc8": {"bias": (64,)}}
+    mesh = parallel.data_mesh(jax.devices()[:devices])
+    found = saved.read(["fc8"], parallel.replicated(mesh))
+    assert_equal(found, {"fc8": params["fc8"]})
+    assert len(found["fc8"]["bias"].sharding.device_set) == devices
+
+
+def test_saved_parameters_that_are_damaged_are_refused(best):
+    run, _ = best
+    flip_a_bit(data_files(run / "best", 3)[-1])
+    saved = SavedParameters(run)
+    with pytest.raises(UserError, match="damaged"):
+        saved.read(list(saved.shapes), parallel.replicated(parallel.data_mesh()))
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path} holds no checkpoint"):
+        SavedParameters(tmp_path)
+    (tmp_path / "best" / "00000003.orbax-checkpoint-tmp").mkdir(parents=True)
+    with pytest.raises(UserError, match="no complete checkpoint"):
+        SavedParameters(tmp_path)

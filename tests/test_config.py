@@ -105,7 +105,7 @@ def test_a_missing_key_is_named():
 
 
 def test_an_unknown_variant_is_named():
-    with pytest.raises(UserError, match="'huge'.*configs/vgg_e.py:tiny"):
+    with pytest.raises(UserError, match="'huge'.*256, 384, jitter, tiny"):
         vgg_e.get_config("huge")
 
 

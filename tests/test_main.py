@@ -51,7 +51,7 @@ def test_imagenet_that_is_not_there(tmp_path):
     [
         (["--config=configs/vgg_e.py", "--config.optimizer.lrr=1"], ["lrr"]),
         (["--config=configs/vgg_e.py", "--config.train.batch_size=many"], ["many"]),
-        (["--config=configs/vgg_e.py:huge"], ["'huge'", "configs/vgg_e.py:tiny"]),
+        (["--config=configs/vgg_e.py:huge"], ["'huge'", "256, 384, jitter, tiny"]),
         (["--config=configs/vgg_z.py"], ["vgg_z.py"]),
         ([], ["--config"]),
         (["--config=configs/vgg_e.py", "--config.model.crop=300"], ["input.scale", "300"]),

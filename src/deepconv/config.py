@@ -27,6 +27,19 @@ def default() -> ConfigDict:
         {"name": "vgg_a", "initializer": "glorot", "dtype": "float32", "crop": 224}
     )
 
+    # The stages to run; see recipe.py.
+    config.recipe = ConfigDict()
+    config.recipe.name = (
+        "single"  # one run, or "vgg": stages, each in a folder of the work directory
+    )
+    config.recipe.stage = ""  # the last stage wanted, of "vgg": 256, 384 or jitter
+    config.recipe.pretrain = False  # whether "vgg" starts from net A
+
+    # What a run starts from, where it has neither a checkpoint of its own nor a stage before it.
+    config.init = ConfigDict()
+    config.init.checkpoint = ""  # the folder of any run; empty: random weights
+    config.init.layers = ".*"  # regular expression: the layers to copy; the others are random
+
     config.dataset = ConfigDict()
     config.dataset.name = "imagenet2012"  # shapes, cifar10, or a prepared data set of tfds
     config.dataset.data_dir = ""  # empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
@@ -55,8 +68,12 @@ def default() -> ConfigDict:
     # (regular expression on "layer/kernel" or "layer/bias", lr_mult, decay_mult); the first that
     # matches holds. The papers decay the weights and have one learning rate for all.
     config.optimizer.multipliers = ((r".*/bias", 1.0, 0.0),)
+    # Regular expression: the layers that train; "fc.*" is the paper's 2014 submission.
+    config.optimizer.trained_layers = ".*"
 
+    # Epochs at which the learning rate drops; if any, the validation error has no say in it.
     config.plateau = ConfigDict()
+    config.plateau.drop_epochs = ()
     config.plateau.factor = 0.1  # of the learning rate at each drop
     config.plateau.max_drops = 3  # the next plateau ends the run
     config.plateau.patience = 5  # evaluations without improvement that make a plateau
@@ -78,13 +95,24 @@ def default() -> ConfigDict:
     return config.lock()
 
 
-def check_variant(name: str, variant: str, variants: tuple[str, ...]) -> None:
-    """Raise `UserError` unless a config has the variant named behind the colon of its file."""
-    if variant not in variants:
-        files = (f"configs/{name}.py:{v}".removesuffix(":") for v in variants)
+def variants(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Split what stands behind the colon of a config's file at its commas.
+
+    Args:
+      name: of the file, without its ending.
+      text: what stands there, such as "384,tiny".
+      known: the variants that the file has.
+
+    Raises:
+      UserError: if one of them does not exist.
+    """
+    chosen = tuple(part for part in text.split(",") if part)
+    if unknown := sorted(set(chosen) - set(known)):
         raise UserError(
-            f"configs/{name}.py has no variant {variant!r}; there are {', '.join(files)}"
+            f"configs/{name}.py has no variant {unknown[0]!r}; there are {', '.join(known)} "
+            f"(as in configs/{name}.py:{known[-1]})"
         )
+    return chosen
 
 
 def tiny(config: ConfigDict, *, crop: int, scale: int) -> ConfigDict:
@@ -107,9 +135,14 @@ def tiny(config: ConfigDict, *, crop: int, scale: int) -> ConfigDict:
     return config
 
 
+def step_of(config: ConfigDict, epochs: float, images: int) -> int:
+    """Return the number of updates in so many epochs over so many images, rounded up."""
+    return -int(-epochs * images // config.train.batch_size)
+
+
 def num_steps(config: ConfigDict, images: int) -> int:
-    """Return the number of updates in `train.epochs` epochs over so many images, rounded up."""
-    return -int(-config.train.epochs * images // config.train.batch_size)
+    """Return the number of updates of a run over a training set of so many images."""
+    return step_of(config, config.train.epochs, images)
 
 
 def check(config: ConfigDict) -> None:

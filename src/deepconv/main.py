@@ -1,6 +1,6 @@
 """Train a network.
 
-python -m deepconv.main --config=configs/vgg_a.py:tiny --workdir=runs/vgg_a_tiny
+python -m deepconv.main --config=configs/vgg_e.py:tiny --workdir=runs/tiny
 python -m deepconv.main --config=configs/vgg_e.py --config.train.epochs=10
 """
 
@@ -12,31 +12,69 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from deepconv import command_line, reporting
+from deepconv import command_line, recipe, reporting
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
     "The file of the configuration, such as configs/vgg_e.py or configs/vgg_e.py:tiny.",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config>.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder of the run, or of all runs of a recipe."
+)
 _JSON = flags.DEFINE_string("json", None, "Also write the result to this file.")
 
 
 def main(_: Sequence[str]) -> None:
     """Train, then print the errors and where everything lies."""
     # Processes that decode import this module anew; they have no use for all that trains.
+    from deepconv.config import check
     from deepconv.training import loop
 
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     path, _, variant = file.partition(":")
+    config = _CONFIG.value
     name = "_".join([Path(path).stem, *re.findall(r"\w+", variant)])
-    folder = Path(_WORKDIR.value or Path("runs") / name).absolute()
-    result = loop.train(_CONFIG.value, folder)
+    # The runs of a recipe lie side by side, so that two networks can share their first stage.
+    default = Path("runs") if config.recipe.name == "vgg" else Path("runs") / name
+    folder = Path(_WORKDIR.value or default).absolute()
+    stages = recipe.stages(config)
+    for stage in stages:
+        check(stage.config)
+    if len(stages) > 1:
+        print(plan(stages, folder), flush=True)
+    for stage in stages:
+        run = folder / stage.name
+        source = folder / stage.source if stage.source else None
+        result = loop.train(stage.config, run, source)
+        print(summary(result))
+        print(f"run:    {run}\ncurves: {run / 'curves.png'}\nresult: {run / 'result.json'}\n")
     if _JSON.value:
         reporting.write_json(Path(_JSON.value), result)
-    print(summary(result))
-    print(f"run:    {folder}\ncurves: {folder / 'curves.png'}\nresult: {folder / 'result.json'}")
+
+
+def plan(stages: Sequence[recipe.Stage], folder: Path) -> str:
+    """Return a table of the stages to come: what each starts from, and what is done already."""
+    rows = [
+        (
+            stage.name,
+            stage.config.model.name,
+            "-".join(map(str, sorted(set(stage.config.input.scale)))),
+            f"{stage.config.optimizer.learning_rate:g}",
+            stage.source or stage.config.init.checkpoint or "random weights",
+            f"at most {stage.config.train.epochs:g}",
+            _status(folder / stage.name),
+        )
+        for stage in stages
+    ]
+    columns = ("stage", "network", "S", "learning rate", "starts from", "epochs", "status")
+    return f"{reporting.table(columns, rows)}\n"
+
+
+def _status(run: Path) -> str:
+    if (run / "result.json").exists():
+        return "complete"
+    return "begun" if (run / "metrics.jsonl").exists() else "to do"
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from deepconv import models
 from deepconv.models.layers import LRN, Conv, Pool
+from deepconv.models.vgg import vgg
 
 PAPER = json.loads((Path(__file__).parents[1] / "paper_tables.json").read_text())["vgg"]
 LETTERS = {
@@ -99,3 +100,18 @@ def test_width_scales_every_hidden_layer_and_no_other():
 def test_the_crop_sets_the_side_of_fc6():
     params = parameters(models.create("vgg_a", crop=96, width=0.25))
     assert params["fc6"]["kernel"].shape == (3, 3, 128, 1024)
+
+
+def test_keep_gain_gives_a_narrow_net_the_full_nets_gain_per_layer():
+    def gains(layers):
+        channels, found = 3, {}
+        for layer in layers:
+            if isinstance(layer, Conv):
+                found[layer.name] = (layer.kernel**2 * channels / 2) ** 0.5 * layer.std
+                channels = layer.features
+        return found
+
+    narrow = gains(vgg("vgg_e", 12, width=1 / 8, crop=48, keep_gain=True))
+    assert narrow == pytest.approx(gains(vgg("vgg_e", 1000)))
+    assert narrow["conv5_4"] == pytest.approx((9 * 512 / 2) ** 0.5 * 0.01)
+    assert narrow["fc6"] == pytest.approx((49 * 512 / 2) ** 0.5 * 0.01)

@@ -3,12 +3,14 @@
 import io
 import json
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
 
-from configs import vgg_a
-from deepconv import reporting
+from configs import quickstart
+from deepconv import parallel, reporting, workdir
+from deepconv.checkpoint import SavedParameters
 from deepconv.data import datasets
 from deepconv.training import loop
 from deepconv.user_error import UserError
@@ -42,7 +44,7 @@ class Pictures:
 
 
 def make_config(**values):
-    config = vgg_a.get_config("tiny")
+    config = quickstart.get_config()
     with config.unlocked():
         config.update_from_flattened_dict(
             {
@@ -137,3 +139,65 @@ def test_the_rate_drops_at_plateaus_and_the_last_plateau_ends_the_run(train, tmp
     names = [row["name"] for row in rows(tmp_path, "event")]
     assert names.count("learning_rate_drop") == 2
     assert names[-1] == "training_ends_at_plateau"
+
+
+def test_fixed_epochs_drop_the_rate_whatever_the_error_says(train, tmp_path):
+    config = make_config(
+        **{"plateau.drop_epochs": (1.0, 2.5), "plateau.patience": 1, "train.epochs": 3.0}
+    )
+    result = train(config)
+    rates = [row["learning_rate"] for row in rows(tmp_path, "train")]
+    np.testing.assert_allclose(rates, np.repeat([1e-2, 1e-3, 1e-4], [6, 9, 3]), rtol=1e-5)
+    assert result["steps"] == 18
+
+
+def params_of(run):
+    saved = SavedParameters(run)
+    sharding = parallel.replicated(parallel.data_mesh())
+    return jax.device_get(saved.read(list(saved.shapes), sharding))
+
+
+def test_a_run_starts_from_the_layers_of_another_and_trains_only_those_asked_for(
+    train, tmp_path, caplog
+):
+    train(make_config(**{"train.epochs": 1.0}))
+    first = (tmp_path / "run").rename(tmp_path / "first")
+    config = make_config(
+        **{
+            "model.name": "vgg_b",
+            "init.checkpoint": str(first),
+            "init.layers": "conv1_1|conv2_1|fc.*",
+            "optimizer.trained_layers": "fc.*",
+            "train.epochs": 1.0,
+        }
+    )
+    with caplog.at_level("INFO", logger="deepconv"):
+        train(config)
+    before, after = params_of(first), params_of(tmp_path / "run")
+    np.testing.assert_array_equal(after["conv1_1"]["kernel"], before["conv1_1"]["kernel"])
+    assert (after["fc6"]["kernel"] != before["fc6"]["kernel"]).any()
+    assert "conv1_2  random" in caplog.text
+    assert "conv3_1  skipped" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"model.name": "vgg_b"}, "no layer conv1_2"),
+        ({"model.width": 1 / 8}, "conv1_1 is 3x3x3x4 in the source and 3x3x3x8 here"),
+        ({"init.layers": "fc9"}, "'fc9' selects no layer"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused(train, tmp_path, values, words):
+    train(make_config(**{"train.epochs": 0.5}))
+    first = (tmp_path / "run").rename(tmp_path / "first")
+    with pytest.raises(UserError, match=words):
+        train(make_config(**{"init.checkpoint": str(first), **values}))
+
+
+def test_two_processes_do_not_work_in_one_folder(train, tmp_path):
+    with (
+        workdir.claim(tmp_path / "run", make_config()),
+        pytest.raises(UserError, match="another process is at work"),
+    ):
+        train(make_config())

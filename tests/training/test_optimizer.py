@@ -88,3 +88,16 @@ def test_a_multiplier_of_zero_freezes_a_parameter():
 def test_a_rule_that_matches_nothing_is_named():
     with pytest.raises(ValueError, match="conv9"):
         optimizer.multipliers(PARAMS, ((r"conv9/.*", 1.0, 1.0),))
+
+
+def test_layers_outside_the_pattern_are_frozen():
+    lr, _ = optimizer.multipliers(PARAMS, ((r".*/bias", 2.0, 0.0),))
+    assert optimizer.frozen(lr, "fc.*") == {
+        "conv1": {"kernel": 0.0, "bias": 0.0},
+        "fc8": {"kernel": 1.0, "bias": 2.0},
+    }
+
+
+def test_a_pattern_without_a_layer_to_train_is_named():
+    with pytest.raises(ValueError, match=r"trained_layers='fc9'"):
+        optimizer.frozen(one(1.0), "fc9")

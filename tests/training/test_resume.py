@@ -27,8 +27,15 @@ STEPS = 40
 
 
 def start(folder, data_dir, *more):
-    command = [sys.executable, "-m", "deepconv.main", "--config=configs/vgg_a.py:tiny"]
-    environment = dict(os.environ, TFDS_DATA_DIR=str(data_dir), XLA_FLAGS="", JAX_PLATFORMS="cpu")
+    command = [sys.executable, "-m", "deepconv.main", "--config=configs/quickstart.py"]
+    environment = {
+        **os.environ,
+        "TFDS_DATA_DIR": str(data_dir),
+        "XLA_FLAGS": "",
+        "JAX_PLATFORMS": "cpu",
+        # Every process compiles the same programs.
+        "JAX_COMPILATION_CACHE_DIR": str(data_dir / "compiled"),
+    }
     return subprocess.Popen(
         [*command, f"--workdir={folder}", *SETTINGS, *more],
         cwd=ROOT,

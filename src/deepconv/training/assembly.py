@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -41,13 +42,16 @@ class Assembly(NamedTuple):
     activations: Callable[[Any, Batch], dict[str, jax.Array]]
 
 
-def assemble(config: ConfigDict, colors: ColorStatistics, num_classes: int, mesh: Mesh) -> Assembly:
+def assemble(
+    config: ConfigDict, colors: ColorStatistics, *, num_classes: int, images: int, mesh: Mesh
+) -> Assembly:
     """Put together what a config describes.
 
     Args:
       config: checked.
       colors: of the training set.
       num_classes: outputs of the network.
+      images: size of the training set, which makes epochs of steps.
       mesh: the devices.
 
     Raises:
@@ -58,6 +62,7 @@ def assemble(config: ConfigDict, colors: ColorStatistics, num_classes: int, mesh
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     try:
         lr_mults, decay_mults = optimizer.multipliers(shapes, config.optimizer.multipliers)
+        lr_mults = optimizer.frozen(lr_mults, config.optimizer.trained_layers)
     except ValueError as error:
         raise UserError(str(error)) from None
     tx = optimizer.sgd(
@@ -88,12 +93,18 @@ def assemble(config: ConfigDict, colors: ColorStatistics, num_classes: int, mesh
         ),
     )
 
+    base, factor = config.optimizer.learning_rate, config.plateau.factor
+    drops = {configuration.step_of(config, e, images): factor for e in config.plateau.drop_epochs}
+    fixed = optax.piecewise_constant_schedule(base, drops)
+
     def learning_rate(current: TrainState) -> jax.Array:
-        return plateau.learning_rate(
-            current.plateau, base=config.optimizer.learning_rate, factor=config.plateau.factor
-        )
+        if drops:
+            return jnp.float32(fixed(current.step))
+        return plateau.learning_rate(current.plateau, base=base, factor=factor)
 
     def after_evaluation(current: TrainState, top1_error: jax.typing.ArrayLike) -> TrainState:
+        if drops:
+            return current
         memory = plateau.update(
             current.plateau,
             top1_error,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import logging
 import math
 import os
@@ -17,11 +18,11 @@ from ml_collections import ConfigDict
 
 from deepconv import config as configuration
 from deepconv import parallel, reporting
-from deepconv.checkpoint import Checkpoints
+from deepconv.checkpoint import Checkpoints, SavedParameters
 from deepconv.data import color, datasets, pipeline
 from deepconv.data.pipeline import NumpyBatch, Source
 from deepconv.evaluation import protocols
-from deepconv.training import diagnosis, plateau
+from deepconv.training import diagnosis, plateau, transfer
 from deepconv.training.assembly import Assembly, assemble
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
@@ -52,12 +53,14 @@ class Progress:
     unreadable: list[int] = dataclasses.field(default_factory=list)
 
 
-def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
+def train(config: ConfigDict, folder: Path, source: Path | None = None) -> dict[str, Any]:
     """Train as the config says; go on with an interrupted run, only report a complete one.
 
     Args:
       config: see `config.default`.
       folder: of the run; everything is written there.
+      source: the run whose best parameters a new run starts from, as far as `config.init.layers`
+        goes; None: `config.init.checkpoint`, if that is set.
 
     Returns:
       What stands in the folder's `result.json`.
@@ -71,15 +74,26 @@ def train(config: ConfigDict, folder: Path) -> dict[str, Any]:
     parallel.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
     dataset = datasets.open_dataset(**config.dataset)
     with claim(folder, config):
+        if (folder / "result.json").exists():
+            return json.loads((folder / "result.json").read_text())
         colors = color.IMAGENET
         if config.input.color == "computed":
             colors = dataset.color_statistics(config.evaluation.scale)
-        functions = assemble(config, colors, len(dataset.class_names), mesh)
+        functions = assemble(
+            config,
+            colors,
+            num_classes=len(dataset.class_names),
+            images=len(dataset.train),
+            mesh=mesh,
+        )
         with (
             Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
             Checkpoints(folder / "best", keep=1) as best,
         ):
-            return _Run(config, folder, mesh, dataset, functions, checkpoints, best).to_the_end()
+            if source is None and config.init.checkpoint:
+                source = Path(config.init.checkpoint)
+            run = _Run(config, folder, mesh, dataset, functions, checkpoints, best, source)
+            return run.to_the_end()
 
 
 class _Run:
@@ -94,10 +108,11 @@ class _Run:
         functions: Assembly,
         checkpoints: Checkpoints,
         best: Checkpoints,
+        source: Path | None,
     ) -> None:
         self.config, self.folder, self.mesh, self.dataset = config, folder, mesh, dataset
         self.functions, self.checkpoints, self.best = functions, checkpoints, best
-        self.state, self.progress = self._starting_point()
+        self.state, self.progress = self._starting_point(source)
         self.step = int(self.state.step)
         self.images = len(dataset.train)
         self.total_steps = configuration.num_steps(config, self.images)
@@ -138,14 +153,16 @@ class _Run:
     def epoch(self) -> float:
         return self.step * self.config.train.batch_size / self.images
 
-    def _starting_point(self) -> tuple[TrainState, Progress]:
-        """Take the run's own newest checkpoint, else random weights."""
+    def _starting_point(self, source: Path | None) -> tuple[TrainState, Progress]:
+        """Take the run's newest checkpoint, else another run's parameters, else random weights."""
         sharding = parallel.replicated(self.mesh)
         template = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             jax.eval_shape(self.functions.initial_state),
         )
         found = self.checkpoints.restore(template)
+        if found is None and source is not None:
+            return self._transferred(source), Progress()
         if found is None:
             _LOG.info("starting from random weights (%s)", self.config.model.initializer)
             return self.functions.initial_state(), Progress()
@@ -153,6 +170,22 @@ class _Run:
         self.checkpoints.set_aside_after(int(state.step))
         _LOG.info("going on from the checkpoint of step %d", int(state.step))
         return state, Progress(**meta["progress"])
+
+    def _transferred(self, source: Path) -> TrainState:
+        """Return random weights with some layers replaced by another run's best."""
+        state = self.functions.initial_state()
+        saved = SavedParameters(source)
+        shapes = transfer.shapes_of(state.params)
+        try:
+            plan = transfer.plan_transfer(shapes, saved.shapes, self.config.init.layers)
+        except ValueError as error:
+            raise UserError(f"cannot start from {source}: {error}") from None
+        rows = transfer.report(plan, shapes, saved.shapes)
+        _LOG.info(
+            "starting from %s\n%s", source, reporting.table(("layer", "parameters", "kernel"), rows)
+        )
+        copied = saved.read(plan.copied, parallel.replicated(self.mesh))
+        return state._replace(params=transfer.transfer(state.params, copied, plan))
 
     def _finished(self) -> bool:
         last_drop = plateau.finished(self.state.plateau, max_drops=self.config.plateau.max_drops)

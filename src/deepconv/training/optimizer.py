@@ -60,6 +60,25 @@ def sgd(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def frozen(lr_mults: Any, trained_layers: str) -> Any:
+    """Set the learning rate's factors to 0 in all layers but some.
+
+    Args:
+      lr_mults: tree of floats, `{layer: {"kernel": ..., "bias": ...}}`.
+      trained_layers: regular expression on the whole names of the layers that train.
+
+    Raises:
+      ValueError: if it matches no layer.
+    """
+    trained = [layer for layer in lr_mults if re.fullmatch(trained_layers, layer)]
+    if not trained:
+        raise ValueError(f"optimizer.trained_layers={trained_layers!r} matches no layer")
+    return {
+        layer: mults if layer in trained else jax.tree.map(lambda _: 0.0, mults)
+        for layer, mults in lr_mults.items()
+    }
+
+
 def multipliers(params: Any, rules: Sequence[Rule]) -> tuple[Any, Any]:
     """Give each parameter its factors of the learning rate and of the weight decay.
 
