@@ -37,7 +37,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
             fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         except KeyboardInterrupt:
             print(
-                "deepconv: interrupted; the same command goes on from the last checkpoint",
+                "deepconv: interrupted; the same command goes on from there",
                 file=sys.stderr,
             )
             os._exit(INTERRUPTED)  # threads that decode or write need not be waited for

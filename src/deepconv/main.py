@@ -29,6 +29,7 @@ def main(_: Sequence[str]) -> None:
     """Train, then print the errors and where everything lies."""
     # Processes that decode import this module anew; they have no use for all that trains.
     from deepconv.config import check
+    from deepconv.data import datasets
     from deepconv.training import loop
 
     file = config_flags.get_config_filename(flags.FLAGS["config"])
@@ -41,8 +42,9 @@ def main(_: Sequence[str]) -> None:
     stages = recipe.stages(config)
     for stage in stages:
         check(stage.config)
+    images = len(datasets.open_dataset(**config.dataset).train)
     if len(stages) > 1:
-        print(plan(stages, folder), flush=True)
+        print(plan(stages, folder, images), flush=True)
     for stage in stages:
         run = folder / stage.name
         source = folder / stage.source if stage.source else None
@@ -53,8 +55,14 @@ def main(_: Sequence[str]) -> None:
         reporting.write_json(Path(_JSON.value), result)
 
 
-def plan(stages: Sequence[recipe.Stage], folder: Path) -> str:
-    """Return a table of the stages to come: what each starts from, and what is done already."""
+def plan(stages: Sequence[recipe.Stage], folder: Path, images: int) -> str:
+    """Return a table of the stages to come: what each starts from, sees at most, and its status.
+
+    Args:
+      stages: in order.
+      folder: where their runs lie.
+      images: size of the training set.
+    """
     rows = [
         (
             stage.name,
@@ -62,12 +70,12 @@ def plan(stages: Sequence[recipe.Stage], folder: Path) -> str:
             "-".join(map(str, sorted(set(stage.config.input.scale)))),
             f"{stage.config.optimizer.learning_rate:g}",
             stage.source or stage.config.init.checkpoint or "random weights",
-            f"at most {stage.config.train.epochs:g}",
+            f"{stage.config.train.epochs * images:,.0f}",
             _status(folder / stage.name),
         )
         for stage in stages
     ]
-    columns = ("stage", "network", "S", "learning rate", "starts from", "epochs", "status")
+    columns = ("stage", "network", "S", "learning rate", "starts from", "images to see", "status")
     return f"{reporting.table(columns, rows)}\n"
 
 

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import re
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,14 @@ def _prepare(name: str, data_dir: str) -> Path:
     return Path(builder.data_dir)
 
 
+def _allow_many_files() -> None:
+    """Raise the limit of open files: a reader keeps all shards open, ImageNet may have 1,088."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _open(builder: Any, directory: Path, train_split: str, eval_split: str) -> Dataset:
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise UserError(
@@ -134,6 +143,8 @@ def _open(builder: Any, directory: Path, train_split: str, eval_split: str) -> D
         raise UserError(
             f"{directory} has no feature {missing.pop()!r}: it is not a classification set"
         )
+
+    _allow_many_files()
 
     def source(split: str) -> Source:
         try:
