@@ -28,7 +28,6 @@ _JSON = flags.DEFINE_string("json", None, "Also write the result to this file.")
 def main(_: Sequence[str]) -> None:
     """Train, then print the errors and where everything lies."""
     # Processes that decode import this module anew; they have no use for all that trains.
-    from deepconv.config import check
     from deepconv.data import datasets
     from deepconv.training import loop
 
@@ -41,7 +40,7 @@ def main(_: Sequence[str]) -> None:
     folder = Path(_WORKDIR.value or default).absolute()
     stages = recipe.stages(config)
     for stage in stages:
-        check(stage.config)
+        loop.check(stage.config)
     images = len(datasets.open_dataset(**config.dataset).train)
     if len(stages) > 1:
         print(plan(stages, folder, images), flush=True)

@@ -53,6 +53,19 @@ class Progress:
     unreadable: list[int] = dataclasses.field(default_factory=list)
 
 
+def check(config: ConfigDict) -> Mesh:
+    """Find what is wrong with a run before any data is read, and return the mesh it will use.
+
+    Raises:
+      UserError: if the config is wrong, or the devices do not divide its batches.
+    """
+    configuration.check(config)
+    mesh = parallel.data_mesh()
+    parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size")
+    parallel.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
+    return mesh
+
+
 def train(config: ConfigDict, folder: Path, source: Path | None = None) -> dict[str, Any]:
     """Train as the config says; go on with an interrupted run, only report a complete one.
 
@@ -68,10 +81,7 @@ def train(config: ConfigDict, folder: Path, source: Path | None = None) -> dict[
     Raises:
       UserError: if something has to be mended first; what was saved is safe.
     """
-    configuration.check(config)
-    mesh = parallel.data_mesh()
-    parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size")
-    parallel.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
+    mesh = check(config)
     dataset = datasets.open_dataset(**config.dataset)
     with claim(folder, config):
         if (folder / "result.json").exists():
