@@ -130,7 +130,7 @@ def tiny(config: ConfigDict, *, crop: int, scale: int) -> ConfigDict:
     config.input.scale = (scale, scale)
     config.evaluation.scale = scale
     config.train.batch_size = 64
-    config.train.epochs = 22.0
+    config.train.epochs = 28.0
     # Such a net may learn nothing for some epochs, which is no plateau yet.
     config.plateau.patience = 8
     return config
