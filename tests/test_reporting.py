@@ -230,7 +230,8 @@ EVALUATION = {"kind": "eval", "step": 9, "epoch": 1.0, "top1_error": 0.5, "top5_
 DIVERGED = {"kind": "train", "step": 9, "epoch": 1.0, "loss": None, "learning_rate": 0.0}
 
 
-@pytest.mark.filterwarnings("error")
+# What other tests left to the garbage collector is not the plot's.
+@pytest.mark.filterwarnings("error", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "metrics",
     [
