@@ -198,7 +198,7 @@ def test_an_image_is_cropped_anew_in_each_epoch(source):
 # (seed, position) and nothing else.
 
 
-@pytest.mark.parametrize(("threads", "workers"), [(1, 0), (3, 0), (2, 2)])
+@pytest.mark.parametrize(("threads", "workers"), [(1, 0), (3, 0), (1, 1), (2, 2)])
 @pytest.mark.parametrize("step", [0, 5])
 def test_iteration_from_any_step_is_random_access(source, threads, workers, step):
     batches = train(source)

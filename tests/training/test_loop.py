@@ -19,6 +19,8 @@ from deepconv.user_error import UserError
 class Pictures:
     """Noise in JPEGs whose brightness gives the class away; records may be broken."""
 
+    LABELS = {}  # of the records whose label is not their picture's
+
     def __init__(self, count, broken=()):
         rng = np.random.default_rng(0)
         self.records = []
@@ -31,7 +33,7 @@ class Pictures:
             self.records.append(
                 {
                     "image": data[: len(data) // 2] if number in broken else data,
-                    "label": label,
+                    "label": self.LABELS.get(number, label),
                     "file_name": f"picture_{number}.jpg",
                 }
             )
@@ -105,6 +107,13 @@ def test_too_many_broken_images_end_the_run(train):
 def test_a_broken_image_in_the_evaluation_set_is_named(train):
     with pytest.raises(UserError, match=r"picture_7\.jpg"):
         train(make_config(), broken_eval=(7,))
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_no_class_has_is_named(train, monkeypatch, label):
+    monkeypatch.setitem(Pictures.LABELS, 7, label)
+    with pytest.raises(UserError, match=rf"picture_7\.jpg has the label {label}, .* 3 classes"):
+        train(make_config())
 
 
 def test_a_net_that_says_the_same_of_every_image_is_called_stuck(train, tmp_path):

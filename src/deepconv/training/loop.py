@@ -224,6 +224,7 @@ class _Run:
             workers=self.config.input.workers,
         )
         for batch in stream:
+            self._check_labels(batch, self.dataset.train)
             self._note_unreadable(batch, self.dataset.train)
             yield parallel.shard_batch(_for_device(batch), self.mesh)
 
@@ -240,7 +241,18 @@ class _Run:
                     f"{self.config.dataset.name}, {self.config.dataset.eval_split}: cannot read "
                     f"{', '.join(names)}; an evaluation scores every image, so mend or remove it"
                 )
+            self._check_labels(batch, self.dataset.evaluation)
             yield parallel.shard_batch(_for_device(batch), self.mesh)
+
+    def _check_labels(self, batch: NumpyBatch, source: Source) -> None:
+        classes = len(self.dataset.class_names)
+        wrong = np.flatnonzero((batch["label"] < 0) | (batch["label"] >= classes))
+        if len(wrong):
+            (name,) = _names(source, batch["record"][wrong[:1]])
+            raise UserError(
+                f"{self.config.dataset.name}: {name} has the label {batch['label'][wrong[0]]}, and "
+                f"there are {classes} classes; python -m deepconv.data.check finds all such records"
+            )
 
     def _note_unreadable(self, batch: NumpyBatch, source: Source) -> None:
         new = sorted(
