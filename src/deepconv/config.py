@@ -29,9 +29,8 @@ def default() -> ConfigDict:
 
     # The stages to run; see recipe.py.
     config.recipe = ConfigDict()
-    config.recipe.name = (
-        "single"  # one run, or "vgg": stages, each in a folder of the work directory
-    )
+    # One run, or "vgg": stages, each in a folder of the work directory.
+    config.recipe.name = "single"
     config.recipe.stage = ""  # the last stage wanted, of "vgg": 256, 384 or jitter
     config.recipe.pretrain = False  # whether "vgg" starts from net A
 
@@ -41,7 +40,7 @@ def default() -> ConfigDict:
     config.init.layers = ".*"  # regular expression: the layers to copy; the others are random
 
     config.dataset = ConfigDict()
-    config.dataset.name = "imagenet2012"  # shapes, cifar10, or a prepared data set of tfds
+    config.dataset.name = "imagenet2012"  # or shapes, cifar10, folder:/path, any of tfds
     config.dataset.data_dir = ""  # empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
     config.dataset.train_split = "train"
     config.dataset.eval_split = "validation"
@@ -71,8 +70,8 @@ def default() -> ConfigDict:
     # Regular expression: the layers that train; "fc.*" is the paper's 2014 submission.
     config.optimizer.trained_layers = ".*"
 
-    # Epochs at which the learning rate drops; if any, the validation error has no say in it.
     config.plateau = ConfigDict()
+    # Epochs at which the learning rate drops; if any, the validation error has no say in it.
     config.plateau.drop_epochs = ()
     config.plateau.factor = 0.1  # of the learning rate at each drop
     config.plateau.max_drops = 3  # the next plateau ends the run
