@@ -145,9 +145,7 @@ def test_checksums_see_one_bit():
     kernel.view(np.uint32)[5, 5] ^= 1
     changed = state._replace(params={"conv1_1": {"kernel": kernel}})
     before, after = checksums(state), checksums(changed)
-    assert [name for name in before if before[name] != after[name]] == [
-        ".params['conv1_1']['kernel']"
-    ]
+    assert [name for name in before if before[name] != after[name]] == ["params/conv1_1/kernel"]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import jax
 import numpy as np
@@ -172,18 +172,23 @@ class Checkpoints:
 
 
 class SavedParameters:
-    """The best parameters of a run, of which any layers can be read."""
+    """The parameters of a run, of which any layers can be read.
 
-    def __init__(self, run: Path) -> None:
-        """Open a run's `best/`.
+    Attributes:
+      step: the update after which they were saved.
+    """
+
+    def __init__(self, run: Path, *, which: Literal["best", "last"] = "best") -> None:
+        """Open a run's parameters.
 
         Args:
           run: the run's folder.
+          which: those with the lowest validation error, or those of the newest checkpoint.
 
         Raises:
-          UserError: if there is none, or it cannot be read.
+          UserError: if there are none, or they cannot be read.
         """
-        directory = (run / "best").absolute()
+        directory = (run / {"best": "best", "last": "checkpoints"}[which]).absolute()
         if not directory.is_dir():
             raise UserError(f"{run} holds no checkpoint: there is no {directory}")
         self._manager = ocp.CheckpointManager(
@@ -197,7 +202,7 @@ class SavedParameters:
         step = self._manager.latest_step()
         if step is None:
             raise UserError(f"{directory} holds no complete checkpoint")
-        self._step, self._directory = step, directory
+        self.step, self._directory = step, directory
         try:
             self._leaves = self._manager.item_metadata(step).state.tree["params"]
         except Exception as error:  # orbax raises anything on damaged files
@@ -236,7 +241,7 @@ class SavedParameters:
         )
         arguments = ocp.args.Composite(state=state, meta=ocp.args.JsonRestore())
         try:
-            restored = self._manager.restore(self._step, args=arguments)
+            restored = self._manager.restore(self.step, args=arguments)
             found = checksums(restored.state)
             wrong = [name for name in found if restored.meta["crc32"].get(name) != found[name]]
             if wrong:
@@ -244,15 +249,17 @@ class SavedParameters:
         except Exception as error:  # orbax and tensorstore raise anything on damaged files
             reason = str(error).splitlines()[0][:200]
             raise UserError(
-                f"checkpoint {self._step} in {self._directory} is damaged: {reason}"
+                f"checkpoint {self.step} in {self._directory} is damaged: {reason}"
             ) from None
         return restored.state["params"]
 
 
 def checksums(tree: Any) -> dict[str, int]:
-    """Return the CRC-32 of the bytes of every leaf, by its path in the tree."""
+    """Return the CRC-32 of the bytes of every leaf, by its path such as `params/fc6/kernel`."""
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {
-        jax.tree_util.keystr(path): zlib.crc32(np.asarray(jax.device_get(leaf)).tobytes())
+        jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(
+            np.asarray(jax.device_get(leaf)).tobytes()
+        )
         for path, leaf in leaves
     }

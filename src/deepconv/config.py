@@ -9,6 +9,7 @@ The files under `configs/` start from here and state what their paper says.
 
 import hashlib
 import json
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -91,6 +92,26 @@ def default() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000  # besides one at each evaluation
     config.checkpoint.keep = 2  # the newest; the best is kept besides
+    return config.lock()
+
+
+def from_json(text: str) -> ConfigDict:
+    """Return the config that a run's `config.json` holds, complete and checked.
+
+    Raises:
+      UserError: if it is not a config of this version.
+    """
+
+    def with_tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: with_tuples(item) for key, item in value.items()}
+        return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+    try:
+        config = ConfigDict(with_tuples(json.loads(text)))
+    except (ValueError, TypeError):
+        raise UserError("the file is not JSON of a config") from None
+    check(config)
     return config.lock()
 
 

@@ -126,16 +126,34 @@ def of_training_set(source: Source, scale: int, threads: int | None = None) -> C
 def stored(source: Source, scale: int, path: Path) -> ColorStatistics:
     """Return `of_training_set`, computed once and kept in the file `path` (`.npz`) if it can be."""
     if path.exists():
-        with np.load(path, allow_pickle=False) as arrays:
-            return ColorStatistics(**{name: arrays[name] for name in ColorStatistics._fields})
+        return load(path)
     statistics = of_training_set(source, scale)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez(file, **statistics._asdict())
-        Path(file.name).replace(path)
+        save(statistics, path)
     except OSError as error:
         _LOG.warning(
             "the color statistics are not kept: cannot write %s (%s)", path, error.strerror
         )
     return statistics
+
+
+def save(statistics: ColorStatistics, path: Path) -> None:
+    """Write statistics to a `.npz` that other processes see whole or not at all."""
+    known = {name: value for name, value in statistics._asdict().items() if value is not None}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        np.savez(file, **known)
+    Path(file.name).replace(path)
+
+
+def load(path: Path) -> ColorStatistics:
+    """Read what `save` wrote.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it holds something else.
+    """
+    with np.load(path, allow_pickle=False) as arrays:
+        if missing := {*ColorStatistics._fields} - {"mean_image"} - {*arrays}:
+            raise ValueError(f"{path} has no array {missing.pop()!r}")
+        return ColorStatistics(**{"mean_image": None, **arrays})

@@ -89,6 +89,9 @@ def train(config: ConfigDict, folder: Path, source: Path | None = None) -> dict[
         colors = color.IMAGENET
         if config.input.color == "computed":
             colors = dataset.color_statistics(config.evaluation.scale)
+        # With these the run's folder is all that is needed to use the network; see trained.py.
+        color.save(colors, folder / "colors.npz")
+        reporting.write_json(folder / "class_names.json", dataset.class_names)
         functions = assemble(
             config,
             colors,
