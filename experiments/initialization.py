@@ -40,6 +40,8 @@ def config_of(module: Any, initializer: str, source: str | None, seed: int) -> C
     with config.unlocked():
         config.model.keep_gain = True
     config.init.layers = recipe.FROM_A if source else recipe.EVERYTHING
+    # How soon a net leaves its plateau is a matter of updates; small batches make many of an epoch.
+    config.train.batch_size = 16
     config.train.epochs = EPOCHS.value
     # A net that fades needs its time; the rate must not fall before it has begun to learn.
     config.plateau.patience = 1000
@@ -103,5 +105,5 @@ def _draw(curves: dict[str, list[tuple[np.ndarray, np.ndarray]]], path: Path) ->
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", "runs/initialization", "Folder of all the runs.")
     SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
-    EPOCHS = flags.DEFINE_float("epochs", 45.0, "Length of every run.")
+    EPOCHS = flags.DEFINE_float("epochs", 40.0, "Length of every run.")
     command_line.run(main)
