@@ -41,24 +41,28 @@ bench-input: $(STAMP)  ## time the input against tf.data and PyTorch (installs b
 	$(BIN)/python -m experiments.bench_input --images=$(IMAGES)
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
-.PHONY: $(NETWORKS) vgg sweep-depth sweep-scale experiment-initialization
+.PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization
 
 # VARIANT=tiny trains them narrow on the embedded data.
 VARIANT ?=
 
 $(NETWORKS): $(STAMP)
 	$(BIN)/python -m deepconv.main --config=configs/$@.py:$(VARIANT) --workdir=$(RUNS)
-	$(BIN)/python -m experiments.vgg_table3 --workdir=$(RUNS)
+	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS)
 
 vgg: $(NETWORKS)  ## all of VGG's networks (or make vgg_d, ...) in all stages; VARIANT=tiny, RUNS=runs
 
 sweep-depth: $(STAMP)  ## VGG A to E at S = 256, then Table 3
 	for net in $(NETWORKS); do $(BIN)/python -m deepconv.main --config=configs/$$net.py:256,$(VARIANT) --workdir=$(RUNS) || exit; done
-	$(BIN)/python -m experiments.vgg_table3 --workdir=$(RUNS)
+	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS)
 
 sweep-scale: $(STAMP)  ## VGG C, D and E at S = 256, 384 and jittered, then Table 3
 	for net in vgg_c vgg_d vgg_e; do $(BIN)/python -m deepconv.main --config=configs/$$net.py:$(VARIANT) --workdir=$(RUNS) || exit; done
-	$(BIN)/python -m experiments.vgg_table3 --workdir=$(RUNS)
+	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS)
+
+TABLES ?= 3,4,5,6
+tables: $(STAMP)  ## VGG's tables 3 to 6 of the runs that are there; TABLES=3,4 RUNS=runs
+	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS) --tables=$(TABLES)
 
 experiment-initialization: $(STAMP)  ## does a deep net need net A? (an hour on two cores)
 	$(BIN)/python -m experiments.initialization --workdir=$(RUNS)/initialization

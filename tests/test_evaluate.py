@@ -65,17 +65,27 @@ def test_posteriors_are_fused_without_the_nets(run, tmp_path):
     means = [Sheet.load(part).posteriors for part in parts]
     assert np.abs(means[0] - means[1]).max() > 0
     result = evaluate([], Plan(), posteriors=parts, out=tmp_path)
-    assert result["members"] == ["dense_q32", "dense_posteriors_q32"]
-    found = Sheet.load(tmp_path / "dense_q32_with_dense_posteriors_q32.npz")
+    assert result["members"] == ["narrow_dense_q32", "narrow_dense_posteriors_q32"]
+    found = Sheet.load(tmp_path / "narrow_dense_q32_with_narrow_dense_posteriors_q32.npz")
     np.testing.assert_allclose(found.posteriors, np.mean(means, axis=0), rtol=1e-6)
+
+
+def test_the_name_of_a_large_ensemble_stays_short(run, tmp_path):
+    evaluate([run], Plan("center"))
+    paths = [tmp_path / f"a_net_of_a_large_ensemble_{number}.npz" for number in range(7)]
+    for path in paths:
+        shutil.copy(folder_of(run) / "center_q36.npz", path)
+    result = evaluate([], Plan(), posteriors=paths)
+    assert len(result["members"]) == 7
+    assert "_with_6_others_" in result["posteriors"]
 
 
 def test_an_ensemble_of_a_run_and_posteriors_lies_beside_the_runs_own(run, tmp_path):
     evaluate([run], Plan("center"))
     path = shutil.copy(folder_of(run) / "center_q36.npz", tmp_path / "other.npz")
     result = evaluate([run], Plan("center"), posteriors=[Path(path)])
-    assert result["members"] == ["narrow", "other"]
-    assert (folder_of(run) / "center_q36_with_other.npz").exists()
+    assert result["members"] == ["narrow", "narrow_other"]
+    assert (folder_of(run) / "center_q36_with_narrow_other.npz").exists()
 
 
 def test_the_best_parameters_have_files_of_their_own(run):

@@ -8,6 +8,7 @@ Protocols: center, ten_crop, dense, multi_crop (5x5 crops and their mirror image
 multi_crop_and_dense. Several scales, protocols and networks count alike: posteriors are averaged.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from deepconv.workdir import hold
 
 # Rows of each part of the printed report; the JSON has more.
 _ROWS = 10
+# Systems allow 255 bytes of a file's name.
+_LONGEST_NAME = 120
 
 
 class Plan(NamedTuple):
@@ -239,11 +242,15 @@ def evaluate(
         raise UserError("nothing to evaluate: give --workdir or --ensemble")
     saved = [Sheet.load(path) for path in posteriors]
     scored = score_runs(runs, plan, dataset, threads=threads) if runs else []
-    names = [*(run.name for run in scored), *(path.stem for path in posteriors)]
+    names = [run.name for run in scored] + list(map(_name, saved, posteriors))
     members = [combine(run.sheets) for run in scored] + saved
     file = scored[0].file if scored else posteriors[0].with_name(names[0])
     if len(names) > 1:
-        file = file.with_name("_with_".join([file.name, *names[1:]]))
+        others = "_with_".join(names[1:])
+        if len(others) > _LONGEST_NAME:
+            digest = hashlib.sha256(others.encode()).hexdigest()[:8]
+            others = f"{len(names) - 1}_others_{digest}"
+        file = file.with_name(f"{file.name}_with_{others}")
     if out is not None:
         file = out / file.name
     return summarize(
@@ -252,6 +259,12 @@ def evaluate(
         title=" + ".join(names) + (f", {file.name.partition('_with_')[0]}" if runs else ""),
         members=names,
     )
+
+
+def _name(sheet: Sheet, path: Path) -> str:
+    """Return what to call saved posteriors: by their run, if they are of one, and their file."""
+    runs = {part.get("run") for part in sheet.origin.get("mean_of", [sheet.origin])}
+    return f"{runs.pop()}_{path.stem}" if len(runs) == 1 and None not in runs else path.stem
 
 
 def main(_: Sequence[str]) -> None:
