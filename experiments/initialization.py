@@ -6,7 +6,7 @@ A proxy for two cores: nets an eighth as wide, 48-pixel crops of the embedded da
 deviations are raised so that every layer has the gain of the full-width net (`model.keep_gain`):
 the signal fades from layer to layer as in the real nets. Each condition is one run of the usual
 loop per seed; a run that is complete is not repeated. Those that start from the Gaussian alone are
-given three times as long, because they spend most of it on the first plateau.
+given longer, because they spend most of it on the first plateau.
 """
 
 import itertools
@@ -23,16 +23,18 @@ from configs import vgg_a, vgg_e
 from deepconv import command_line, recipe, reporting
 from deepconv.training import loop
 
-# label, config, initializer, condition whose best parameters it starts from
+# label, config, initializer, condition whose best parameters it starts from, epochs
 CONDITIONS = (
-    ("A, Gaussian", vgg_a, "paper", None),
-    ("E, Gaussian", vgg_e, "paper", None),
-    ("E, from A", vgg_e, "paper", "A, Gaussian"),
-    ("E, Glorot", vgg_e, "glorot", None),
+    ("A, Gaussian", vgg_a, "paper", None, 90.0),
+    ("E, from A", vgg_e, "paper", "A, Gaussian", 30.0),
+    ("E, Glorot", vgg_e, "glorot", None, 30.0),
+    ("E, Gaussian", vgg_e, "paper", None, 60.0),
 )
 
 
-def config_of(module: Any, initializer: str, source: str | None, seed: int) -> ConfigDict:
+def config_of(
+    module: Any, initializer: str, source: str | None, epochs: float, seed: int
+) -> ConfigDict:
     """Return the config of one run."""
     (stage,) = recipe.stages(vgg_a.get_config("256,tiny"))
     config = stage.config
@@ -42,7 +44,7 @@ def config_of(module: Any, initializer: str, source: str | None, seed: int) -> C
     with config.unlocked():
         config.model.keep_gain = True
     config.init.layers = recipe.FROM_A if source else recipe.EVERYTHING
-    config.train.epochs = EPOCHS.value if initializer == "paper" and not source else LEARNING.value
+    config.train.epochs = epochs
     # A net that fades needs its time; the rate must not fall before it has begun to learn.
     config.plateau.patience = 1000
     config.seed = seed
@@ -60,12 +62,12 @@ def main(_: Sequence[str]) -> None:
     curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     results: dict[str, list[dict[str, Any]]] = {}
     # Seed by seed, so that all conditions can be compared before the last seed is done.
-    for seed, (label, module, initializer, source) in itertools.product(
+    for seed, (label, module, initializer, source, epochs) in itertools.product(
         range(SEEDS.value), CONDITIONS
     ):
         run = root / folder_name(label, seed)
         start = root / folder_name(source, seed) if source else None
-        result = loop.train(config_of(module, initializer, source, seed), run, start)
+        result = loop.train(config_of(module, initializer, source, epochs, seed), run, start)
         results.setdefault(label, []).append(result)
         curves.setdefault(label, []).append(_evaluations(run))
     rows = [_row(label, results[label], curves[label]) for label, *_ in CONDITIONS]
@@ -107,6 +109,4 @@ def _draw(curves: dict[str, list[tuple[np.ndarray, np.ndarray]]], path: Path) ->
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", "runs/initialization", "Folder of all the runs.")
     SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
-    EPOCHS = flags.DEFINE_float("epochs", 90.0, "Length of the runs from the Gaussian alone.")
-    LEARNING = flags.DEFINE_float("learning_epochs", 30.0, "Length of the others.")
     command_line.run(main)

@@ -308,6 +308,25 @@ def test_a_large_image_is_halved_while_decoded(
     assert differing.mean() < 1
 
 
+@pytest.mark.parametrize(("height", "width"), [(60, 90), (90, 60), (64, 64), (40, 400), (700, 300)])
+def test_a_whole_image_is_the_one_rescaled_the_long_way(encode, height, width):
+    data = encode(scene(height, width), quality=92)
+    window = decode.whole(height, width, 60)
+    assert (window.rows, window.columns) == decode.rescaled_size(height, width, 60)
+    differing = difference(data, window)
+    assert differing.mean() < 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_the_size_of_an_image_is_known_without_its_pixels(encode, kind, decoded_sizes):
+    data = encode(shades(20, 31), kind)
+    assert decode.image_size(data) == (20, 31)
+    assert decode.image_size(data[:-2]) == (20, 31)
+    assert decoded_sizes == []
+    with pytest.raises(decode.UnreadableImageError, match="known format"):
+        decode.image_size(b"no picture")
+
+
 def test_rows_below_the_crop_are_not_decoded(encode, without_pillow, decoded_sizes):
     data = encode(scene(300, 400))
     difference(data, decode.Crop(150, 200, 0, 60, 50, 50))

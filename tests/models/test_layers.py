@@ -222,6 +222,17 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean(scale_at, kept, at_test):
 )
 def test_output_size(layer, size, expected):
     assert layers.output_size(layer, size) == expected
+    sizes = layers.output_size(layer, jnp.array([[size, size + 7]]))
+    assert sizes.tolist() == [[expected, layers.output_size(layer, size + 7)]]
+
+
+def test_what_lies_beyond_a_maps_own_size_becomes_zero():
+    x = draw(3, 4, 5, 2)
+    x[0, 3] = np.nan
+    found = np.asarray(layers.zero_beyond(jnp.asarray(x), jnp.array([[3, 2], [4, 5], [1, 1]])))
+    expected = np.zeros_like(x)
+    expected[0, :3, :2], expected[1], expected[2, 0, 0] = x[0, :3, :2], x[1], x[2, 0, 0]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_map_that_vanishes_is_blamed_on_its_layer():

@@ -118,6 +118,15 @@ def test_alexnet_computes_what_the_paper_says_in_its_two_towers():
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("name", ["alexnet", "vgg_a", "vgg_c"])
+def test_map_extents_are_the_sizes_of_the_score_maps(name):
+    network = models.create(name, 2, width=1 / 64)
+    sizes = [(227, 230), (256, 341), (500, 391), (512, 512)]
+    found = network.map_extents(jnp.array(sizes))
+    for size, extent in zip(sizes, found.tolist(), strict=True):
+        assert shapes(network, size)[1].shape == (2, *extent, 2)
+
+
 @pytest.mark.parametrize(("side", "expected"), PAPER["vgg"]["dense_map_size_by_Q"].items())
 def test_a_larger_image_gives_the_papers_score_map(side, expected):
     _, scores = shapes(models.create("vgg_a"), int(side))
