@@ -42,6 +42,7 @@ bench-input: $(STAMP)  ## time the input against tf.data and PyTorch (installs b
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
 .PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization
+.PHONY: experiment-jitter experiment-evaluation bench-dense
 
 # VARIANT=tiny trains them narrow on the embedded data.
 VARIANT ?=
@@ -66,6 +67,15 @@ tables: $(STAMP)  ## VGG's tables 3 to 6 of the runs that are there; TABLES=3,4 
 
 experiment-initialization: $(STAMP)  ## does a deep net need net A? (an hour on two cores)
 	$(BIN)/python -m experiments.initialization --workdir=$(RUNS)/initialization
+
+experiment-jitter: $(STAMP)  ## does jittered training beat a fixed scale? (a quarter of an hour)
+	$(BIN)/python -m experiments.jitter --workdir=$(RUNS)/jitter
+
+experiment-evaluation: $(STAMP)  ## dense, multi-crop, both; one scale and three; one net and two
+	$(BIN)/python -m experiments.protocols --workdir=$(RUNS)/jitter
+
+bench-dense: $(STAMP)  ## time dense evaluation against 150 crops (VGG-D in full width)
+	$(BIN)/python -m experiments.bench_dense
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

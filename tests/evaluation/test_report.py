@@ -40,6 +40,7 @@ def summary():
 def test_errors_are_those_counted_by_hand(summary):
     assert summary["images"] == 5
     assert (summary["top1_error"], summary["top5_error"]) == (3 / 5, 1 / 5)
+    assert summary["loss"] == pytest.approx(-np.log([0.3, 0.2, 0.9, 0.5, 0.05]).mean())
     assert summary["top1_interval"] == interval(3, 5)
     assert summary["top5_interval"] == interval(1, 5)
 

@@ -47,10 +47,11 @@ def report(
       image_ids: names of the N images.
 
     Returns:
-      `images`; `top1_error`, `top1_interval`, `top5_error`, `top5_interval` as fractions;
-      `classes`, the classes with their own errors, the worst first; `confusions`, the most frequent
-      pairs of a true and a predicted class; `worst`, the images whose true class has the least
-      posterior, with their five best labels.
+      `images`; `top1_error`, `top1_interval`, `top5_error`, `top5_interval` as fractions; `loss`,
+      the mean of -log of the true class's posterior, in nats; `classes`, the classes with their own
+      errors, the worst first; `confusions`, the most frequent pairs of a true and a predicted
+      class; `worst`, the images whose true class has the least posterior, with their five best
+      labels.
 
     Raises:
       ValueError: if there is no image.
@@ -66,10 +67,17 @@ def report(
         "top1_interval": interval(int(first.sum()), images),
         "top5_error": float(fifth.mean()),
         "top5_interval": interval(int(fifth.sum()), images),
+        "loss": float(-np.log(_of_true(posteriors, labels)).mean()),
         "classes": _by_class(first, fifth, labels, class_names),
         "confusions": _confusions(posteriors.argmax(axis=1), first, labels, class_names),
         "worst": _worst(posteriors, labels, class_names, image_ids),
     }
+
+
+def _of_true(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    of_true = posteriors[np.arange(len(labels)), labels].astype(np.float64)
+    # A posterior that has vanished in float32 is not known to be zero.
+    return np.maximum(of_true, np.finfo(np.float32).tiny)
 
 
 def _by_class(
@@ -107,7 +115,7 @@ def _worst(
     class_names: Sequence[str],
     image_ids: Sequence[str],
 ) -> list[dict[str, Any]]:
-    of_true = posteriors[np.arange(len(labels)), labels]
+    of_true = _of_true(posteriors, labels)
     rows = []
     for number in np.argsort(of_true, kind="stable")[:WORST_IMAGES]:
         best = np.argsort(-posteriors[number], kind="stable")[:5]
