@@ -55,7 +55,7 @@ def test_a_protocol_of_two_views_and_two_scales_is_the_mean_of_four(run):
     found = Sheet.load(folder / "multi_crop_and_dense_q32-40.npz")
     np.testing.assert_allclose(found.posteriors, np.mean(parts, axis=0), rtol=1e-6)
     assert len(found.origin["mean_of"]) == 4
-    assert result["title"] == "narrow, multi_crop_and_dense_q32-40"
+    assert result["title"] == "narrow, multi_crop_and_dense_q32-40, shapes, validation"
 
 
 def test_posteriors_are_fused_without_the_nets(run, tmp_path):
@@ -156,6 +156,6 @@ def test_the_command_prints_errors_and_where_the_results_lie(run):
         text=True,
         check=True,
     )
-    assert "narrow, center_q36: 600 images" in process.stdout
+    assert "narrow, center_q36, shapes, validation: 600 images" in process.stdout
     assert "top-1 error" in process.stdout
     assert process.stdout.splitlines()[-1].endswith("center_q36.json")

@@ -8,6 +8,7 @@ Protocols: center, ten_crop, dense, multi_crop (5x5 crops and their mirror image
 multi_crop_and_dense. Several scales, protocols and networks count alike: posteriors are averaged.
 """
 
+import functools
 import hashlib
 import os
 import re
@@ -19,6 +20,7 @@ from absl import flags
 
 from deepconv import command_line, parallel, reporting, scoring
 from deepconv.data import canvases, datasets
+from deepconv.data.canvases import Survey
 from deepconv.evaluation.posteriors import fuse
 from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.evaluation.report import report
@@ -98,7 +100,7 @@ def score_runs(
         for view, scale in parts:
             scoring.check(net, view, scale)
     settings = {**nets[0].config.dataset, **(dataset or {})}
-    opened = datasets.open_dataset(**settings)
+    opened = _open(**settings)
     described = f"{settings['name']}, {settings['eval_split']}"
     for run, net in zip(runs, nets, strict=True):
         if net.class_names != opened.class_names:
@@ -107,7 +109,7 @@ def score_runs(
                 f"{settings['name']} ({_few(opened.class_names)})"
             )
     threads = threads or os.cpu_count() or 1
-    survey = canvases.survey(opened.evaluation, threads)
+    survey = _survey(threads, **settings)
     scored = []
     for run, net, parts in zip(runs, nets, wanted, strict=True):
         folder = run / "evaluation" / re.sub(r"\W+", "_", described)
@@ -131,6 +133,15 @@ def score_runs(
     return scored
 
 
+# A table of many rows asks for the same images each time, and a survey reads every file.
+_open = functools.lru_cache(maxsize=1)(datasets.open_dataset)
+
+
+@functools.lru_cache(maxsize=1)
+def _survey(threads: int, **settings: str) -> Survey:
+    return canvases.survey(_open(**settings).evaluation, threads)
+
+
 def _few(names: Sequence[str]) -> str:
     return f"{len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
 
@@ -151,7 +162,10 @@ def combine(sheets: Sequence[Sheet]) -> Sheet:
     if len(sheets) == 1:
         return first
     mean = fuse([sheet.posteriors for sheet in sheets])
-    return first._replace(posteriors=mean, origin={"mean_of": [s.origin for s in sheets]})
+    return first._replace(
+        posteriors=mean,
+        origin={"dataset": first.origin.get("dataset"), "mean_of": [s.origin for s in sheets]},
+    )
 
 
 def summarize(sheet: Sheet, file: Path, **about: Any) -> dict[str, Any]:
@@ -253,10 +267,14 @@ def evaluate(
         file = file.with_name(f"{file.name}_with_{others}")
     if out is not None:
         file = out / file.name
+    combined = combine(members)
+    protocol = scored[0].file.name if scored else None
     return summarize(
-        combine(members),
+        combined,
         file,
-        title=" + ".join(names) + (f", {file.name.partition('_with_')[0]}" if runs else ""),
+        title=", ".join(
+            filter(None, [" + ".join(names), protocol, combined.origin.get("dataset")])
+        ),
         members=names,
     )
 
