@@ -104,6 +104,17 @@ def test_a_missing_key_is_named():
         configuration.check(config)
 
 
+@pytest.mark.parametrize("preset", alexnet.PRESETS)
+def test_presets_of_alexnet_are_sound_and_can_be_tiny(preset):
+    for variant in (preset, f"{preset},tiny"):
+        configuration.check(alexnet.get_config(variant))
+
+
+def test_an_unknown_preset_of_alexnet_is_named():
+    with pytest.raises(UserError, match="'torch'; there are paper, original_code, caffe, tiny"):
+        alexnet.get_config("torch")
+
+
 def test_an_unknown_variant_is_named():
     with pytest.raises(UserError, match="'huge'.*256, 384, jitter, tiny"):
         vgg_e.get_config("huge")
