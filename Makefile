@@ -41,7 +41,8 @@ bench-input: $(STAMP)  ## time the input against tf.data and PyTorch (installs b
 	$(BIN)/python -m experiments.bench_input --images=$(IMAGES)
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
-.PHONY: $(NETWORKS) vgg sweep-depth sweep-scale experiment-initialization
+.PHONY: $(NETWORKS) vgg sweep-depth sweep-scale experiment-initialization \
+  sweep-alexnet-ablations experiment-alexnet-presets experiment-relu experiment-lrn
 
 # VARIANT=tiny trains them narrow on the embedded data.
 VARIANT ?=
@@ -62,6 +63,18 @@ sweep-scale: $(STAMP)  ## VGG C, D and E at S = 256, 384 and jittered, then Tabl
 
 experiment-initialization: $(STAMP)  ## does a deep net need net A? (an hour on two cores)
 	$(BIN)/python -m experiments.initialization --workdir=$(RUNS)/initialization
+
+experiment-alexnet-presets: $(STAMP)  ## which of AlexNet's presets trains? (an hour on two cores)
+	$(BIN)/python -m experiments.alexnet_presets --workdir=$(RUNS)/alexnet_presets
+
+sweep-alexnet-ablations: $(STAMP)  ## AlexNet without each of its parts; VARIANT=tiny
+	$(BIN)/python -m experiments.alexnet_ablations --variant=$(VARIANT) --workdir=$(RUNS)/alexnet_ablations
+
+experiment-relu: $(STAMP)  ## AlexNet's Figure 1 on CIFAR-10: ReLU against tanh
+	$(BIN)/python -m experiments.relu --workdir=$(RUNS)/relu
+
+experiment-lrn: $(STAMP)  ## CIFAR-10 with and without local response normalization
+	$(BIN)/python -m experiments.lrn --workdir=$(RUNS)/lrn
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

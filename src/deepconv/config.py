@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 
 from deepconv import models
 from deepconv.data.color import IMAGENET, pca_magnitudes
+from deepconv.models import towers
+from deepconv.parallel import MODEL_AXIS
 from deepconv.user_error import UserError
 
 
@@ -83,6 +85,8 @@ def default() -> ConfigDict:
     config.train.batch_size = 256  # over all devices
     config.train.epochs = 74.0  # the run ends here at the latest
     config.train.log_steps = 50
+    # That one copy of the network is spread over: 1, or 2, a tower of AlexNet on each.
+    config.train.model_devices = 1
 
     config.evaluation = ConfigDict()
     config.evaluation.scale = 256  # the shorter side Q
@@ -174,8 +178,12 @@ def check(config: ConfigDict) -> None:
     """
     _check_keys(config, default(), "")
     model = config.model
+    if config.train.model_devices not in (1, 2):
+        raise UserError(f"train.model_devices={config.train.model_devices} must be 1 or 2")
     try:
-        models.create(**_model_options(config), num_classes=2)
+        network = models.create(**_model_options(config), num_classes=2)
+        if config.train.model_devices == 2:
+            towers.on_one_device(network, axis=MODEL_AXIS)
         pca_magnitudes(IMAGENET.eigenvalues, config.augment.pca_magnitude)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -254,6 +262,7 @@ _FREE = (
     "input.threads",
     "input.workers",
     "train.log_steps",
+    "train.model_devices",
     "checkpoint.every_steps",
     "checkpoint.keep",
 )

@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from deepconv.models import layers as ops
 from deepconv.models.initializers import PRESETS, Initializer
@@ -92,6 +93,8 @@ class Network(nn.Module):
         x = images.astype(self.dtype)
         outputs = {}
         for index, layer in enumerate(self.layers):
+            if isinstance(layer, Conv | Dropout) and layer.gather:
+                x = lax.all_gather(x, layer.gather, axis=-1, tiled=True)
             match layer:
                 case Conv():
                     x = _Convolution(

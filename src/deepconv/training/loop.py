@@ -60,7 +60,8 @@ def check(config: ConfigDict) -> Mesh:
       UserError: if the config is wrong, or the devices do not divide its batches.
     """
     configuration.check(config)
-    mesh = parallel.data_mesh()
+    towers = config.train.model_devices == 2
+    mesh = parallel.tower_mesh() if towers else parallel.data_mesh()
     parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size")
     parallel.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
     return mesh
@@ -168,10 +169,8 @@ class _Run:
 
     def _starting_point(self, source: Path | None) -> tuple[TrainState, Progress]:
         """Take the run's newest checkpoint, else another run's parameters, else random weights."""
-        sharding = parallel.replicated(self.mesh)
-        template = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            jax.eval_shape(self.functions.initial_state),
+        template = parallel.described(
+            jax.eval_shape(self.functions.initial_state), self.functions.placement
         )
         found = self.checkpoints.restore(template)
         if found is None and source is not None:
@@ -198,7 +197,8 @@ class _Run:
             "starting from %s\n%s", source, reporting.table(("layer", "parameters", "kernel"), rows)
         )
         copied = saved.read(plan.copied, parallel.replicated(self.mesh))
-        return state._replace(params=transfer.transfer(state.params, copied, plan))
+        params = transfer.transfer(state.params, copied, plan)
+        return state._replace(params=jax.device_put(params, self.functions.placement.params))
 
     def _finished(self) -> bool:
         last_drop = plateau.finished(self.state.plateau, max_drops=self.config.plateau.max_drops)
