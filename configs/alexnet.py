@@ -4,6 +4,7 @@
     python -m deepconv.main --config=configs/alexnet.py:caffe         # a preset, see below
     python -m deepconv.main --config=configs/alexnet.py:tiny          # narrow, embedded data
     python -m deepconv.main --config=configs/alexnet.py:caffe,tiny
+    python -m deepconv.main --config=configs/alexnet.py:pretrained    # with conv6, on a larger set
 
 Paper: 40.7 / 18.2 percent top-1 / top-5 error on ILSVRC-2012's validation set (Table 2: 1 CNN, ten
 crops); about 90 epochs, 5 to 6 days on two GTX 580. Not run here.
@@ -19,8 +20,13 @@ from deepconv.config import default, tiny, variants
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Return the recipe, as one of the presets if one is named; `tiny` makes it small."""
-    chosen = variants("alexnet", variant, (*PRESETS, "tiny"))
+    """Return the recipe, as one of the presets if one is named; `tiny` makes it small.
+
+    `pretrained` is the net of the paper's starred rows (section 6.1), 39.0 / 16.6 percent: six
+    convolutions, trained on ImageNet's Fall 2011 release, prepared under the name below, or
+    `--config.recipe.pretrain_dataset=folder:/path`, and fine-tuned on ILSVRC-2012.
+    """
+    chosen = variants("alexnet", variant, (*PRESETS, "pretrained", "tiny"))
     config = default()
     with config.unlocked():
         config.model.name = "alexnet"
@@ -42,8 +48,14 @@ def get_config(variant: str = "") -> ConfigDict:
     for name in chosen:
         if name in PRESETS:
             PRESETS[name](config)
+    if "pretrained" in chosen:
+        config.model.conv6 = True
+        config.recipe.name = "pretrained"
+        config.recipe.pretrain_dataset = "imagenet_fall2011"
     if "tiny" in chosen:
         tiny(config, crop=64, scale=72)
+        if config.recipe.pretrain_dataset:
+            config.recipe.pretrain_dataset = "shapes"
         config.model.keep_gain = True  # else the Gaussian of the full net fades in the narrow one
     return config
 

@@ -32,10 +32,14 @@ def default() -> ConfigDict:
 
     # The stages to run; see recipe.py.
     config.recipe = ConfigDict()
-    # One run, or "vgg": stages, each in a folder of the work directory.
+    # One run, or "vgg" or "pretrained": stages, each in a folder of the work directory.
     config.recipe.name = "single"
     config.recipe.stage = ""  # the last stage wanted, of "vgg": 256, 384 or jitter
     config.recipe.pretrain = False  # whether "vgg" starts from net A
+    # The larger data set that "pretrained" trains on first, as in dataset.
+    config.recipe.pretrain_dataset = ""
+    config.recipe.pretrain_train_split = "train"
+    config.recipe.pretrain_eval_split = "validation"
 
     # What a run starts from, where it has neither a checkpoint of its own nor a stage before it.
     config.init = ConfigDict()
@@ -275,7 +279,12 @@ def fixed_settings(config: ConfigDict) -> dict:
         for section, values in config.items()
         for key, value in (values.items() if isinstance(values, ConfigDict) else [(None, values)])
     }
-    return {key: value for key, value in json.loads(json.dumps(flat)).items() if key not in _FREE}
+    return {
+        key: value
+        for key, value in json.loads(json.dumps(flat)).items()
+        # What the recipe says has gone into its stages, each of which is a plain run.
+        if key not in _FREE and not key.startswith("recipe.")
+    }
 
 
 def digest(config: ConfigDict) -> str:

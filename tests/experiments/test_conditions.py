@@ -20,9 +20,7 @@ def runs(tmp_path, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)
         errors = [0.9, 0.5, 0.25 if config.rate == 1 else 0.6]
         rows = [{"kind": "eval", "epoch": e, "top1_error": x} for e, x in enumerate(errors, 1)]
-        rows += [
-            {"kind": "train", "epoch": e / 2, "top1_error": 1 - e / 10} for e in range(1, 7)
-        ]
+        rows += [{"kind": "train", "epoch": e / 2, "top1_error": 1 - e / 10} for e in range(1, 7)]
         lines = "".join(json.dumps({"step": 0, **row}) + "\n" for row in rows)
         (folder / "metrics.jsonl").write_text(lines)
         result = {"last": {"top1_error": errors[-1], "top5_error": 0.0}}

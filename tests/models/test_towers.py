@@ -72,9 +72,9 @@ def test_scores_are_those_of_one_device(options, train):
         scores = local.apply({"params": p}, x, train, KEYS)
         return jax.lax.pmax(scores, "model")
 
-    scores = jax.jit(
-        jax.shard_map(local_scores, mesh=mesh, in_specs=(specs, P()), out_specs=P())
-    )(params, images)
+    scores = jax.jit(jax.shard_map(local_scores, mesh=mesh, in_specs=(specs, P()), out_specs=P()))(
+        params, images
+    )
     expected = network.apply({"params": params}, images, train, KEYS)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5 * jnp.abs(expected).max())
 

@@ -184,9 +184,7 @@ def tower_steps(devices, model_devices):
         batch = make_batch(seed, masked=(0, 1, 9), crop=64)
         current, measured = step(current, parallel.shard_batch(batch, mesh))
         metrics.append(jax.device_get(measured))
-    evaluate = make_eval_step(
-        network, functools.partial(augment.for_evaluation, mean=MEAN), mesh
-    )
+    evaluate = make_eval_step(network, functools.partial(augment.for_evaluation, mean=MEAN), mesh)
     counts = evaluate(current.params, parallel.shard_batch(batch, mesh))
     assert current.params["conv1"]["kernel"].shape == params["conv1"]["kernel"].shape
     return jax.device_get(current), metrics, jax.device_get(counts)

@@ -102,7 +102,9 @@ def alexnet(
     if without:
         number = without.removeprefix("conv")
         trunk = [
-            layer for layer in trunk if layer.name not in (without, f"relu{number}", f"norm{number}")
+            layer
+            for layer in trunk
+            if layer.name not in (without, f"relu{number}", f"norm{number}")
         ]
     head = classifier(
         trunk,

@@ -60,10 +60,14 @@ def example_keys(seed: int, position: jax.Array, purpose: int) -> jax.Array:
     return jax.vmap(lambda p: jax.random.fold_in(base, p))(position)
 
 
-def state_specs(model: Network, mesh: Mesh) -> TrainState:
-    """Return where a state lies: everything everywhere, but towers on a device each."""
+def state_specs(model: Network, mesh: Mesh) -> Any:
+    """Return where a state lies: everything everywhere, but towers on a device each.
+
+    It is a state whose leaves, or whole parts, are a `PartitionSpec`.
+    """
     _, specs = _placed(model, mesh)
-    return TrainState(step=P(), params=specs, velocity=specs, plateau=P())
+    everywhere: Any = P()
+    return TrainState(step=everywhere, params=specs, velocity=specs, plateau=everywhere)
 
 
 def _placed(model: Network, mesh: Mesh) -> tuple[Network, dict[str, dict[str, P]]]:
@@ -101,7 +105,6 @@ def make_train_step(
     Returns:
       `(state, batch) -> (state, metrics)`; the state given is donated.
     """
-
     local, specs = _placed(model, mesh)
     # Where two devices share a copy of the net, both score its examples: sums over all devices
     # count each of them twice, in the errors as in their number.
@@ -164,7 +167,6 @@ def make_eval_step(
     Returns:
       `(params, batch) -> counts` over the whole batch.
     """
-
     local, specs = _placed(model, mesh)
     axis = model_axis(mesh)
 
