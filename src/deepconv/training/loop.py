@@ -26,7 +26,7 @@ from deepconv.training import diagnosis, plateau, transfer
 from deepconv.training.assembly import Assembly, assemble
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
-from deepconv.user_error import UserError
+from deepconv.user_error import DivergenceError, UserError
 from deepconv.workdir import claim
 
 _LOG = logging.getLogger(__name__)
@@ -280,7 +280,7 @@ class _Run:
         losses = [float(metrics.loss) for metrics in steps]
         for step, loss in zip(itertools.count(self.step - len(losses) + 1), losses, strict=False):
             if not math.isfinite(loss):
-                raise UserError(
+                raise DivergenceError(
                     f"the loss is {loss} at step {step}: the run has diverged. The checkpoints in "
                     f"{self.folder} are from before; try a lower optimizer.learning_rate or "
                     "another model.initializer in a new --workdir"
