@@ -17,6 +17,7 @@ net hardly tells images apart at first.
 from ml_collections import ConfigDict
 
 from deepconv.config import default, tiny, variants
+from deepconv.user_error import UserError
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -45,9 +46,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.input.color = "computed"
     config.train.batch_size = 128
     config.train.epochs = 90.0
-    for name in chosen:
-        if name in PRESETS:
-            PRESETS[name](config)
+    presets = [name for name in chosen if name in PRESETS]
+    if len(presets) > 1:
+        raise UserError(f"configs/alexnet.py:{variant} names {len(presets)} presets: choose one")
+    for name in presets:
+        PRESETS[name](config)
     if "pretrained" in chosen:
         config.model.conv6 = True
         config.recipe.name = "pretrained"

@@ -269,6 +269,11 @@ def test_a_net_pretrained_on_more_classes_is_fine_tuned_with_a_new_fc8(tmp_path,
         np.testing.assert_array_equal(after[layer]["kernel"], before[layer]["kernel"])
 
 
+def test_a_data_set_with_fewer_images_than_a_batch(train):
+    with pytest.raises(UserError, match="has 96 training images, fewer than train.batch_size=104"):
+        train(make_config(**{"train.batch_size": 104}))
+
+
 def test_an_odd_number_of_devices_for_two_towers(monkeypatch):
     three = jax.devices()[:3]
     monkeypatch.setattr(jax, "devices", lambda: three)

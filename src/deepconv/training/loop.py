@@ -84,6 +84,11 @@ def train(config: ConfigDict, folder: Path, source: Path | None = None) -> dict[
     """
     mesh = check(config)
     dataset = datasets.open_dataset(**config.dataset)
+    if len(dataset.train) < config.train.batch_size:
+        raise UserError(
+            f"{config.dataset.name} has {len(dataset.train)} training images, fewer than "
+            f"train.batch_size={config.train.batch_size}"
+        )
     with claim(folder, config):
         if (folder / "result.json").exists():
             return json.loads((folder / "result.json").read_text())
