@@ -79,4 +79,4 @@ def test_a_work_directory_that_cannot_be_written(tmp_path, shapes_root):
         f"--workdir={tmp_path}/file/run",
         TFDS_DATA_DIR=str(shapes_root),
     )
-    assert_one_line(process, "cannot write to the work directory", "file/run")
+    assert_one_line(process, "cannot write to", "file/run")

@@ -4,63 +4,40 @@ import jax
 import numpy as np
 import pytest
 
-from configs import quickstart
 from deepconv import config as configuration
 from deepconv import parallel
 from deepconv.checkpoint import SavedParameters
 from deepconv.trained import load_run
-from deepconv.training import loop
 from deepconv.user_error import UserError
 
 EVERYWHERE = parallel.replicated(parallel.data_mesh())
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, shapes_root):
-    """Return the folder of a run of two steps."""
-    config = quickstart.get_config()
-    config.update_from_flattened_dict(
-        {
-            "model.crop": 32,
-            "model.width": 1 / 32,
-            "input.scale": (36, 40),
-            "evaluation.scale": 36,
-            "train.batch_size": 16,
-            "train.epochs": 32 / 3600,
-            "evaluation.batch_size": 200,
-            "dataset.data_dir": str(shapes_root),
-        }
-    )
-    folder = tmp_path_factory.mktemp("runs") / "narrow"
-    loop.train(config, folder)
-    return folder
-
-
 @pytest.mark.parametrize("which", ["last", "best"])
-def test_a_run_is_loaded_with_all_it_needs(run, which):
-    trained = load_run(run, EVERYWHERE, which=which)
+def test_a_run_is_loaded_with_all_it_needs(narrow_run, which):
+    trained = load_run(narrow_run, EVERYWHERE, which=which)
     assert (trained.name, trained.step) == ("narrow", 2)
     assert trained.class_names[:2] == ("disk", "ring")
     assert trained.config.input.scale == (36, 40)
-    assert configuration.digest(trained.config) in (run / "result.json").read_text()
+    assert configuration.digest(trained.config) in (narrow_run / "result.json").read_text()
     assert trained.colors.mean_image.shape == (36, 36, 3)
     scores = trained.network.apply({"params": trained.params}, np.zeros((2, 32, 32, 3)))
     assert scores.shape == (2, 1, 1, 12)
     assert np.isfinite(scores).all()
 
 
-def test_the_last_parameters_are_those_of_the_newest_checkpoint(run):
-    last = load_run(run, EVERYWHERE).params
-    saved = SavedParameters(run, which="best")
+def test_the_last_parameters_are_those_of_the_newest_checkpoint(narrow_run):
+    last = load_run(narrow_run, EVERYWHERE).params
+    saved = SavedParameters(narrow_run, which="best")
     best = saved.read(list(saved.shapes), EVERYWHERE)  # of the same, only, evaluation
     jax.tree.map(np.testing.assert_array_equal, last, best)
 
 
-def test_what_is_missing_is_named(run, tmp_path):
+def test_what_is_missing_is_named(narrow_run, tmp_path):
     with pytest.raises(UserError, match=r"holds no run: there is no .*config\.json"):
         load_run(tmp_path, EVERYWHERE)
     for name in ("config.json", "colors.npz", "class_names.json"):
-        (tmp_path / name).write_bytes((run / name).read_bytes())
+        (tmp_path / name).write_bytes((narrow_run / name).read_bytes())
     with pytest.raises(UserError, match="holds no checkpoint"):
         load_run(tmp_path, EVERYWHERE)
     (tmp_path / "config.json").write_text('{"seed": 0}')

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -178,12 +178,13 @@ class SavedParameters:
       step: the update after which they were saved.
     """
 
-    def __init__(self, run: Path, *, which: Literal["best", "last"] = "best") -> None:
+    def __init__(self, run: Path, *, which: str = "best") -> None:
         """Open a run's parameters.
 
         Args:
           run: the run's folder.
-          which: those with the lowest validation error, or those of the newest checkpoint.
+          which: "best", those with the lowest validation error, or "last", those of the newest
+            checkpoint.
 
         Raises:
           UserError: if there are none, or they cannot be read.

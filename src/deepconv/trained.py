@@ -6,7 +6,7 @@ scores = trained.network.apply({"params": trained.params}, images)
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -41,15 +41,14 @@ class Trained(NamedTuple):
     step: int
 
 
-def load_run(
-    folder: Path, sharding: jax.sharding.Sharding, *, which: Literal["best", "last"] = "last"
-) -> Trained:
+def load_run(folder: Path, sharding: jax.sharding.Sharding, *, which: str = "last") -> Trained:
     """Load the network that a run has trained so far.
 
     Args:
       folder: of the run.
       sharding: where the parameters shall lie.
-      which: the parameters of the newest checkpoint, or those with the lowest validation error.
+      which: "last", the parameters of the newest checkpoint, or "best", those with the lowest
+        validation error.
 
     Raises:
       UserError: if the folder holds no run, or no checkpoint yet, or a damaged one.

@@ -14,6 +14,29 @@ from deepconv.user_error import UserError
 
 
 @contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Be the only process that writes to a folder.
+
+    Args:
+      folder: made if it is missing.
+
+    Raises:
+      UserError: if it cannot be written, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is at work in {folder}") from None
+        yield
+
+
+@contextlib.contextmanager
 def claim(folder: Path, config: ConfigDict) -> Iterator[None]:
     """Hold a run's folder while the run goes on.
 
@@ -27,16 +50,7 @@ def claim(folder: Path, config: ConfigDict) -> Iterator[None]:
       UserError: if the folder cannot be written, another process holds it, or it belongs to a run
         of another config; nothing in it has been changed then.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise UserError(f"cannot write to the work directory {folder}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is at work in {folder}") from None
+    with hold(folder):
         _compare(folder / "config.json", config)
         reporting.write_json(folder / "config.json", config.to_dict())
         yield

@@ -150,7 +150,7 @@ def test_a_window_is_the_whole_image_rescaled_and_then_cropped(height, width, sh
     whole = np.asarray(image.resize((wide, tall), PIL.Image.Resampling.BILINEAR)).astype(int)
     corners = [(0, 0), (tall - size, wide - size), (0, wide - size)]
     for top, left in [*corners, ((tall - size) // 2, (wide - size) // 3)]:
-        window = decode.resample(image, decode.Crop(tall, wide, top, left, size))
+        window = decode.resample(image, decode.Crop(tall, wide, top, left, size, size))
         assert window.shape == (size, size, 3)
         assert window.dtype == np.uint8
         difference = np.abs(window - whole[top : top + size, left : left + size])
@@ -161,7 +161,7 @@ def test_a_window_is_the_whole_image_rescaled_and_then_cropped(height, width, sh
 
 def test_a_window_at_the_scale_of_the_image_is_a_slice():
     pixels = shades(50, 70)
-    window = decode.resample(PIL.Image.fromarray(pixels), decode.Crop(50, 70, 11, 25, 30))
+    window = decode.resample(PIL.Image.fromarray(pixels), decode.Crop(50, 70, 11, 25, 30, 30))
     np.testing.assert_array_equal(window, pixels[11:41, 25:55])
 
 
@@ -169,7 +169,7 @@ def test_shrinking_averages_what_it_covers():
     # Antialiased: stripes one pixel wide turn gray, where plain interpolation would alias.
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
-    window = decode.resample(PIL.Image.fromarray(stripes), decode.Crop(16, 16, 2, 2, 12))
+    window = decode.resample(PIL.Image.fromarray(stripes), decode.Crop(16, 16, 2, 2, 12, 12))
     assert np.abs(window.astype(int) - 100).max() <= 2
 
 
@@ -227,14 +227,14 @@ def rescaled_and_cropped(data, crop):
     whole = PIL.Image.open(io.BytesIO(data)).convert("RGB")
     whole = whole.resize((crop.width, crop.height), PIL.Image.Resampling.BILINEAR)
     pixels = np.asarray(whole).astype(int)
-    return pixels[crop.top : crop.top + crop.size, crop.left : crop.left + crop.size]
+    return pixels[crop.top : crop.top + crop.rows, crop.left : crop.left + crop.columns]
 
 
 def difference(data, crop):
     """Return the absolute differences of a loaded crop from the one cut the long way."""
     pixels, given = decode.load_crop(data, lambda height, width: crop)
     assert given is crop
-    assert pixels.shape == (crop.size, crop.size, 3)
+    assert pixels.shape == (crop.rows, crop.columns, 3)
     assert pixels.dtype == np.uint8
     return np.abs(pixels - rescaled_and_cropped(data, crop))
 
@@ -243,13 +243,13 @@ def corners(height, width, shorter, size):
     tall, wide = decode.rescaled_size(height, width, shorter)
     for top in {0, (tall - size) // 3, tall - size}:
         for left in {0, (wide - size) // 2, wide - size}:
-            yield decode.Crop(tall, wide, top, left, size)
+            yield decode.Crop(tall, wide, top, left, size, size)
 
 
 def central(size, shorter):
     def choose(height, width):
         tall, wide = decode.rescaled_size(height, width, shorter)
-        return decode.Crop(tall, wide, (tall - size) // 2, (wide - size) // 2, size)
+        return decode.Crop(tall, wide, (tall - size) // 2, (wide - size) // 2, size, size)
 
     return choose
 
@@ -303,14 +303,14 @@ def test_a_large_image_is_halved_while_decoded(
     height, width = round(60 * times), round(90 * times)
     data = encode(scene(height, width, scale=times), quality=92)
     tall, wide = decode.rescaled_size(height, width, 60)
-    differing = difference(data, decode.Crop(tall, wide, tall - 48, wide - 48, 48))
+    differing = difference(data, decode.Crop(tall, wide, tall - 48, wide - 48, 48, 48))
     assert decoded_sizes == [(-(-height // divisor), -(-width // divisor))]
     assert differing.mean() < 1
 
 
 def test_rows_below_the_crop_are_not_decoded(encode, without_pillow, decoded_sizes):
     data = encode(scene(300, 400))
-    difference(data, decode.Crop(150, 200, 0, 60, 50))
+    difference(data, decode.Crop(150, 200, 0, 60, 50, 50))
     # 100 rows, 2 that the filter reaches, and 2 of chroma.
     assert decoded_sizes == [(104, 400)]
 
@@ -334,7 +334,7 @@ def test_a_crop_is_chosen_once_knowing_the_size(encode, kind):
 
     def choose(height, width):
         asked.append((height, width))
-        return decode.Crop(20, 30, 1, 2, 16)
+        return decode.Crop(20, 30, 1, 2, 16, 16)
 
     decode.load_crop(encode(shades(40, 60), kind), choose)
     assert asked == [(40, 60)]
@@ -385,7 +385,7 @@ def test_same_bytes_give_same_pixels_in_any_thread(encode):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_jpeg_cut_short_anywhere_is_unreadable_wherever_the_crop_is(encode, variant):
     data = encode(scene(120, 160), **VARIANTS[variant])
-    top = decode.Crop(120, 160, 0, 0, 32)
+    top = decode.Crop(120, 160, 0, 0, 32, 32)
     decode.load_crop(data, lambda height, width: top)
     for length in [*range(0, len(data), len(data) // 40), len(data) - 2, len(data) - 1]:
         with pytest.raises(decode.UnreadableImageError):
@@ -458,7 +458,7 @@ def test_crops_of_photographs_are_those_cut_the_long_way(photographs):
         for shorter in (256, int(rng.integers(257, 512)), 512):
             tall, wide = decode.rescaled_size(height, width, shorter)
             top, left = rng.integers(tall - 223), rng.integers(wide - 223)
-            crop = decode.Crop(tall, wide, int(top), int(left), 224)
+            crop = decode.Crop(tall, wide, int(top), int(left), 224, 224)
             means.append(difference(data, crop).mean())
     assert max(means) < 1
     assert np.mean(means) < 0.25

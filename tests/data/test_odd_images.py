@@ -30,7 +30,7 @@ base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 def choose(height, width):
     sizes.append((height, width))
     tall, wide = decode.rescaled_size(height, width, 256)
-    return decode.Crop(tall, wide, (tall - 224) // 2, (wide - 224) // 2, 224)
+    return decode.Crop(tall, wide, (tall - 224) // 2, (wide - 224) // 2, 224, 224)
 
 
 for name in json.load(sys.stdin):

@@ -60,7 +60,7 @@ def test_random_crops_stay_inside(height, width, square):
     for _ in range(300):
         window = geometry.random(height, width, rng)
         shorter = min(window.height, window.width)
-        assert window.size == 224
+        assert (window.rows, window.columns) == (224, 224)
         assert 224 <= shorter <= 260
         assert window[:2] == decode.rescaled_size(height, width, shorter)
         first = np.zeros(2, int)
@@ -119,7 +119,7 @@ def test_scales_are_uniform_with_both_ends():
 )
 def test_central_crop_is_of_the_lower_scale_with_offsets_rounded_down(height, width, expected):
     geometry = Geometry(crop=224, scale=(256, 512))
-    assert geometry.central(height, width) == decode.Crop(*expected, 224)
+    assert geometry.central(height, width) == decode.Crop(*expected, 224, 224)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_central_crop_is_of_the_lower_scale_with_offsets_rounded_down(height, wi
     ],
 )
 def test_offset_is_within_the_central_square(window, expected):
-    assert Geometry(crop=224, scale=(256, 256)).offset(decode.Crop(*window)) == expected
+    assert Geometry(crop=224, scale=(256, 256)).offset(decode.Crop(*window, 224)) == expected
 
 
 # The order of training.

@@ -148,9 +148,12 @@ def _open(builder: Any, directory: Path, train_split: str, eval_split: str) -> D
 
     def source(split: str) -> Source:
         try:
+            if not builder.info.splits[split].num_examples:
+                raise UserError(f"{directory} has no image in the split {split!r}")
             return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-        except ValueError as error:
-            raise UserError(f"{directory}: {str(error).splitlines()[0]}") from None
+        except (KeyError, ValueError) as error:
+            reason = str(error.args[0] if error.args else error).splitlines()[0]
+            raise UserError(f"{directory}: {reason}") from None
 
     names = tuple(builder.info.features["label"].names)
     return Dataset(source(train_split), source(eval_split), names, directory, train_split)

@@ -43,21 +43,23 @@ class UnreadableImageError(Exception):
 
 
 class Crop(NamedTuple):
-    """A square window of an image that is thought rescaled; all in rescaled pixels.
+    """A window of an image that is thought rescaled; all in rescaled pixels.
 
     Attributes:
       height: of the whole image.
       width: of the whole image.
       top: offset of the window.
       left: offset of the window.
-      size: side of the window.
+      rows: height of the window.
+      columns: width of the window.
     """
 
     height: int
     width: int
     top: int
     left: int
-    size: int
+    rows: int
+    columns: int
 
 
 class Box(NamedTuple):
@@ -79,6 +81,26 @@ def rescaled_size(height: int, width: int, shorter: int) -> tuple[int, int]:
     return (2 * height * shorter + width) // (2 * width), shorter
 
 
+def image_size(data: bytes) -> tuple[int, int]:
+    """Return an image file's (height, width) without decoding its pixels.
+
+    Raises:
+      UnreadableImageError: if no decoder knows the file, or it has more than MAX_PIXELS.
+    """
+    frame = _read_frame(data)
+    if frame is not None:
+        _check_pixels(frame.height, frame.width)
+        return frame.height, frame.width
+    image = _open(data)
+    return image.height, image.width
+
+
+def whole(height: int, width: int, shorter: int) -> Crop:
+    """Return the window that is the whole image, rescaled to a shorter side."""
+    rescaled = rescaled_size(height, width, shorter)
+    return Crop(*rescaled, 0, 0, *rescaled)
+
+
 def load_crop(data: bytes, choose: Callable[[int, int], Crop]) -> tuple[np.ndarray, Crop]:
     """Decode, rescale and crop an image file.
 
@@ -89,7 +111,7 @@ def load_crop(data: bytes, choose: Callable[[int, int], Crop]) -> tuple[np.ndarr
       choose: from the image's (height, width) to the crop; called once, before pixels are decoded.
 
     Returns:
-      uint8 RGB `[size, size, 3]`, and the crop.
+      uint8 RGB `[rows, columns, 3]`, and the crop.
 
     Raises:
       UnreadableImageError: if no decoder reads the file, if it is cut short, or if it has more than
@@ -114,21 +136,28 @@ def decode(data: bytes) -> PIL.Image.Image:
     Raises:
       UnreadableImageError: if Pillow cannot read it whole, or it has more than MAX_PIXELS.
     """
+    image = _open(data)
     try:
-        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(data))
-        if image.format not in FORMATS:
-            raise UnreadableImageError(f"{image.format} is not a format of photographs")
-        _check_pixels(image.height, image.width)
         image.load()
         if image.mode.startswith("I;16"):  # Pillow would clip to 255, not scale
             image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         return image if image.mode == "RGB" else image.convert("RGB")
-    except UnreadableImageError:
-        raise
+    except Exception as error:  # Pillow's plugins raise anything on broken files
+        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def _open(data: bytes) -> PIL.Image.Image:
+    """Read an image file's header by Pillow, which decodes the pixels when they are asked for."""
+    try:
+        image = PIL.Image.open(io.BytesIO(data))
     except PIL.UnidentifiedImageError as error:  # its message has an address in memory
         raise UnreadableImageError("no image of a known format") from error
     except Exception as error:  # Pillow's plugins raise anything on broken files
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+    if image.format not in FORMATS:
+        raise UnreadableImageError(f"{image.format} is not a format of photographs")
+    _check_pixels(image.height, image.width)
+    return image
 
 
 def resample(image: PIL.Image.Image, crop: Crop) -> np.ndarray:
@@ -141,9 +170,9 @@ def resample(image: PIL.Image.Image, crop: Crop) -> np.ndarray:
       crop: the window.
 
     Returns:
-      uint8 `[size, size, 3]`.
+      uint8 `[rows, columns, 3]`.
     """
-    return _resize(image, _box(crop, image.height, image.width), crop.size)
+    return _resize(image, _box(crop, image.height, image.width), crop.rows, crop.columns)
 
 
 def _check_pixels(height: int, width: int) -> None:
@@ -157,13 +186,13 @@ def _box(crop: Crop, height: float, width: float) -> Box:
     return Box(
         crop.left * horizontal,
         crop.top * vertical,
-        min((crop.left + crop.size) * horizontal, width),
-        min((crop.top + crop.size) * vertical, height),
+        min((crop.left + crop.columns) * horizontal, width),
+        min((crop.top + crop.rows) * vertical, height),
     )
 
 
-def _resize(image: PIL.Image.Image, box: Box, size: int) -> np.ndarray:
-    return np.asarray(image.resize((size, size), PIL.Image.Resampling.BILINEAR, box=box))
+def _resize(image: PIL.Image.Image, box: Box, rows: int, columns: int) -> np.ndarray:
+    return np.asarray(image.resize((columns, rows), PIL.Image.Resampling.BILINEAR, box=box))
 
 
 class _Frame(NamedTuple):
@@ -219,7 +248,7 @@ def _cut_jpeg(data: bytes, frame: _Frame, crop: Crop) -> np.ndarray:
         divisor *= 2
 
     # Where the filter of the crop's last row ends, and two rows more for smoothing chroma.
-    bottom = (crop.top + crop.size) * vertical + max(vertical, divisor) + 2 * divisor
+    bottom = (crop.top + crop.rows) * vertical + max(vertical, divisor) + 2 * divisor
     rows = min(math.ceil(bottom), frame.height)
     file: bytes | bytearray = data
     if frame.progressive:
@@ -238,13 +267,13 @@ def _cut_jpeg(data: bytes, frame: _Frame, crop: Crop) -> np.ndarray:
         if rows == frame.height or not _REST_SKIPPED.fullmatch(str(error)):
             raise
     box = _box(crop, frame.height / divisor, frame.width / divisor)
-    return _resample_pixels(pixels, box, crop.size)
+    return _resample_pixels(pixels, box, crop.rows, crop.columns)
 
 
-def _resample_pixels(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """Resample a box to a square, as Pillow's bilinear filter does."""
+def _resample_pixels(pixels: np.ndarray, box: Box, rows: int, columns: int) -> np.ndarray:
+    """Resample a box to so many rows and columns, as Pillow's bilinear filter does."""
     # Either resampler copies what it is given, so that is no more than the filter reaches.
-    reach = math.ceil(max((box.right - box.left) / size, (box.bottom - box.top) / size, 1))
+    reach = math.ceil(max((box.right - box.left) / columns, (box.bottom - box.top) / rows, 1))
     first_row, first_column = max(int(box.top) - reach, 0), max(int(box.left) - reach, 0)
     pixels = pixels[
         first_row : math.ceil(box.bottom) + reach, first_column : math.ceil(box.right) + reach
@@ -252,13 +281,13 @@ def _resample_pixels(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
     left, top = box.left - first_column, box.top - first_row
     if resizer is None:
         within = Box(left, top, box.right - first_column, box.bottom - first_row)
-        return _resize(PIL.Image.fromarray(pixels), within, size)
+        return _resize(PIL.Image.fromarray(pixels), within, rows, columns)
     rgb = resizer.PixelType.U8x3
     source = resizer.ImageData(pixels.shape[1], pixels.shape[0], rgb, pixels.tobytes())
-    target = resizer.ImageData(size, size, rgb)
+    target = resizer.ImageData(columns, rows, rgb)
     options = resizer.ResizeOptions(
         resize_alg=resizer.ResizeAlg.convolution(resizer.FilterType.bilinear),
         crop_box=resizer.CropBox(left, top, box.right - box.left, box.bottom - box.top),
     )
     resizer.Resizer().resize(source, target, options)
-    return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, 3)
+    return np.frombuffer(target.get_buffer(), np.uint8).reshape(rows, columns, 3)

@@ -35,6 +35,12 @@ class Source(Protocol):
     def __getitem__(self, record: int, /) -> dict[str, Any]: ...
 
 
+def record_name(example: dict[str, Any], record: int) -> str:
+    """Return the name of a record's file, or its number where it has none."""
+    value = example.get("file_name", f"record {record}")
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Geometry:
     """How a crop is cut from an image.
@@ -78,7 +84,8 @@ class Geometry:
         ) // 2
 
     def _window(self, height: int, width: int, shorter: int) -> decode.Crop:
-        return decode.Crop(*decode.rescaled_size(height, width, shorter), 0, 0, self.crop)
+        rescaled = decode.rescaled_size(height, width, shorter)
+        return decode.Crop(*rescaled, 0, 0, self.crop, self.crop)
 
     def _spare(self, window: decode.Crop, shorter: int) -> tuple[int, int, int, int]:
         if not self.square:

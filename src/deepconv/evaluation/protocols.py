@@ -1,12 +1,36 @@
-"""The test protocols of the papers, over a whole set."""
+"""The test protocols of the papers.
 
+    for view in PROTOCOLS["multi_crop_and_dense"]:
+        says = VIEWS[view](network, params, images, extents, mean)  # [N, C], a pure function
+
+A view is one way to look at images of one scale. A protocol is the mean of its views, of its scales
+and of its networks: posteriors of whatever origin are averaged alike (`posteriors.fuse`).
+"""
+
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from deepconv.evaluation import crops, posteriors
 from deepconv.evaluation.errors import Counts
+
+VIEWS: dict[str, Callable[..., jax.Array]] = {
+    "center": functools.partial(posteriors.of_crops, offsets=crops.center, mirror=False),
+    "ten_crop": functools.partial(posteriors.of_crops, offsets=crops.ten_crop, mirror=True),
+    "multi_crop": functools.partial(posteriors.of_crops, offsets=crops.grid, mirror=True),
+    "dense": posteriors.of_whole,
+    "dense_posteriors": functools.partial(posteriors.of_whole, average="posteriors"),
+}
+PROTOCOLS: dict[str, tuple[str, ...]] = {
+    "center": ("center",),
+    "ten_crop": ("ten_crop",),
+    "dense": ("dense",),
+    "multi_crop": ("multi_crop",),
+    "multi_crop_and_dense": ("multi_crop", "dense"),
+}
 
 
 class Result(NamedTuple):

@@ -9,9 +9,8 @@ know which network it looks at.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -108,15 +107,21 @@ Layer = Conv | LocalConv | Activation | LRN | Pool | Dropout
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
-def output_size(layer: Layer, size: int) -> int:
-    """Return the side of the layer's output map for an input map of side `size`, in pixels."""
+Size = TypeVar("Size", int, jax.Array)
+
+
+def output_size(layer: Layer, size: Size) -> Size:
+    """Return the side of the layer's output map for an input map of side `size`, in pixels.
+
+    An array of sides gives an array.
+    """
     match layer:
         case Conv():
             return (size + sum(layer.padding) - layer.kernel) // layer.stride + 1
         case LocalConv():
             return size + sum(layer.padding) - layer.kernel + 1
         case Pool(ceil=True):
-            return math.ceil((size - layer.window) / layer.stride) + 1
+            return -((layer.window - size) // layer.stride) + 1
         case Pool():
             return (size - layer.window) // layer.stride + 1
     return size
@@ -173,6 +178,19 @@ def convolve(
         padding=(padding, padding),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+
+
+def zero_beyond(x: jax.Array, extents: jax.Array) -> jax.Array:
+    """Set to zero what lies beyond each map's own (height, width).
+
+    Args:
+      x: `[N, H, W, C]`.
+      extents: `[N, 2]` int.
+    """
+    rows = jnp.arange(x.shape[1]) < extents[:, :1]
+    columns = jnp.arange(x.shape[2]) < extents[:, 1:]
+    inside = rows[:, :, None, None] & columns[:, None, :, None]
+    return jnp.where(inside, x, jnp.zeros((), x.dtype))
 
 
 def convolve_locally(

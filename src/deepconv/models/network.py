@@ -1,5 +1,6 @@
 """One Linen module that runs any network of the papers from its tuple of layers."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -65,7 +66,11 @@ class Network(nn.Module):
     dtype: Any = jnp.float32
 
     def __call__(
-        self, images: jax.Array, train: bool = False, dropout_keys: jax.Array | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        dropout_keys: jax.Array | None = None,
+        extents: jax.Array | None = None,
     ) -> jax.Array:
         """Score images.
 
@@ -73,15 +78,28 @@ class Network(nn.Module):
           images: `[N, H, W, 3]` float, 0..255 with the mean already subtracted, H and W >= crop.
           train: whether dropout drops.
           dropout_keys: `[N]`, one key per example, needed where `train` and the net has dropout.
+          extents: `[N, 2]` int, (height, width) of the image in the upper left of each canvas, for
+            images of several sizes in one batch. The scores within `map_extents(extents)` are those
+            of the image alone; beyond, they mean nothing.
 
         Returns:
           `[N, h, w, num_classes]` float32 scores, before the softmax; h = w = 1 where H = W = crop.
         """
-        return self.activations(images, train, dropout_keys)[self.layers[-1].name]
+        return self.activations(images, train, dropout_keys, extents)[self.layers[-1].name]
+
+    def map_extents(self, extents: jax.Array) -> jax.Array:
+        """Return the (height, width) `[N, 2]` of the score maps of images of these `[N, 2]`."""
+        return functools.reduce(
+            lambda size, layer: ops.output_size(layer, size), self.layers, extents
+        )
 
     @nn.compact
     def activations(
-        self, images: jax.Array, train: bool = False, dropout_keys: jax.Array | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        dropout_keys: jax.Array | None = None,
+        extents: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Return every layer's output by name (`conv1_1`, ..., `fc8`); see `__call__`."""
         if (
@@ -95,6 +113,11 @@ class Network(nn.Module):
         for index, layer in enumerate(self.layers):
             if isinstance(layer, Conv | Dropout) and layer.gather:
                 x = lax.all_gather(x, layer.gather, axis=-1, tiled=True)
+            if extents is not None:
+                if isinstance(layer, Conv) and any(layer.padding):
+                    # What a bias has left beyond the image's edge would stand in for the padding.
+                    x = ops.zero_beyond(x, extents)
+                extents = ops.output_size(layer, extents)
             match layer:
                 case Conv():
                     x = _Convolution(

@@ -386,8 +386,4 @@ def _for_device(batch: NumpyBatch) -> NumpyBatch:
 
 
 def _names(source: Source, records: Any) -> list[str]:
-    def name(record: int) -> str:
-        value = source[record].get("file_name", f"record {record}")
-        return value.decode() if isinstance(value, bytes) else str(value)
-
-    return [name(int(record)) for record in records]
+    return [pipeline.record_name(source[int(record)], int(record)) for record in records]

@@ -1,0 +1,293 @@
+"""Evaluate what a run has trained, by any test protocol of the papers.
+
+    python -m deepconv.evaluate --workdir=runs/vgg_d_jitter --protocol=dense --scales=256,384,512
+    python -m deepconv.evaluate --workdir=runs/vgg_d_jitter --ensemble=runs/vgg_e_jitter
+    python -m deepconv.evaluate --ensemble=one.npz,another.npz --out=fused   # without any network
+
+Protocols: center, ten_crop, dense, multi_crop (5x5 crops and their mirror images), and
+multi_crop_and_dense. Several scales, protocols and networks count alike: posteriors are averaged.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from deepconv import command_line, parallel, reporting, scoring
+from deepconv.data import canvases, datasets
+from deepconv.evaluation.posteriors import fuse
+from deepconv.evaluation.protocols import PROTOCOLS
+from deepconv.evaluation.report import report
+from deepconv.scoring import Sheet
+from deepconv.trained import load_run
+from deepconv.user_error import UserError
+from deepconv.workdir import hold
+
+# Rows of each part of the printed report; the JSON has more.
+_ROWS = 10
+
+
+class Plan(NamedTuple):
+    """What is wanted of every network.
+
+    Attributes:
+      protocol: a key of `PROTOCOLS`.
+      scales: the shorter sides Q; empty: the one of the network's own config.
+      average: what dense evaluation averages over the map, "scores" or "posteriors".
+      checkpoint: which parameters, "last" or "best"; see `load_run`.
+    """
+
+    protocol: str = "dense"
+    scales: tuple[int, ...] = ()
+    average: str = "scores"
+    checkpoint: str = "last"
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that make the protocol, keys of `protocols.VIEWS`."""
+        dense = "dense" if self.average == "scores" else "dense_posteriors"
+        return tuple(dense if view == "dense" else view for view in PROTOCOLS[self.protocol])
+
+    def stem(self, views: Sequence[str], scales: Sequence[int]) -> str:
+        """Return the name of a file of results, without its ending."""
+        best = "_best" if self.checkpoint == "best" else ""
+        return f"{'_and_'.join(views)}_q{'-'.join(map(str, scales))}{best}"
+
+
+class Scored(NamedTuple):
+    """What a run says of a set of images.
+
+    Attributes:
+      name: of the run.
+      sheets: one of each view at each scale.
+      file: without its ending, where the results of all of them together belong.
+    """
+
+    name: str
+    sheets: tuple[Sheet, ...]
+    file: Path
+
+
+def score_runs(
+    runs: Sequence[Path], plan: Plan, dataset: dict[str, str] | None = None, *, threads: int = 0
+) -> list[Scored]:
+    """Score runs on the images of the first one's data set; what is on disk already is read.
+
+    Args:
+      runs: their folders; the posteriors of each are kept under its `evaluation/`.
+      plan: what is wanted.
+      dataset: replaces keys of `config.dataset` of the first run: other images of its classes.
+      threads: that decode; 0: one for each core.
+
+    Raises:
+      UserError: if something has to be mended first.
+    """
+    mesh = parallel.data_mesh()
+    nets = [load_run(run, parallel.replicated(mesh), which=plan.checkpoint) for run in runs]
+    wanted = [
+        [(view, scale) for view in plan.views for scale in scales]
+        for scales in (plan.scales or (net.config.evaluation.scale,) for net in nets)
+    ]
+    for net, parts in zip(nets, wanted, strict=True):
+        for view, scale in parts:
+            scoring.check(net, view, scale)
+    settings = {**nets[0].config.dataset, **(dataset or {})}
+    opened = datasets.open_dataset(**settings)
+    described = f"{settings['name']}, {settings['eval_split']}"
+    for run, net in zip(runs, nets, strict=True):
+        if net.class_names != opened.class_names:
+            raise UserError(
+                f"{run} tells other classes apart ({_few(net.class_names)}) than there are in "
+                f"{settings['name']} ({_few(opened.class_names)})"
+            )
+    threads = threads or os.cpu_count() or 1
+    survey = canvases.survey(opened.evaluation, threads)
+    scored = []
+    for run, net, parts in zip(runs, nets, wanted, strict=True):
+        folder = run / "evaluation" / re.sub(r"\W+", "_", described)
+        with hold(folder):
+            sheets = tuple(
+                scoring.score(
+                    net,
+                    view=view,
+                    scale=scale,
+                    source=opened.evaluation,
+                    survey=survey,
+                    dataset=described,
+                    path=folder / f"{plan.stem([view], [scale])}.npz",
+                    mesh=mesh,
+                    threads=threads,
+                )
+                for view, scale in parts
+            )
+        scales = list(dict.fromkeys(scale for _, scale in parts))
+        scored.append(Scored(net.name, sheets, folder / plan.stem(plan.views, scales)))
+    return scored
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+
+
+def combine(sheets: Sequence[Sheet]) -> Sheet:
+    """Average the posteriors of nets, scales and protocols, all with equal weight.
+
+    Raises:
+      UserError: if they are not of the same images and classes.
+    """
+    first = sheets[0]
+    for sheet in sheets[1:]:
+        name = sheet.origin.get("run", "one of the members")
+        if sheet.class_names != first.class_names:
+            raise UserError(f"{name} has other classes than {first.origin.get('run')}")
+        if sheet.image_ids != first.image_ids or (sheet.labels != first.labels).any():
+            raise UserError(f"{name} was given other images than {first.origin.get('run')}")
+    if len(sheets) == 1:
+        return first
+    mean = fuse([sheet.posteriors for sheet in sheets])
+    return first._replace(posteriors=mean, origin={"mean_of": [s.origin for s in sheets]})
+
+
+def summarize(sheet: Sheet, file: Path, **about: Any) -> dict[str, Any]:
+    """Write what posteriors amount to: `.json` for programs, `.txt` for people, `.npz` to fuse.
+
+    Args:
+      sheet: the posteriors.
+      file: without its ending.
+      **about: how they came about, for the JSON.
+
+    Returns:
+      What stands in the JSON.
+    """
+    result = {
+        **about,
+        **report(sheet.posteriors, sheet.labels, sheet.class_names, sheet.image_ids),
+        "origin": sheet.origin,
+        "posteriors": f"{file}.npz",
+        "versions": reporting.versions(),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not Path(f"{file}.npz").exists() or Sheet.load(Path(f"{file}.npz")).origin != sheet.origin:
+        sheet.save(Path(f"{file}.npz"))
+    reporting.write_json(Path(f"{file}.json"), result)
+    Path(f"{file}.txt").write_text(describe(result) + "\n")
+    return result
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Return an evaluation as text: the errors, the worst classes, confusions and images."""
+    errors = [
+        (f"top-{k} error", f"{100 * result[f'top{k}_error']:.2f}", _between(result, k))
+        for k in (1, 5)
+    ]
+    classes = [
+        (row["name"], row["images"], 100 * row["top1_error"], 100 * row["top5_error"])
+        for row in result["classes"][:_ROWS]
+    ]
+    confusions = [
+        (row["true"], row["predicted"], row["images"]) for row in result["confusions"][:_ROWS]
+    ]
+    worst = [
+        (row["image"], row["true"], *(f"{name} {says:.2f}" for name, says in row["best"]))
+        for row in result["worst"][:_ROWS]
+    ]
+    labels = max((len(row) - 2 for row in worst), default=0)
+    parts = [
+        f"{result['title']}: {result['images']:,} images",
+        reporting.table(("", "%", "95 % interval"), errors),
+        reporting.table(("worst classes", "images", "top-1 %", "top-5 %"), classes),
+        reporting.table(("true class", "taken for", "images"), confusions),
+        reporting.table(("worst images", "true class", "best labels", *[""] * (labels - 1)), worst),
+    ]
+    return "\n\n".join(parts)
+
+
+def _between(result: dict[str, Any], k: int) -> str:
+    low, high = result[f"top{k}_interval"]
+    return f"{100 * low:.2f} to {100 * high:.2f}"
+
+
+def evaluate(
+    runs: Sequence[Path],
+    plan: Plan,
+    *,
+    posteriors: Sequence[Path] = (),
+    dataset: dict[str, str] | None = None,
+    out: Path | None = None,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Evaluate runs and posteriors from earlier evaluations, together.
+
+    Args:
+      runs: folders of runs.
+      plan: what is wanted of each.
+      posteriors: `.npz` files, which count as much as a run.
+      dataset: see `score_runs`.
+      out: the folder of the results; by default `evaluation/<data set>` in the first run's.
+      threads: see `score_runs`.
+
+    Returns:
+      What stands in the JSON file.
+
+    Raises:
+      UserError: if something has to be mended first.
+    """
+    if not runs and not posteriors:
+        raise UserError("nothing to evaluate: give --workdir or --ensemble")
+    saved = [Sheet.load(path) for path in posteriors]
+    scored = score_runs(runs, plan, dataset, threads=threads) if runs else []
+    names = [*(run.name for run in scored), *(path.stem for path in posteriors)]
+    members = [combine(run.sheets) for run in scored] + saved
+    file = scored[0].file if scored else posteriors[0].with_name(names[0])
+    if len(names) > 1:
+        file = file.with_name("_with_".join([file.name, *names[1:]]))
+    if out is not None:
+        file = out / file.name
+    return summarize(
+        combine(members),
+        file,
+        title=" + ".join(names) + (f", {file.name.partition('_with_')[0]}" if runs else ""),
+        members=names,
+    )
+
+
+def main(_: Sequence[str]) -> None:
+    """Evaluate, then print the errors and where everything lies."""
+    named = [Path(name) for name in ([WORKDIR.value] if WORKDIR.value else []) + ENSEMBLE.value]
+    dataset = {"name": DATASET.value, "data_dir": DATA_DIR.value, "eval_split": SPLIT.value}
+    try:
+        scales = tuple(map(int, SCALES.value))
+    except ValueError:
+        raise UserError(f"--scales={','.join(SCALES.value)} are not whole numbers") from None
+    plan = Plan(PROTOCOL.value, scales, AVERAGE.value, CHECKPOINT.value)
+    result = evaluate(
+        [name.absolute() for name in named if name.suffix != ".npz"],
+        plan,
+        posteriors=[name.absolute() for name in named if name.suffix == ".npz"],
+        dataset={key: value for key, value in dataset.items() if value is not None},
+        out=Path(OUT.value).absolute() if OUT.value else None,
+        threads=THREADS.value,
+    )
+    print(f"{describe(result)}\n\nresults: {Path(result['posteriors']).with_suffix('.json')}")
+
+
+if __name__ == "__main__":
+    WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run.")
+    PROTOCOL = flags.DEFINE_enum("protocol", "dense", [*PROTOCOLS], "How images are looked at.")
+    SCALES = flags.DEFINE_list(
+        "scales", [], "The shorter sides Q in pixels, such as 256,384,512; by default the config's."
+    )
+    ENSEMBLE = flags.DEFINE_list("ensemble", [], "More runs, or .npz files of their posteriors.")
+    AVERAGE = flags.DEFINE_enum(
+        "average", "scores", ["scores", "posteriors"], "What is averaged over the dense map."
+    )
+    CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which parameters.")
+    DATASET = flags.DEFINE_string("dataset", None, "Other images of the same classes.")
+    SPLIT = flags.DEFINE_string("split", None, "Their split; by default the config's eval_split.")
+    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data sets lie.")
+    OUT = flags.DEFINE_string("out", None, "The folder of the results.")
+    THREADS = flags.DEFINE_integer("threads", 0, "That decode; 0: one for each core.", 0)
+    command_line.run(main)

@@ -1,0 +1,121 @@
+"""From images to posteriors: what a network says of the classes, by crops or densely; pure.
+
+    says = of_crops(network, params, images, extents, mean, offsets=crops.ten_crop, mirror=True)
+    says = of_whole(network, params, images, extents, mean)  # dense
+    says = fuse([by_one_net, by_another])                    # likewise several scales, or protocols
+
+Images of several sizes share a canvas: each lies in its upper left, `extents` says how large it is.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepconv.data.augment import subtract_mean
+from deepconv.models import Network
+from deepconv.models.layers import zero_beyond
+
+Average = Literal["scores", "posteriors"]
+
+
+def of_crops(
+    network: Network,
+    params: Any,
+    images: jax.Array,
+    extents: jax.Array,
+    mean: jax.Array,
+    *,
+    offsets: Callable[[jax.Array, int], jax.Array],
+    mirror: bool,
+) -> jax.Array:
+    """Average the softmax outputs of crops (AlexNet section 4.1, VGG section 3.2).
+
+    Args:
+      network: whose `crop` is the crops' side.
+      params: its parameters.
+      images: uint8 RGB `[N, H, W, 3]`, each in the upper left of its canvas.
+      extents: `[N, 2]` int, (height, width) of the images.
+      mean: `[3]`, or a mean image `[S, S, 3]` of central squares, which the crops must lie in.
+      offsets: from extents and the crop's side to `[N, K, 2]`, see `crops`.
+      mirror: whether each crop's mirror image counts too.
+
+    Returns:
+      float32 `[N, C]`, of sum 1.
+
+    Raises:
+      ValueError: if the canvas is smaller than a crop.
+    """
+    crop = network.crop
+    if min(images.shape[1:3]) < crop:
+        raise ValueError(f"no crop of {crop} fits a canvas of {images.shape[1]}x{images.shape[2]}")
+    squares = (extents - extents.min(axis=1, keepdims=True)) // 2
+    cut = jax.vmap(lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], 0), (crop, crop, 3)))
+    without_mean = jax.vmap(subtract_mean, in_axes=(0, None, 0))
+
+    def one(places: jax.Array) -> jax.Array:
+        windows = cut(images, places).astype(jnp.float32)
+        windows = without_mean(windows, mean, places - squares)
+        if mirror:
+            windows = jnp.concatenate([windows, windows[:, :, ::-1]])
+        scores: Any = network.apply({"params": params}, windows)
+        says = jax.nn.softmax(scores[:, 0, 0, :])
+        return says.reshape(-1, len(images), says.shape[-1]).mean(axis=0)
+
+    # One place after the other: the crops of a place are a batch, all together would not fit.
+    return jax.lax.map(one, jnp.moveaxis(offsets(extents, crop), 1, 0)).mean(axis=0)
+
+
+def of_whole(
+    network: Network,
+    params: Any,
+    images: jax.Array,
+    extents: jax.Array,
+    mean: jax.Array,
+    *,
+    average: Average = "scores",
+) -> jax.Array:
+    """Score whole images densely, and their mirror images (VGG section 3.2).
+
+    The class scores are averaged over the map, then the softmax is taken; its outputs for an image
+    and its mirror image are averaged.
+
+    Args:
+      network: a fully convolutional net.
+      params: its parameters.
+      images: uint8 RGB `[N, H, W, 3]`, each in the upper left of its canvas.
+      extents: `[N, 2]` int, (height, width) of the images, large enough for a map of 1x1.
+      mean: `[3]`.
+      average: "scores" as the paper, or "posteriors": softmax at every place of the map, then the
+        mean.
+
+    Returns:
+      float32 `[N, C]`, of sum 1.
+    """
+    pixels = images.astype(jnp.float32) - mean
+    pixels = jnp.concatenate([pixels, _mirrored(pixels, extents)])
+    both = jnp.concatenate([extents, extents])
+    score_map: Any = network.apply({"params": params}, pixels, extents=both)
+    if average == "posteriors":
+        score_map = jax.nn.softmax(score_map)
+    sizes = network.map_extents(both)
+    mean_scores = zero_beyond(score_map, sizes).sum(axis=(1, 2)) / sizes.prod(axis=1)[:, None]
+    says = jax.nn.softmax(mean_scores) if average == "scores" else mean_scores
+    return says.reshape(2, len(images), -1).mean(axis=0)
+
+
+def _mirrored(images: jax.Array, extents: jax.Array) -> jax.Array:
+    """Mirror each image within its own width; what lies beyond means nothing."""
+    columns = extents[:, 1:] - 1 - jnp.arange(images.shape[2])
+    return jnp.take_along_axis(images, jnp.maximum(columns, 0)[:, None, :, None], axis=2)
+
+
+def fuse(posteriors: Sequence[np.ndarray]) -> np.ndarray:
+    """Average the posteriors `[N, C]` of nets, scales or protocols (VGG sections 3.2 and 4.4).
+
+    Raises:
+      ValueError: if there is none, or their shapes differ.
+    """
+    return np.mean(np.stack(posteriors), axis=0)

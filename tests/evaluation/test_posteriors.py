@@ -1,0 +1,199 @@
+"""Crops against a loop in numpy; dense evaluation against the image alone, of any size."""
+
+import functools
+import io
+import os
+import pathlib
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+
+from deepconv import models
+from deepconv.evaluation import crops, posteriors
+from deepconv.evaluation.protocols import PROTOCOLS, VIEWS
+
+MEAN = np.array([120.0, 110.0, 100.0], np.float32)
+# What each net pads differently; kernels of 1x1, LRN, two towers and strides among them.
+NETS = {
+    "vgg_c": {"crop": 32},
+    "vgg_a_lrn": {"crop": 48},
+    "alexnet": {"crop": 67},
+}
+
+
+@functools.cache
+def make_net(name):
+    """Return a narrow net whose random weights tell images apart."""
+    network = models.create(name, 7, initializer="he", width=1 / 16, **NETS[name])
+    shape = (8, network.crop, network.crop, 3)
+    images = 60 * np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    # The default generator takes seconds to compile for every shape of a parameter.
+    params = jax.jit(network.init)(jax.random.key(1, impl="rbg"), images)["params"]
+    scores = network.apply({"params": params}, images)[:, 0, 0]
+    factor = 2 / scores.std(axis=0).mean()
+    fc8 = {"kernel": params["fc8"]["kernel"] * factor, "bias": -scores.mean(axis=0) * factor}
+    return network, {**params, "fc8": fc8}
+
+
+def softmax(scores):
+    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def noise(*sizes, seed=0):
+    """Return images of different contents, and their sizes."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for height, width in sizes:
+        coarse = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3)).astype(np.uint8)
+        images.append(np.kron(coarse, np.ones((8, 8, 1), np.uint8))[:height, :width])
+    return images
+
+
+def on_canvas(images, height, width, fill=0):
+    canvas = np.full((len(images), height, width, 3), fill, np.uint8)
+    for row, image in enumerate(images):
+        canvas[row, : image.shape[0], : image.shape[1]] = image
+    return jnp.asarray(canvas), jnp.array([image.shape[:2] for image in images])
+
+
+@functools.cache
+def apply_of(network):
+    return jax.jit(lambda params, pixels: network.apply({"params": params}, pixels))
+
+
+@functools.cache
+def jitted(view, network):
+    return jax.jit(functools.partial(VIEWS[view], network))
+
+
+def scores_of(network, params, pixels):
+    return np.asarray(apply_of(network)(params, pixels[None]), np.float64)[0]
+
+
+@pytest.mark.parametrize("view", ["center", "ten_crop", "multi_crop"])
+def test_crops_equal_a_loop_over_them(view):
+    network, params = make_net("vgg_a_lrn")
+    offsets = {"center": crops.center, "ten_crop": crops.ten_crop, "multi_crop": crops.grid}[view]
+    images = noise((56, 71), (80, 56), (48, 48))
+    canvas, extents = on_canvas(images, 80, 71)
+    found = np.asarray(jitted(view, network)(params, canvas, extents, MEAN))
+    for image, says in zip(images, found, strict=True):
+        expected = []
+        for top, left in np.asarray(offsets(jnp.array([image.shape[:2]]), 48))[0]:
+            crop = image[top : top + 48, left : left + 48].astype(np.float32) - MEAN
+            assert crop.shape == (48, 48, 3)
+            expected.append(softmax(scores_of(network, params, crop)[0, 0]))
+            if view != "center":
+                expected.append(softmax(scores_of(network, params, crop[:, ::-1])[0, 0]))
+        assert len(expected) == {"center": 1, "ten_crop": 10, "multi_crop": 50}[view]
+        np.testing.assert_allclose(says, np.mean(expected, axis=0), atol=1e-5)
+    assert np.ptp(found, axis=0).max() > 0.05
+
+
+def test_crops_have_the_mean_images_own_part_subtracted():
+    network, params = make_net("vgg_a_lrn")
+    mean = np.random.default_rng(3).uniform(80, 140, (56, 56, 3)).astype(np.float32)
+    (image,) = noise((56, 71))
+    canvas, extents = on_canvas([image], 56, 71)
+    found = jitted("ten_crop", network)(params, canvas, extents, mean)[0]
+    square = image[:, 7:63].astype(np.float32) - mean
+    expected = []
+    for top, left in [(0, 0), (0, 8), (4, 4), (8, 0), (8, 8)]:
+        crop = square[top : top + 48, left : left + 48]
+        for pixels in (crop, crop[:, ::-1]):
+            expected.append(softmax(scores_of(network, params, pixels)[0, 0]))
+    np.testing.assert_allclose(found, np.mean(expected, axis=0), atol=1e-5)
+
+
+def test_a_canvas_smaller_than_the_crop_is_refused():
+    network, params = make_net("vgg_a_lrn")
+    canvas, extents = on_canvas(noise((47, 60)), 47, 60)
+    with pytest.raises(ValueError, match="no crop of 48 fits a canvas of 47x60"):
+        VIEWS["center"](network, params, canvas, extents, MEAN)
+
+
+def alone(network, params, image, average="scores"):
+    """Score one image densely, on its own, in numpy from the score map on."""
+    says = []
+    for pixels in (image, image[:, ::-1]):
+        score_map = scores_of(network, params, pixels.astype(np.float32) - MEAN)
+        if average == "scores":
+            says.append(softmax(score_map.mean(axis=(0, 1))))
+        else:
+            says.append(softmax(score_map).mean(axis=(0, 1)))
+    return np.mean(says, axis=0)
+
+
+@pytest.mark.parametrize("average", ["scores", "posteriors"])
+@pytest.mark.parametrize("name", NETS)
+def test_an_image_on_a_canvas_is_scored_as_it_is_alone(name, average):
+    network, params = make_net(name)
+    side = network.crop
+    images = noise((side, side), (side + 1, 3 * side), (2 * side + 13, side), (side + 37, side + 9))
+    # What lies beyond an image must not matter, so it is not left black.
+    canvas, extents = on_canvas(images, 2 * side + 20, 3 * side + 5, fill=77)
+    view = "dense" if average == "scores" else "dense_posteriors"
+    found = np.asarray(jitted(view, network)(params, canvas, extents, MEAN))
+    expected = [alone(network, params, image, average) for image in images]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.ptp(found, axis=0).max() > 0.02
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_dense_evaluation_of_an_image_of_the_crops_size_is_the_crop(name):
+    network, params = make_net(name)
+    (image,) = noise((network.crop, network.crop))
+    canvas, extents = on_canvas([image], 3 * network.crop, 2 * network.crop)
+    dense = jitted("dense", network)(params, canvas, extents, MEAN)
+    crop = posteriors.of_crops(
+        network, params, image[None], extents, MEAN, offsets=crops.center, mirror=True
+    )
+    np.testing.assert_allclose(dense, crop, atol=1e-5)
+
+
+def test_dense_evaluation_does_not_see_left_from_right():
+    network, params = make_net("vgg_a_lrn")
+    (image,) = noise((60, 100))
+    given = [on_canvas([pixels], 64, 120) for pixels in (image, image[:, ::-1])]
+    one, other = (jitted("dense", network)(params, *pair, MEAN) for pair in given)
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_photographs_of_twenty_aspect_ratios_are_scored_as_they_are_alone():
+    beside = pathlib.Path(__file__).parents[3] / "shared" / "data"
+    file = pathlib.Path(os.environ.get("DEEPCONV_SHARED_DATA", beside)) / "ilsvrc_val750_s320.zip"
+    if not file.exists():
+        pytest.skip(f"no photographs: {file} is not there; see $DEEPCONV_SHARED_DATA")
+    network, params = make_net("vgg_a_lrn")
+    by_ratio = {}
+    with zipfile.ZipFile(file) as archive:
+        for member in sorted(n for n in archive.namelist() if n.endswith(".JPEG")):
+            image = PIL.Image.open(io.BytesIO(archive.read(member)))
+            by_ratio.setdefault(round(image.width / image.height, 2), image)
+    chosen = [by_ratio[ratio] for ratio in sorted(by_ratio)][:: max(1, len(by_ratio) // 20)][:20]
+    assert len(chosen) == 20
+    images = []
+    for image in chosen:
+        width, height = (round(length * 56 / min(image.size)) for length in image.size)
+        images.append(np.asarray(image.convert("RGB").resize((width, height))))
+    canvas, extents = on_canvas(images, *np.max([image.shape[:2] for image in images], axis=0))
+    found = jitted("dense", network)(params, canvas, extents, MEAN)
+    expected = [alone(network, params, image) for image in images]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_posteriors_are_fused_by_their_mean():
+    rng = np.random.default_rng(0)
+    parts = softmax(rng.normal(size=(3, 5, 4))).astype(np.float32)
+    np.testing.assert_allclose(posteriors.fuse(list(parts)), parts.mean(axis=0), rtol=1e-6)
+    with pytest.raises(ValueError, match="same shape"):
+        posteriors.fuse([parts[0], parts[1, :3]])
+
+
+def test_every_protocol_is_made_of_views():
+    assert {view for views in PROTOCOLS.values() for view in views} <= VIEWS.keys()

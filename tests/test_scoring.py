@@ -1,0 +1,180 @@
+"""Posteriors of a set: once for each image, in few programs, over any interruption."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from deepconv import parallel, scoring
+from deepconv.data import canvases, datasets
+from deepconv.evaluation import protocols
+from deepconv.scoring import Sheet
+from deepconv.trained import load_run
+from deepconv.user_error import UserError
+
+
+@pytest.fixture(scope="module")
+def trained(narrow_run):
+    return load_run(narrow_run, parallel.replicated(parallel.data_mesh()))
+
+
+@pytest.fixture(scope="module")
+def source(shapes_root):
+    evaluation = datasets.open_dataset("shapes", data_dir=str(shapes_root)).evaluation
+    return [evaluation[record] for record in range(150)]
+
+
+@pytest.fixture(scope="module")
+def survey(source):
+    return canvases.survey(source, threads=2)
+
+
+@pytest.fixture
+def score(trained, source, survey, tmp_path):
+    def score(path=tmp_path / "dense.npz", devices=8, **changes):
+        mesh = parallel.data_mesh(jax.devices()[:devices])
+        arguments = {"trained": trained, "view": "dense", "scale": 40, "source": source, **changes}
+        net = arguments.pop("trained")
+        net = net._replace(params=jax.device_put(net.params, parallel.replicated(mesh)))
+        return scoring.score(
+            net, survey=survey, dataset="shapes", path=path, mesh=mesh, threads=2, **arguments
+        )
+
+    return score
+
+
+@pytest.fixture(autouse=True)
+def few_programs(monkeypatch):
+    monkeypatch.setattr(scoring, "MOST_CANVASES", 2)
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    """Count how often the dense view is traced: once for each program that is compiled."""
+    found = []
+
+    def counted(*arguments, view=protocols.VIEWS["dense"]):
+        found.append(arguments[2].shape)
+        return view(*arguments)
+
+    monkeypatch.setitem(protocols.VIEWS, "dense", counted)
+    return found
+
+
+def test_every_image_is_scored_once_in_at_most_eight_programs(
+    score, traces, source, trained, monkeypatch
+):
+    monkeypatch.setattr(scoring, "MOST_CANVASES", 8)
+    sheet = score()
+    assert sheet.posteriors.shape == (150, 12)
+    np.testing.assert_allclose(sheet.posteriors.sum(axis=1), 1, rtol=1e-5)
+    assert sheet.labels.tolist() == [record["label"] for record in source]
+    assert sheet.image_ids[:2] == ("validation_00000.jpg", "validation_00001.jpg")
+    assert sheet.class_names == trained.class_names
+    assert len({*traces}) == len(traces) == 8
+
+
+def test_one_device_scores_like_eight(score, tmp_path):
+    eight = score()
+    one = score(tmp_path / "one.npz", devices=1)
+    np.testing.assert_allclose(one.posteriors, eight.posteriors, atol=1e-6)
+
+
+def test_what_is_on_disk_is_not_computed_again(score, traces, trained):
+    first = score()
+    count = len(traces)
+    again = score()
+    np.testing.assert_array_equal(again.posteriors, first.posteriors)
+    assert len(traces) == count
+    later = score(trained=trained._replace(step=3))  # other parameters under the same name
+    assert later.origin["step"] == 3
+    assert len(traces) > count
+
+
+def test_a_killed_evaluation_goes_on_and_ends_the_same(score, source, tmp_path, monkeypatch):
+    whole = score(tmp_path / "whole.npz")
+
+    class Fading(list):
+        """Fail at the hundredth decoding, as a machine does."""
+
+        reads = 0
+
+        def __getitem__(self, record):
+            Fading.reads += 1
+            if Fading.reads > 100:
+                raise KeyboardInterrupt
+            return super().__getitem__(record)
+
+    with pytest.raises(KeyboardInterrupt):
+        score(source=Fading(source))
+    done = np.load(tmp_path / "dense.partial" / "done.npy")
+    assert 0 < done.sum() <= 100
+
+    read = []
+
+    class Watched(list):
+        def __getitem__(self, record):
+            read.append(record)
+            return super().__getitem__(record)
+
+    sheet = score(source=Watched(source))
+    assert sorted(read) == np.flatnonzero(~done).tolist()
+    np.testing.assert_array_equal(sheet.posteriors, whole.posteriors)
+    assert not (tmp_path / "dense.partial").exists()
+
+
+def test_the_rows_of_other_parameters_are_not_taken_up(score, source, trained, tmp_path):
+    folder = tmp_path / "dense.partial"
+    folder.mkdir()
+    (folder / "origin.json").write_text(json.dumps({"step": 1}))
+    np.save(folder / "posteriors.npy", np.zeros((150, 12), np.float32))
+    np.save(folder / "done.npy", np.ones(150, bool))
+    assert score().posteriors.all()
+
+
+def test_a_sheet_is_read_as_it_was_written(tmp_path):
+    sheet = Sheet(
+        np.eye(3, dtype=np.float32), np.arange(3), ("ä.jpg", "b", "c"), ("x", "y", "z"), {"a": 1}
+    )
+    sheet.save(tmp_path / "sheet.npz")
+    found = Sheet.load(tmp_path / "sheet.npz")
+    np.testing.assert_array_equal(found.posteriors, sheet.posteriors)
+    assert (found.image_ids, found.class_names, found.origin) == sheet[2:]
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.npz"]
+
+
+@pytest.mark.parametrize("content", ["missing", "text", "other", "pickle", "cut"])
+def test_a_file_that_is_no_sheet_is_named(tmp_path, content):
+    path = tmp_path / "sheet.npz"
+    if content == "text":
+        path.write_text("no zip")
+    elif content == "other":
+        np.savez(path, images=np.zeros(3))
+    elif content == "pickle":
+        np.savez(path, posteriors=np.array([{"code": print}], dtype=object))
+    elif content == "cut":
+        np.savez(path, posteriors=np.zeros(1000))
+        path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"sheet\.npz"):
+        Sheet.load(path)
+
+
+def test_a_scale_that_is_too_small_is_refused_before_anything_is_read(trained):
+    with pytest.raises(UserError, match="Q=31 is below the crop of vgg_a, 32"):
+        scoring.check(trained, "multi_crop", 31)
+    scoring.check(trained, "multi_crop", 32)
+    with pytest.raises(UserError, match="Q=31 is too small for vgg_a: .* layer pool5"):
+        scoring.check(trained, "dense", 31)
+    scoring.check(trained, "dense", 32)
+
+
+def test_a_net_with_local_layers_is_not_applied_densely(trained):
+    from configs import cifar10
+    from deepconv import config as configuration
+
+    config = cifar10.get_config()
+    local = trained._replace(network=configuration.create_model(config, 10), config=config)
+    with pytest.raises(UserError, match="cifar10_13pct has locally connected layers"):
+        scoring.check(local, "dense", 32)
+    scoring.check(local, "center", 32)
