@@ -64,7 +64,7 @@ sweep-scale: $(STAMP)  ## VGG C, D and E at S = 256, 384 and jittered, then Tabl
 experiment-initialization: $(STAMP)  ## does a deep net need net A? (an hour on two cores)
 	$(BIN)/python -m experiments.initialization --workdir=$(RUNS)/initialization
 
-experiment-alexnet-presets: $(STAMP)  ## which of AlexNet's presets trains? (an hour on two cores)
+experiment-alexnet-presets: $(STAMP)  ## which of AlexNet's presets trains?
 	$(BIN)/python -m experiments.alexnet_presets --workdir=$(RUNS)/alexnet_presets
 
 sweep-alexnet-ablations: $(STAMP)  ## AlexNet without each of its parts; VARIANT=tiny
