@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 .PHONY: help env quickstart data-imagenet data-check data-resize bench-input test lint format lock clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-27s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(STAMP)  ## make the environment in .venv
 
