@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 .PHONY: help env quickstart data-imagenet data-check data-resize bench-input test lint format lock clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-27s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(STAMP)  ## make the environment in .venv
 
@@ -41,8 +41,9 @@ bench-input: $(STAMP)  ## time the input against tf.data and PyTorch (installs b
 	$(BIN)/python -m experiments.bench_input --images=$(IMAGES)
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
-.PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization
-.PHONY: experiment-jitter experiment-evaluation bench-dense
+.PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization \
+  experiment-jitter experiment-evaluation bench-dense \
+  sweep-alexnet-ablations experiment-alexnet-presets experiment-relu experiment-lrn
 
 # VARIANT=tiny trains them narrow on the embedded data.
 VARIANT ?=
@@ -76,6 +77,18 @@ experiment-evaluation: $(STAMP)  ## dense, multi-crop, both; one scale and three
 
 bench-dense: $(STAMP)  ## time dense evaluation against 150 crops (VGG-D in full width)
 	$(BIN)/python -m experiments.bench_dense
+
+experiment-alexnet-presets: $(STAMP)  ## which of AlexNet's presets trains?
+	$(BIN)/python -m experiments.alexnet_presets --workdir=$(RUNS)/alexnet_presets
+
+sweep-alexnet-ablations: $(STAMP)  ## AlexNet without each of its parts; VARIANT=tiny
+	$(BIN)/python -m experiments.alexnet_ablations --variant=$(VARIANT) --workdir=$(RUNS)/alexnet_ablations
+
+experiment-relu: $(STAMP)  ## AlexNet's Figure 1 on CIFAR-10: ReLU against tanh
+	$(BIN)/python -m experiments.relu --workdir=$(RUNS)/relu
+
+experiment-lrn: $(STAMP)  ## CIFAR-10 with and without local response normalization
+	$(BIN)/python -m experiments.lrn --workdir=$(RUNS)/lrn
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

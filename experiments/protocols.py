@@ -2,8 +2,8 @@
 
     python -m experiments.protocols --workdir=runs/jitter --seeds=3
 
-A proxy for two cores: the jittered nets of `experiments.jitter`, A and D an eighth as wide, on the
-embedded data. Errors are of 600 images, so a difference of less than about half a percent is
+A proxy for two cores: jittered nets A (those of `experiments.jitter`) and D, an eighth as wide, on
+the embedded data. Errors are of 600 images, so a difference of less than about half a percent is
 chance; the mean cross-entropy of the same posteriors is the finer measure.
 """
 
@@ -14,38 +14,43 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from deepconv import command_line, reporting
+from deepconv import command_line
 from deepconv.evaluate import Plan, evaluate
-from experiments import jitter
+from experiments import conditions
+from experiments.conditions import Condition
+from experiments.jitter import FIXED, JITTER, TOGETHER, config_of
 
-SINGLE = (84,)
-ROWS = (
-    ("dense, one scale", Plan("dense", SINGLE)),
-    ("dense, three scales", Plan("dense", jitter.TOGETHER)),
-    ("multi-crop, three scales", Plan("multi_crop", jitter.TOGETHER)),
-    ("multi-crop and dense, three scales", Plan("multi_crop_and_dense", jitter.TOGETHER)),
+PLANS = (
+    ("dense, one scale", Plan("dense", FIXED[:1])),
+    ("dense, three scales", Plan("dense", TOGETHER)),
+    ("multi-crop, three scales", Plan("multi_crop", TOGETHER)),
+    ("both, three scales", Plan("multi_crop_and_dense", TOGETHER)),
 )
-NETS = (("vgg_a",), ("vgg_d",), ("vgg_a", "vgg_d"))
+NETS = {"A": "vgg_a", "D": "vgg_d"}
 
 
 def main(_: Sequence[str]) -> None:
-    """Train what is missing, evaluate, then write the table."""
-    root = Path(WORKDIR.value).absolute()
-    (trained,) = (name for name, (low, high) in jitter.TRAINED.items() if low < high)
-    runs = [
-        {net: jitter.train(root, net, trained, seed) for net in ("vgg_a", "vgg_d")}
-        for seed in range(SEEDS.value)
-    ]
+    """Run what is missing, evaluate, then write the table."""
+    root = Path(WORKDIR.value)
+    labels = {net: f"{net}, S in {JITTER[0]} to {JITTER[1]}" for net in NETS}
+    folders = conditions.run(
+        [Condition(labels[net], config_of(name, JITTER)) for net, name in NETS.items()],
+        root,
+        SEEDS.value,
+    )
     rows = []
-    for nets in NETS:
-        for label, plan in ROWS:
-            results = [evaluate([of_seed[net] for net in nets], plan) for of_seed in runs]
-            name = " + ".join(net.removeprefix("vgg_").upper() for net in nets)
-            rows.append((name, label, *_summary(results)))
+    for nets in (["A"], ["D"], ["A", "D"]):
+        for described, plan in PLANS:
+            together = zip(*(folders[labels[net]] for net in nets), strict=True)
+            rows.append(
+                (
+                    " + ".join(nets),
+                    described,
+                    *_summary([evaluate(runs, plan) for runs in together]),
+                )
+            )
     columns = ("net", "protocol", "top-1 %", "each seed", "cross-entropy", "each seed")
-    table = reporting.table(columns, rows, decimals=2)
-    (root / "protocols.txt").write_text(table + "\n")
-    print(table)
+    conditions.report(root, "protocols", columns, rows, decimals=2)
 
 
 def _summary(results: list[dict[str, Any]]) -> tuple[float, str, str, str]:
@@ -53,9 +58,9 @@ def _summary(results: list[dict[str, Any]]) -> tuple[float, str, str, str]:
     losses = [result["loss"] for result in results]
     return (
         float(np.mean(errors)),
-        " ".join(f"{error:.2f}" for error in errors),
+        conditions.each(errors, 2),
         f"{np.mean(losses):.4f}",
-        " ".join(f"{loss:.4f}" for loss in losses),
+        conditions.each(losses, 4),
     )
 
 

@@ -85,6 +85,8 @@ def test_steps_of_the_papers_epochs():
         ({"input__color": "lab"}, "input.color='lab'"),
         ({"evaluation__scale": 128}, "evaluation.scale=128 is below"),
         ({"augment__pca_magnitude": "cube"}, "'cube'"),
+        ({"train__model_devices": 3}, "train.model_devices=3 must be 1 or 2"),
+        ({"train__model_devices": 2}, "needs a network with two towers"),
         ({"train__batch_size": 0}, "train.batch_size=0"),
         ({"train__batch_size": "many"}, "train.batch_size='many' is not of type int"),
         ({"plateau__patience": 0}, "plateau.patience=0"),
@@ -102,6 +104,21 @@ def test_a_missing_key_is_named():
         del config.train.epochs
     with pytest.raises(UserError, match="lacks the key train.epochs"):
         configuration.check(config)
+
+
+@pytest.mark.parametrize("preset", alexnet.PRESETS)
+def test_presets_of_alexnet_are_sound_and_can_be_tiny(preset):
+    for variant in (preset, f"{preset},tiny"):
+        configuration.check(alexnet.get_config(variant))
+
+
+def test_an_unknown_preset_of_alexnet_is_named():
+    with pytest.raises(
+        UserError, match="'torch'; there are paper, original_code, caffe, pretrained, tiny"
+    ):
+        alexnet.get_config("torch")
+    with pytest.raises(UserError, match="paper,caffe names 2 presets: choose one"):
+        alexnet.get_config("paper,caffe")
 
 
 def test_an_unknown_variant_is_named():

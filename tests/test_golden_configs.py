@@ -21,6 +21,8 @@ from deepconv.training import optimizer
 FOLDER = Path(__file__).parent / "golden"
 CONFIGS = {
     "alexnet": alexnet.get_config(),
+    **{f"alexnet_{preset}": alexnet.get_config(preset) for preset in alexnet.PRESETS},
+    "alexnet_pretrained": alexnet.get_config("pretrained"),
     "cifar10": cifar10.get_config(),
     "cifar10_11pct": cifar10.get_config("11pct"),
     "quickstart": quickstart.get_config(),

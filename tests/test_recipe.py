@@ -1,9 +1,9 @@
-"""The stages of VGG's recipe against section 3.1 of the paper."""
+"""The stages of VGG's recipe against section 3.1, of AlexNet's pre-training against 6.1."""
 
 import pytest
 from ml_collections import ConfigDict
 
-from configs import quickstart, vgg_a, vgg_a_lrn, vgg_d, vgg_e
+from configs import alexnet, quickstart, vgg_a, vgg_a_lrn, vgg_d, vgg_e
 from deepconv import config as configuration
 from deepconv import recipe
 from deepconv.training import transfer
@@ -95,4 +95,37 @@ def test_an_unknown_recipe_or_stage_is_named(key, value, words):
     config = vgg_e.get_config()
     config.recipe[key] = value
     with pytest.raises(UserError, match=words):
+        recipe.stages(config)
+
+
+def test_a_net_is_pretrained_on_the_larger_set_and_fine_tuned_but_for_fc8():
+    first, second = recipe.stages(alexnet.get_config("pretrained"))
+    assert (first.name, first.source) == ("alexnet_pretraining", None)
+    assert (second.name, second.source) == ("alexnet_finetuning", "alexnet_pretraining")
+    assert (first.config.dataset.name, second.config.dataset.name) == (
+        "imagenet_fall2011",
+        "imagenet2012",
+    )
+    assert second.config.optimizer.learning_rate == pytest.approx(0.001)
+    nets = [
+        {
+            layer.name: {"kernel": (layer.kernel, layer.kernel, layer.features)}
+            for layer in configuration.create_model(stage.config, classes).layers
+            if hasattr(layer, "kernel")
+        }
+        for stage, classes in ((first, 22_000), (second, 1000))
+    ]
+    plan = transfer.plan_transfer(nets[1], nets[0], second.config.init.layers)
+    assert plan.copied == ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7")
+    assert plan.random == ("fc8",)
+    for stage in (first, second):
+        configuration.check(stage.config)
+        assert recipe.stages(stage.config) == (recipe.Stage(".", stage.config, None),)
+
+
+def test_pretraining_needs_a_data_set():
+    config = alexnet.get_config("pretrained,tiny")
+    assert [stage.config.dataset.name for stage in recipe.stages(config)] == ["shapes", "shapes"]
+    config.recipe.pretrain_dataset = ""
+    with pytest.raises(UserError, match="needs recipe.pretrain_dataset"):
         recipe.stages(config)

@@ -23,6 +23,12 @@ NETWORKS = [
         PAPER["alexnet"]["layers_one_tower"],
         PAPER["alexnet"]["counts"]["one_tower"],
     ),
+    (
+        "alexnet",
+        {"towers": 1, "half": True},
+        PAPER["alexnet"]["layers_one_gpu_half"],
+        PAPER["alexnet"]["counts"]["one_gpu_half"],
+    ),
 ] + [
     (
         f"vgg_{letter.lower().replace('-', '_')}",

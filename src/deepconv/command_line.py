@@ -15,8 +15,13 @@ USER_ERROR = 2
 INTERRUPTED = 130
 
 
-def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Parse the flags, call `main` and exit: 0, 1 for a fault of ours, 2 for one of the user's."""
+def run(main: Callable[[Sequence[str]], None], *, arguments: int = 0) -> NoReturn:
+    """Parse the flags, call `main` and exit: 0, 1 for a fault of ours, 2 for one of the user's.
+
+    Args:
+      main: is given the command and its arguments, without the flags.
+      arguments: how many it takes at most.
+    """
     # Libraries report every stage of their work; what matters of it, our own loggers say.
     ours = logging.getLogger("deepconv")
     ours.setLevel(logging.INFO)
@@ -27,8 +32,8 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         # Orbax logs an error in writing several times, with tracebacks, before raising it.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         logging.getLogger().setLevel(logging.ERROR)
-        if len(argv) > 1:
-            fail(f"unexpected argument {argv[1]!r}; flags begin with --")
+        if len(argv) > 1 + arguments:
+            fail(f"unexpected argument {argv[1 + arguments]!r}; flags begin with --")
         try:
             main(argv)
         except UserError as error:

@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 
 from deepconv import models
 from deepconv.data.color import IMAGENET, pca_magnitudes
+from deepconv.models import towers
+from deepconv.parallel import MODEL_AXIS
 from deepconv.user_error import UserError
 
 
@@ -30,10 +32,14 @@ def default() -> ConfigDict:
 
     # The stages to run; see recipe.py.
     config.recipe = ConfigDict()
-    # One run, or "vgg": stages, each in a folder of the work directory.
+    # One run, or "vgg" or "pretrained": stages, each in a folder of the work directory.
     config.recipe.name = "single"
     config.recipe.stage = ""  # the last stage wanted, of "vgg": 256, 384 or jitter
     config.recipe.pretrain = False  # whether "vgg" starts from net A
+    # The larger data set that "pretrained" trains on first, as in dataset.
+    config.recipe.pretrain_dataset = ""
+    config.recipe.pretrain_train_split = "train"
+    config.recipe.pretrain_eval_split = "validation"
 
     # What a run starts from, where it has neither a checkpoint of its own nor a stage before it.
     config.init = ConfigDict()
@@ -83,6 +89,8 @@ def default() -> ConfigDict:
     config.train.batch_size = 256  # over all devices
     config.train.epochs = 74.0  # the run ends here at the latest
     config.train.log_steps = 50
+    # That one copy of the network is spread over: 1, or 2, a tower of AlexNet on each.
+    config.train.model_devices = 1
 
     config.evaluation = ConfigDict()
     config.evaluation.scale = 256  # the shorter side Q
@@ -174,8 +182,12 @@ def check(config: ConfigDict) -> None:
     """
     _check_keys(config, default(), "")
     model = config.model
+    if config.train.model_devices not in (1, 2):
+        raise UserError(f"train.model_devices={config.train.model_devices} must be 1 or 2")
     try:
-        models.create(**_model_options(config), num_classes=2)
+        network = models.create(**_model_options(config), num_classes=2)
+        if config.train.model_devices == 2:
+            towers.on_one_device(network, axis=MODEL_AXIS)
         pca_magnitudes(IMAGENET.eigenvalues, config.augment.pca_magnitude)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -254,6 +266,7 @@ _FREE = (
     "input.threads",
     "input.workers",
     "train.log_steps",
+    "train.model_devices",
     "checkpoint.every_steps",
     "checkpoint.keep",
 )
@@ -266,7 +279,12 @@ def fixed_settings(config: ConfigDict) -> dict:
         for section, values in config.items()
         for key, value in (values.items() if isinstance(values, ConfigDict) else [(None, values)])
     }
-    return {key: value for key, value in json.loads(json.dumps(flat)).items() if key not in _FREE}
+    return {
+        key: value
+        for key, value in json.loads(json.dumps(flat)).items()
+        # What the recipe says has gone into its stages, each of which is a plain run.
+        if key not in _FREE and not key.startswith("recipe.")
+    }
 
 
 def digest(config: ConfigDict) -> str:

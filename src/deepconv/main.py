@@ -36,12 +36,12 @@ def main(_: Sequence[str]) -> None:
     config = _CONFIG.value
     name = "_".join([Path(path).stem, *re.findall(r"\w+", variant)])
     # The runs of a recipe lie side by side, so that two networks can share their first stage.
-    default = Path("runs") if config.recipe.name == "vgg" else Path("runs") / name
+    default = Path("runs") / name if config.recipe.name == "single" else Path("runs")
     folder = Path(_WORKDIR.value or default).absolute()
     stages = recipe.stages(config)
     for stage in stages:
         loop.check(stage.config)
-    images = len(datasets.open_dataset(**config.dataset).train)
+    images = [len(datasets.open_dataset(**stage.config.dataset).train) for stage in stages]
     if len(stages) > 1:
         print(plan(stages, folder, images), flush=True)
     for stage in stages:
@@ -54,13 +54,13 @@ def main(_: Sequence[str]) -> None:
         reporting.write_json(Path(_JSON.value), result)
 
 
-def plan(stages: Sequence[recipe.Stage], folder: Path, images: int) -> str:
+def plan(stages: Sequence[recipe.Stage], folder: Path, images: Sequence[int]) -> str:
     """Return a table of the stages to come: what each starts from, sees at most, and its status.
 
     Args:
       stages: in order.
       folder: where their runs lie.
-      images: size of the training set.
+      images: size of each stage's training set.
     """
     rows = [
         (
@@ -69,10 +69,10 @@ def plan(stages: Sequence[recipe.Stage], folder: Path, images: int) -> str:
             "-".join(map(str, sorted(set(stage.config.input.scale)))),
             f"{stage.config.optimizer.learning_rate:g}",
             stage.source or stage.config.init.checkpoint or "random weights",
-            f"{stage.config.train.epochs * images:,.0f}",
+            f"{stage.config.train.epochs * size:,.0f}",
             _status(folder / stage.name),
         )
-        for stage in stages
+        for stage, size in zip(stages, images, strict=True)
     ]
     columns = ("stage", "network", "S", "learning rate", "starts from", "images to see", "status")
     return f"{reporting.table(columns, rows)}\n"

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 from deepconv.user_error import UserError
 
 DATA_AXIS = "data"
+MODEL_AXIS = "model"
 
 
 def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -17,12 +18,41 @@ def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     return Mesh(np.asarray(jax.devices() if devices is None else devices), (DATA_AXIS,))
 
 
+def tower_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """Return a mesh with the axes `data` and `model`, the latter over pairs of these devices.
+
+    Raises:
+      UserError: if their number is odd.
+    """
+    devices = jax.devices() if devices is None else devices
+    if len(devices) % 2:
+        raise UserError(
+            f"train.model_devices=2 needs an even number of devices: there are {len(devices)}"
+        )
+    return Mesh(np.asarray(devices).reshape(-1, 2), (DATA_AXIS, MODEL_AXIS))
+
+
+def model_axis(mesh: Mesh) -> str | None:
+    """Return the axis that a copy of the network is spread over, or None."""
+    return MODEL_AXIS if MODEL_AXIS in mesh.axis_names else None
+
+
 def check_batch_size(batch_size: int, mesh: Mesh, name: str) -> None:
     """Raise `UserError` unless the devices divide the batch."""
-    if batch_size < 1 or batch_size % mesh.size:
-        raise UserError(
-            f"{name}={batch_size} is not a positive multiple of the {mesh.size} devices"
-        )
+    shares = mesh.shape[DATA_AXIS]
+    if batch_size < 1 or batch_size % shares:
+        what = "devices" if model_axis(mesh) is None else "pairs of devices"
+        raise UserError(f"{name}={batch_size} is not a positive multiple of the {shares} {what}")
+
+
+def described(tree: Any, placement: Any) -> Any:
+    """Describe arrays of the tree's shapes that lie as `placement`, a prefix of it, has them."""
+    placement = jax.tree.broadcast(placement, tree)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        tree,
+        placement,
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -6,6 +6,10 @@
 VGG (section 3.1): net A from random weights at S = 256; a deeper net at S = 256, its first four
 convolutions and its fully connected layers from A; the same net at S = 384 from that, at a tenth of
 the learning rate; the same with S in [256, 512] from S = 384.
+
+"pretrained" (AlexNet section 6.1: the Fall 2011 release of ImageNet, 15 million images of 22,000
+categories, then ILSVRC-2012): the net on a larger data set, then on the config's own from all its
+layers but fc8, whose classes are others.
 """
 
 import copy
@@ -13,12 +17,16 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from deepconv.config import default
 from deepconv.user_error import UserError
 
 # "The first four convolutional layers" of A, matched by the place in Table 1's blocks where shapes
 # agree: A's second convolution is B's third.
 FROM_A = r"conv1_1|conv2_1|conv3_1|conv3_2|fc6|fc7|fc8"
 EVERYTHING = r".*"
+ALL_BUT_FC8 = r"(?!fc8$).*"
+# The paper has no learning rate for fine-tuning; VGG's for each later stage.
+FINE_TUNING_RATE = 0.1
 
 
 class Stage(NamedTuple):
@@ -66,18 +74,41 @@ SCALES = {
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """Return the stages that a config asks for, in order, with those that they need.
 
-    `config.recipe.name` is "single", one run in the work directory itself, or "vgg";
-    `config.recipe.stage` is the last stage wanted.
+    `config.recipe.name` is "single", one run in the work directory itself, "pretrained", or "vgg",
+    of which `config.recipe.stage` is the last stage wanted.
 
     Raises:
-      UserError: if the recipe or the stage does not exist.
+      UserError: if the recipe or the stage does not exist, or has no data set.
     """
     match config.recipe.name:
         case "single":
             return (Stage(".", config, None),)
         case "vgg":
             return _vgg(config)
-    raise UserError(f"unknown recipe.name {config.recipe.name!r}; one of single, vgg")
+        case "pretrained":
+            return _pretrained(config)
+    raise UserError(f"unknown recipe.name {config.recipe.name!r}; one of single, vgg, pretrained")
+
+
+def _pretrained(config: ConfigDict) -> tuple[Stage, ...]:
+    larger = config.recipe.pretrain_dataset
+    if not larger:
+        raise UserError("recipe.name='pretrained' needs recipe.pretrain_dataset, the larger set")
+    first, second = _alone(config), _alone(config)
+    first.dataset.name = larger
+    first.dataset.train_split = config.recipe.pretrain_train_split
+    first.dataset.eval_split = config.recipe.pretrain_eval_split
+    second.init.layers = ALL_BUT_FC8
+    second.optimizer.learning_rate = config.optimizer.learning_rate * FINE_TUNING_RATE
+    names = [f"{config.model.name}_{stage}" for stage in ("pretraining", "finetuning")]
+    return Stage(names[0], first, None), Stage(names[1], second, names[0])
+
+
+def _alone(config: ConfigDict) -> ConfigDict:
+    """Return a copy that is, by itself, a plain run."""
+    stage = copy.deepcopy(config)
+    stage.recipe = default().recipe
+    return stage
 
 
 def _vgg(config: ConfigDict) -> tuple[Stage, ...]:
@@ -104,13 +135,12 @@ def _vgg(config: ConfigDict) -> tuple[Stage, ...]:
 
 
 def _scaled(config: ConfigDict, name: str) -> ConfigDict:
-    stage = copy.deepcopy(config)
+    stage = _alone(config)
     scale = SCALES[name]
 
     def pixels(side: int) -> int:
         return round(side * config.input.scale[0] / SCALES["256"].smallest)
 
-    stage.recipe.update(name="single", stage="", pretrain=False)  # alone, it is a plain run
     stage.input.scale = (pixels(scale.smallest), pixels(scale.largest))
     stage.evaluation.scale = pixels(scale.evaluation)
     stage.optimizer.learning_rate = config.optimizer.learning_rate * scale.learning_rate

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from deepconv import models
+from deepconv import models, summary
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Pool
 
 PAPER = json.loads((Path(__file__).parents[1] / "paper_tables.json").read_text())["alexnet"]
@@ -30,13 +30,50 @@ def layers_of(kind, **options):
     ]
 
 
-@pytest.mark.parametrize(("towers", "key"), [(2, "grouped"), (1, "one_tower")])
-def test_number_of_parameters(towers, key):
-    params = parameters(towers=towers)
+VARIANTS = {
+    "grouped": {},
+    "one_tower": {"towers": 1},
+    "one_gpu_half": {"towers": 1, "half": True},
+    "grouped_conv6": {"conv6": True},
+    "grouped_conv6_10184": {"conv6": True, "num_classes": 10184},
+    "one_tower_conv6": {"towers": 1, "conv6": True},
+    "grouped_minus_conv3": {"without": "conv3"},
+    "grouped_minus_conv4": {"without": "conv4"},
+    "grouped_minus_conv5": {"without": "conv5"},
+}
+
+
+@pytest.mark.parametrize("key", VARIANTS)
+def test_number_of_parameters_and_of_multiply_accumulates(key):
+    params = parameters(**VARIANTS[key])
     counts = PAPER["counts"][key]
     assert sum(layer["kernel"].size for layer in params.values()) == counts["weights"]
     assert sum(layer["bias"].size for layer in params.values()) == counts["biases"]
     assert count(params) == counts["params"]
+    network = models.create("alexnet", **VARIANTS[key])
+    assert summary.totals(summary.layer_table(network.layers, 224)).macs == counts["macs"]
+
+
+def test_without_conv2_conv3_sees_pool1_pooled_again():
+    conv2 = 5 * 5 * 48 * 256 + 256
+    fewer_inputs = 3 * 3 * (256 - 96) * 384
+    assert count(parameters(without="conv2")) == 60_965_224 - conv2 - fewer_inputs
+    names = [layer.name for layer in models.create("alexnet", without="conv2").layers]
+    assert names[:7] == ["conv1", "relu1", "norm1", "pool1", "pool2", "conv3", "relu3"]
+
+
+def test_the_half_net_keeps_its_last_convolution_and_its_head():
+    features = {layer.name: layer.features for layer in layers_of(Conv, towers=1, half=True)}
+    assert list(features.values()) == [48, 128, 192, 192, 256, 4096, 4096, 1000]
+
+
+def test_the_sixth_convolution_stands_on_pool5_and_sees_both_towers():
+    layers = models.create("alexnet", conv6=True).layers
+    names = [layer.name for layer in layers]
+    place = names.index("pool5")
+    assert names[place : place + 4] == ["pool5", "conv6", "relu_conv6", "fc6"]
+    assert len({*names}) == len(names)
+    assert layers[place + 1] == Conv("conv6", 256, 3, padding=(1, 1), bias=1.0)
 
 
 def test_number_of_neurons():
@@ -109,3 +146,23 @@ def test_a_narrow_net_keeps_two_equal_towers():
     params = parameters(width=0.01)
     assert params["conv1"]["kernel"].shape == (11, 11, 3, 2)
     assert params["conv2"]["kernel"].shape == (5, 5, 1, 2)
+
+
+def test_keep_gain_gives_a_narrow_net_the_full_nets_gain_per_layer():
+    def gains(**options):
+        channels, found = 3, {}
+        for layer in layers_of(Conv, keep_gain=True, **options):
+            fan_in = layer.kernel**2 * channels / layer.groups
+            found[layer.name] = (fan_in / 2) ** 0.5 * layer.std
+            channels = layer.features
+        return found
+
+    narrow = gains(width=0.25, crop=64)
+    assert narrow == pytest.approx(gains())
+    assert narrow["conv4"] == pytest.approx((9 * 192 / 2) ** 0.5 * 0.01)
+    assert narrow["fc6"] == pytest.approx((36 * 256 / 2) ** 0.5 * 0.01)
+
+
+def test_normalization_stays_within_a_tower_but_for_caffes():
+    groups = {lrn: layers_of(LRN, lrn=lrn)[0].groups for lrn in ("paper", "original_code", "caffe")}
+    assert groups == {"paper": 2, "original_code": 2, "caffe": 1}

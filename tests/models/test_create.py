@@ -30,6 +30,8 @@ def test_the_names():
         ("alexnet", {"num_class": 5}, "alexnet has no option 'num_class'"),
         ("alexnet", {"towers": 3}, "model.towers must be 1 or 2, not 3"),
         ("alexnet", {"lrn": "torch"}, "unknown model.lrn 'torch'; one of paper"),
+        ("alexnet", {"without": "conv1"}, "unknown model.without 'conv1'; one of conv2, conv3"),
+        ("alexnet", {"half": True}, "model.half=True .* needs model.towers=1"),
         ("alexnet", {"pooling": "mean"}, "unknown model.pooling 'mean'; one of overlapping"),
         ("alexnet", {"dropout": 1.0}, "model.dropout .* not 1.0"),
         ("vgg_a", {"dropout": -0.5}, "model.dropout .* not -0.5"),

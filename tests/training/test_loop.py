@@ -2,14 +2,15 @@
 
 import io
 import json
+import shutil
 
 import jax
 import numpy as np
 import PIL.Image
 import pytest
 
-from configs import quickstart
-from deepconv import parallel, reporting, workdir
+from configs import alexnet, quickstart
+from deepconv import parallel, recipe, reporting, workdir
 from deepconv.checkpoint import SavedParameters
 from deepconv.data import datasets
 from deepconv.training import loop
@@ -21,11 +22,11 @@ class Pictures:
 
     LABELS = {}  # of the records whose label is not their picture's
 
-    def __init__(self, count, broken=()):
+    def __init__(self, count, broken=(), classes=3):
         rng = np.random.default_rng(0)
         self.records = []
         for number in range(count):
-            label = number % 3
+            label = number % classes
             pixels = rng.integers(80 * label, 80 * label + 60, (40, 44, 3), np.uint8)
             file = io.BytesIO()
             PIL.Image.fromarray(pixels).save(file, "JPEG")
@@ -202,6 +203,90 @@ def test_a_run_that_does_not_fit_is_refused(train, tmp_path, values, words):
     first = (tmp_path / "run").rename(tmp_path / "first")
     with pytest.raises(UserError, match=words):
         train(make_config(**{"init.checkpoint": str(first), **values}))
+
+
+def alexnet_config(**values):
+    config = alexnet.get_config("tiny")
+    small = {
+        "model.width": 1 / 32,
+        "model.initializer": "he",
+        "model.keep_gain": False,
+        "optimizer.learning_rate": 0.001,
+        "evaluation.batch_size": 16,
+        "train.batch_size": 16,
+        "train.epochs": 1.0,
+        "train.log_steps": 1,
+        "checkpoint.every_steps": 2,
+        **values,
+    }
+    config.update_from_flattened_dict(small)
+    return config
+
+
+def test_a_run_of_towers_on_devices_is_taken_up_without_them(train, tmp_path):
+    train(alexnet_config(**{"train.model_devices": 2}))
+    run = tmp_path / "run"
+    towers = params_of(run)
+    (run / "result.json").unlink()
+    for folder in ("checkpoints", "best"):
+        shutil.rmtree(run / folder / "00000006")
+    assert train(alexnet_config())["devices"].startswith("8 x")
+    first = min(row["step"] for row in rows(tmp_path, "train")[-2:])
+    assert first == 5
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), params_of(run), towers
+    )
+
+
+def test_towers_on_devices_start_from_the_layers_of_any_run(train, tmp_path):
+    train(alexnet_config(**{"train.epochs": 0.2}))
+    first = (tmp_path / "run").rename(tmp_path / "first")
+    transferred = {"init.checkpoint": str(first), "optimizer.trained_layers": "fc8"}
+    train(alexnet_config(**{"train.model_devices": 2, "train.epochs": 0.2, **transferred}))
+    for leaf in ("kernel", "bias"):
+        np.testing.assert_array_equal(
+            params_of(first)["conv2"][leaf], params_of(tmp_path / "run")["conv2"][leaf]
+        )
+
+
+def test_a_net_pretrained_on_more_classes_is_fine_tuned_with_a_new_fc8(tmp_path, monkeypatch):
+    def open_dataset(name, **_):
+        classes = ("a", "b", "c") if name == "larger" else ("a", "b")
+        sets = [Pictures(count, classes=len(classes)) for count in (32, 8)]
+        return datasets.Dataset(*sets, classes, tmp_path / name, "train")
+
+    monkeypatch.setattr(datasets, "open_dataset", open_dataset)
+    config = alexnet_config(**{"model.conv6": True})
+    config.recipe.update(name="pretrained", pretrain_dataset="larger")
+    config.optimizer.trained_layers = "fc8"
+    first, second = recipe.stages(config)
+    loop.train(first.config, tmp_path / first.name)
+    result = loop.train(second.config, tmp_path / second.name, tmp_path / second.source)
+    assert result["classes"] == 2
+    before, after = (params_of(tmp_path / stage.name) for stage in (first, second))
+    assert (before["fc8"]["kernel"].shape[-1], after["fc8"]["kernel"].shape[-1]) == (3, 2)
+    for layer in ("conv1", "conv6", "fc7"):
+        np.testing.assert_array_equal(after[layer]["kernel"], before[layer]["kernel"])
+
+
+def test_a_data_set_with_fewer_images_than_a_batch(train):
+    with pytest.raises(UserError, match="has 96 training images, fewer than train.batch_size=104"):
+        train(make_config(**{"train.batch_size": 104}))
+
+
+def test_an_odd_number_of_devices_for_two_towers(monkeypatch):
+    three = jax.devices()[:3]
+    monkeypatch.setattr(jax, "devices", lambda: three)
+    with pytest.raises(UserError, match="an even number of devices: there are 3"):
+        loop.check(alexnet_config(**{"train.model_devices": 2}))
+
+
+def test_pairs_of_devices_divide_a_batch():
+    config = alexnet_config(**{"train.model_devices": 2, "train.batch_size": 12})
+    loop.check(config)
+    config.train.batch_size = 10
+    with pytest.raises(UserError, match="train.batch_size=10 .* 4 pairs of devices"):
+        loop.check(config)
 
 
 def test_two_processes_do_not_work_in_one_folder(train, tmp_path):

@@ -10,17 +10,17 @@ import pytest
 from deepconv import models, parallel
 from deepconv.data import augment
 from deepconv.training import optimizer, state
-from deepconv.training.step import example_keys, make_eval_step, make_train_step
+from deepconv.training.step import example_keys, make_eval_step, make_train_step, state_specs
 
 CROP, CLASSES, BATCH = 32, 5, 16
 
 
-def make_batch(seed=0, masked=()):
+def make_batch(seed=0, masked=(), crop=CROP):
     rng = np.random.default_rng(seed)
     mask = np.ones(BATCH, bool)
     mask[list(masked)] = False
     return {
-        "image": rng.integers(0, 256, (BATCH, CROP, CROP, 3), np.uint8),
+        "image": rng.integers(0, 256, (BATCH, crop, crop, 3), np.uint8),
         "label": rng.integers(0, CLASSES, BATCH).astype(np.int32),
         "mask": mask,
         "offset": np.zeros((BATCH, 2), np.int32),
@@ -160,3 +160,48 @@ def test_the_loss_falls_when_a_batch_is_learnt_by_heart():
         current, metrics = step(current, batch)
         losses.append(float(metrics.loss))
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def tower_steps(devices, model_devices):
+    """Return the state after three updates of a narrow AlexNet, their losses, and the errors."""
+    network = models.create("alexnet", CLASSES, width=1 / 16, crop=64, initializer="he")
+    every = jax.devices()[:devices]
+    mesh = parallel.tower_mesh(every) if model_devices == 2 else parallel.data_mesh(every)
+    params = network.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    ones = jax.tree.map(lambda _: 1.0, params)
+    tx = optimizer.sgd(momentum=0.9, weight_decay=5e-4, lr_mults=ones, decay_mults=ones)
+    step = make_train_step(
+        network, tx, PREPROCESS, mesh, learning_rate=lambda _: jnp.float32(0.001), seed=3
+    )
+    specs = state_specs(network, mesh)
+    current = jax.tree.map(
+        lambda spec, leaf: jax.device_put(leaf, jax.sharding.NamedSharding(mesh, spec)),
+        jax.tree.broadcast(specs, state.create(params, tx)),
+        state.create(params, tx),
+    )
+    metrics = []
+    for seed in range(3):
+        batch = make_batch(seed, masked=(0, 1, 9), crop=64)
+        current, measured = step(current, parallel.shard_batch(batch, mesh))
+        metrics.append(jax.device_get(measured))
+    evaluate = make_eval_step(network, functools.partial(augment.for_evaluation, mean=MEAN), mesh)
+    counts = evaluate(current.params, parallel.shard_batch(batch, mesh))
+    assert current.params["conv1"]["kernel"].shape == params["conv1"]["kernel"].shape
+    return jax.device_get(current), metrics, jax.device_get(counts)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return tower_steps(1, 1)
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_towers_on_devices_of_their_own_make_the_updates_of_one_device(devices, one_device):
+    found, metrics, counts = tower_steps(devices, 2)
+    expected, expected_metrics, expected_counts = one_device
+    np.testing.assert_allclose(np.array(metrics), np.array(expected_metrics), rtol=1e-4)
+    close(found.velocity, expected.velocity, 1e-4)
+    close(found.params, expected.params, 1e-5)
+    assert counts[:3] == expected_counts[:3]
+    assert counts.images == BATCH - 3
+    assert counts.loss == pytest.approx(expected_counts.loss, rel=1e-4)

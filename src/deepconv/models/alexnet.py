@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from deepconv.models.classifier import classifier, scaled
+from deepconv.models.classifier import classifier
 from deepconv.models.layers import LRN, Activation, Conv, Layer, Pool
+from deepconv.models.width import scaled, with_gain_of
 
 # The published conventions for LRN: section 3.3 multiplies the plain sum of squares by alpha; the
 # released code and Caffe divide alpha by the window of 5, and Caffe's default k is 1.
@@ -13,6 +14,7 @@ LRN_CONVENTIONS: dict[str, dict[str, Any]] = {
     "caffe": {"k": 1.0, "alpha": 1e-4 / 5},
 }
 POOLINGS = {"overlapping": 3, "non_overlapping": 2}
+MIDDLE = ("conv2", "conv3", "conv4", "conv5")
 HIDDEN = 4096
 
 
@@ -23,8 +25,12 @@ def alexnet(
     crop: int = 224,
     dropout: float = 0.5,
     towers: int = 2,
+    half: bool = False,
     lrn: str = "paper",
     pooling: str = "overlapping",
+    without: str = "",
+    conv6: bool = False,
+    keep_gain: bool = False,
 ) -> tuple[Layer, ...]:
     """Lay out AlexNet.
 
@@ -40,37 +46,46 @@ def alexnet(
         4.2).
       towers: 2 as in the paper, where conv2, 4 and 5 see one half of the channels each and LRN
         stays within a tower; 1 for the later one-tower net.
-      lrn: a key of `LRN_CONVENTIONS`, or "none".
+      half: whether conv1 to conv4 have half of their kernels, the one-GPU net that section 3.2
+        compares with; conv5, fc6 and fc7 keep theirs, and towers is 1.
+      lrn: a key of `LRN_CONVENTIONS`, or "none". Caffe's windows cross from tower to tower.
       pooling: "overlapping" (3x3, stride 2) or "non_overlapping" (2x2, stride 2; section 3.4).
+      without: one of `MIDDLE`, left out with its ReLU and LRN (section 7), or "".
+      conv6: whether a sixth convolution, fed by both towers, follows pool5 (section 6.1).
+      keep_gain: whether a narrow net has the initial gain of the full one; see `with_gain_of`.
 
     Returns:
       The layers.
 
     Raises:
-      ValueError: if an option is unknown or the crop is too small.
+      ValueError: if an option is unknown, two do not go together, or the crop is too small.
     """
-    if lrn not in (*LRN_CONVENTIONS, "none"):
-        raise ValueError(
-            f"unknown model.lrn {lrn!r}; one of {', '.join((*LRN_CONVENTIONS, 'none'))}"
-        )
-    if pooling not in POOLINGS:
-        raise ValueError(f"unknown model.pooling {pooling!r}; one of {', '.join(POOLINGS)}")
+    _check_choice("lrn", lrn, (*LRN_CONVENTIONS, "none"))
+    _check_choice("pooling", pooling, tuple(POOLINGS))
+    _check_choice("without", without, (*MIDDLE, ""))
     if towers not in (1, 2):
         raise ValueError(f"model.towers must be 1 or 2, not {towers}")
+    if half and towers == 2:
+        raise ValueError("model.half=True is one tower's net: it needs model.towers=1")
 
     def conv(
-        name: str, channels: int, kernel: int, groups: int = 1, bias: float = 0.0, **geometry: Any
+        name: str, kernels: int, side: int, groups: int = 1, bias: float = 0.0, **geometry: Any
     ) -> list[Layer]:
-        features = scaled(channels, width, towers)
-        layer = Conv(name, features, kernel, groups=groups, bias=bias, **geometry)
+        if half and name in ("conv1", "conv2", "conv3", "conv4"):
+            kernels //= 2
+        features = scaled(kernels, width, towers)
+        layer = Conv(name, features, side, groups=groups, bias=bias, **geometry)
         return [layer, Activation(f"relu{name.removeprefix('conv')}")]
 
     def norm(name: str) -> list[Layer]:
-        return [] if lrn == "none" else [LRN(name, groups=towers, **LRN_CONVENTIONS[lrn])]
+        groups = 1 if lrn == "caffe" else towers
+        return [] if lrn == "none" else [LRN(name, groups=groups, **LRN_CONVENTIONS[lrn])]
 
     def pool(name: str) -> Layer:
         return Pool(name, window=POOLINGS[pooling], stride=2)
 
+    # fc6 has the name relu6 already.
+    sixth = [conv("conv6", 256, 3, bias=1.0, padding=(1, 1))[0], Activation("relu_conv6")]
     trunk = [
         *conv("conv1", 96, 11, stride=4, padding=(0, 3)),
         *norm("norm1"),
@@ -82,7 +97,15 @@ def alexnet(
         *conv("conv4", 384, 3, groups=towers, bias=1.0, padding=(1, 1)),
         *conv("conv5", 256, 3, groups=towers, bias=1.0, padding=(1, 1)),
         pool("pool5"),
+        *(sixth if conv6 else ()),
     ]
+    if without:
+        number = without.removeprefix("conv")
+        trunk = [
+            layer
+            for layer in trunk
+            if layer.name not in (without, f"relu{number}", f"norm{number}")
+        ]
     head = classifier(
         trunk,
         num_classes,
@@ -92,4 +115,16 @@ def alexnet(
         scale_at="test",
         bias=1.0,
     )
-    return (*trunk, *head)
+    whole = (*trunk, *head)
+    if not keep_gain:
+        return whole
+    full = alexnet(
+        num_classes, dropout=dropout, towers=towers, half=half, without=without, conv6=conv6
+    )
+    return with_gain_of(full, whole)
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        listed = ", ".join(choice or '""' for choice in choices)
+        raise ValueError(f"unknown model.{option} {value!r}; one of {listed}")

@@ -6,17 +6,6 @@ from typing import Literal
 from deepconv.models.layers import Activation, Conv, Dropout, Layer, map_size
 
 
-def scaled(channels: int, width: float, groups: int = 1) -> int:
-    """Return `width` times the channels, rounded to a positive multiple of `groups`.
-
-    Raises:
-      ValueError: if the width is not positive.
-    """
-    if width <= 0:
-        raise ValueError(f"model.width must be positive, not {width}")
-    return max(1, round(channels * width / groups)) * groups
-
-
 def classifier(
     trunk: Sequence[Layer],
     num_classes: int,

@@ -51,14 +51,14 @@ def paper_literal(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
 
 def original_code(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
     """AlexNet's released code: std 0.03 in conv3 to conv5, 0.01 elsewhere; the paper's biases."""
-    return _gaussian(0.03 if layer.name in ("conv3", "conv4", "conv5") else 0.01), _constant(
-        layer.bias
-    )
+    factor = 3.0 if layer.name in ("conv3", "conv4", "conv5") else 1.0
+    return _gaussian(factor * layer.std), _constant(layer.bias)
 
 
 def caffe(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
     """BVLC's bvlc_alexnet: std 0.005 in fc6 and fc7, 0.01 elsewhere; biases 0.1 for 1."""
-    return _gaussian(0.005 if layer.name in ("fc6", "fc7") else 0.01), _constant(0.1 * layer.bias)
+    factor = 0.5 if layer.name in ("fc6", "fc7") else 1.0
+    return _gaussian(factor * layer.std), _constant(0.1 * layer.bias)
 
 
 def glorot(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:

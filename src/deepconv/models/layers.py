@@ -31,6 +31,7 @@ class Conv:
       std: standard deviation of the paper's initial weights.
       bias: the paper's initial bias.
       fully_connected: whether the kernel spans the whole map of a crop.
+      gather: axis of the mesh over whose devices the input's channels are spread; see `towers`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Conv:
     std: float = 0.01
     bias: float = 0.0
     fully_connected: bool = False
+    gather: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +93,13 @@ class Dropout:
     """Dropout; the factor that keeps the expectation is applied to the kept units at `scale_at`.
 
     AlexNet multiplies by `1 - rate` at test time ("test"); Caffe, hence VGG, divides by it in
-    training ("train").
+    training ("train"). `gather` is that of `Conv`.
     """
 
     name: str
     rate: float = 0.5
     scale_at: Literal["train", "test"] = "train"
+    gather: str = ""
 
 
 Layer = Conv | LocalConv | Activation | LRN | Pool | Dropout

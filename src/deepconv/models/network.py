@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from deepconv.models import layers as ops
 from deepconv.models.initializers import PRESETS, Initializer
@@ -110,6 +111,8 @@ class Network(nn.Module):
         x = images.astype(self.dtype)
         outputs = {}
         for index, layer in enumerate(self.layers):
+            if isinstance(layer, Conv | Dropout) and layer.gather:
+                x = lax.all_gather(x, layer.gather, axis=-1, tiled=True)
             if extents is not None:
                 if isinstance(layer, Conv) and any(layer.padding):
                     # What a bias has left beyond the image's edge would stand in for the padding.

@@ -1,11 +1,8 @@
 """VGG: the six networks of Table 1 of Simonyan & Zisserman (2014)."""
 
-import dataclasses
-import math
-from collections.abc import Sequence
-
-from deepconv.models.classifier import classifier, scaled
+from deepconv.models.classifier import classifier
 from deepconv.models.layers import LRN, Activation, Conv, Layer, Pool
+from deepconv.models.width import scaled, with_gain_of
 
 # Table 1: the kernel sides of each block's convolutions. Every block ends in 2x2 max-pooling.
 TABLE_1: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -41,9 +38,7 @@ def vgg(
       width: factor of the number of channels of every hidden layer.
       crop: side of the training crop in pixels, which fixes the side of fc6's kernel (224: 7).
       dropout: rate after fc6 and fc7; 0 leaves it out.
-      keep_gain: whether a narrow net's initial deviations are raised so that each layer multiplies
-        the size of its input as the full net's does, by sqrt(fan_in / 2) * std after a ReLU: the
-        proxy then fades as the real net does.
+      keep_gain: whether a narrow net has the initial gain of the full one; see `with_gain_of`.
 
     Returns:
       The layers, under Caffe's names.
@@ -71,24 +66,4 @@ def vgg(
         scale_at="train",
     )
     whole = (*layers, *head)
-    return _with_gain_of(whole, vgg(name, num_classes)) if keep_gain else whole
-
-
-def _with_gain_of(narrow: Sequence[Layer], full: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Scale the initial deviations by sqrt(fan_in of the full net / fan_in), layer by layer."""
-    wanted, have = _fan_ins(full), _fan_ins(narrow)
-    return tuple(
-        dataclasses.replace(layer, std=layer.std * math.sqrt(wanted[layer.name] / have[layer.name]))
-        if isinstance(layer, Conv)
-        else layer
-        for layer in narrow
-    )
-
-
-def _fan_ins(layers: Sequence[Layer]) -> dict[str, int]:
-    channels, fans = 3, {}
-    for layer in layers:
-        if isinstance(layer, Conv):
-            fans[layer.name] = layer.kernel**2 * channels
-            channels = layer.features
-    return fans
+    return with_gain_of(vgg(name, num_classes), whole) if keep_gain else whole

@@ -18,7 +18,13 @@ from deepconv.evaluation import errors
 from deepconv.models import Network
 from deepconv.training import optimizer, plateau, state
 from deepconv.training.state import TrainState
-from deepconv.training.step import Batch, Metrics, make_eval_step, make_train_step
+from deepconv.training.step import (
+    Batch,
+    Metrics,
+    make_eval_step,
+    make_train_step,
+    state_specs,
+)
 from deepconv.user_error import UserError
 
 
@@ -27,7 +33,8 @@ class Assembly(NamedTuple):
 
     Attributes:
       model: the network.
-      initial_state: `() -> state`, random weights from the config's seed, replicated over the mesh.
+      initial_state: `() -> state`, random weights from the config's seed.
+      placement: sharding of a state on the mesh, a tree that begins like a state.
       train_step: `(state, batch) -> (state, metrics)`; the state is donated.
       eval_step: `(params, batch) -> counts`.
       after_evaluation: `(state, top1_error) -> state`, the plateau schedule.
@@ -36,6 +43,7 @@ class Assembly(NamedTuple):
 
     model: Network
     initial_state: Callable[[], TrainState]
+    placement: TrainState
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     eval_step: Callable[[Any, Batch], errors.Counts]
     after_evaluation: Callable[[TrainState, jax.typing.ArrayLike], TrainState]
@@ -116,9 +124,13 @@ def assemble(
     def activations(params: Any, batch: Batch) -> Any:
         return model.apply({"params": params}, for_evaluation(batch), method="activations")
 
+    placement = jax.tree.map(
+        lambda spec: jax.sharding.NamedSharding(mesh, spec), state_specs(model, mesh)
+    )
     return Assembly(
         model=model,
-        initial_state=jax.jit(initial_state, out_shardings=parallel.replicated(mesh)),
+        initial_state=jax.jit(initial_state, out_shardings=placement),
+        placement=placement,
         train_step=make_train_step(
             model, tx, for_training, mesh, learning_rate=learning_rate, seed=config.seed
         ),

@@ -26,7 +26,7 @@ from deepconv.training import diagnosis, plateau, transfer
 from deepconv.training.assembly import Assembly, assemble
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
-from deepconv.user_error import UserError
+from deepconv.user_error import DivergenceError, UserError
 from deepconv.workdir import claim
 
 _LOG = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ def check(config: ConfigDict) -> Mesh:
       UserError: if the config is wrong, or the devices do not divide its batches.
     """
     configuration.check(config)
-    mesh = parallel.data_mesh()
+    towers = config.train.model_devices == 2
+    mesh = parallel.tower_mesh() if towers else parallel.data_mesh()
     parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size")
     parallel.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
     return mesh
@@ -83,6 +84,11 @@ def train(config: ConfigDict, folder: Path, source: Path | None = None) -> dict[
     """
     mesh = check(config)
     dataset = datasets.open_dataset(**config.dataset)
+    if len(dataset.train) < config.train.batch_size:
+        raise UserError(
+            f"{config.dataset.name} has {len(dataset.train)} training images, fewer than "
+            f"train.batch_size={config.train.batch_size}"
+        )
     with claim(folder, config):
         if (folder / "result.json").exists():
             return json.loads((folder / "result.json").read_text())
@@ -168,10 +174,8 @@ class _Run:
 
     def _starting_point(self, source: Path | None) -> tuple[TrainState, Progress]:
         """Take the run's newest checkpoint, else another run's parameters, else random weights."""
-        sharding = parallel.replicated(self.mesh)
-        template = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            jax.eval_shape(self.functions.initial_state),
+        template = parallel.described(
+            jax.eval_shape(self.functions.initial_state), self.functions.placement
         )
         found = self.checkpoints.restore(template)
         if found is None and source is not None:
@@ -198,7 +202,8 @@ class _Run:
             "starting from %s\n%s", source, reporting.table(("layer", "parameters", "kernel"), rows)
         )
         copied = saved.read(plan.copied, parallel.replicated(self.mesh))
-        return state._replace(params=transfer.transfer(state.params, copied, plan))
+        params = transfer.transfer(state.params, copied, plan)
+        return state._replace(params=jax.device_put(params, self.functions.placement.params))
 
     def _finished(self) -> bool:
         last_drop = plateau.finished(self.state.plateau, max_drops=self.config.plateau.max_drops)
@@ -280,7 +285,7 @@ class _Run:
         losses = [float(metrics.loss) for metrics in steps]
         for step, loss in zip(itertools.count(self.step - len(losses) + 1), losses, strict=False):
             if not math.isfinite(loss):
-                raise UserError(
+                raise DivergenceError(
                     f"the loss is {loss} at step {step}: the run has diverged. The checkpoints in "
                     f"{self.folder} are from before; try a lower optimizer.learning_rate or "
                     "another model.initializer in a new --workdir"

@@ -20,8 +20,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from deepconv.evaluation import errors
+from deepconv.models import towers
 from deepconv.models.network import Network
-from deepconv.parallel import DATA_AXIS
+from deepconv.parallel import DATA_AXIS, model_axis
 from deepconv.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -59,6 +60,29 @@ def example_keys(seed: int, position: jax.Array, purpose: int) -> jax.Array:
     return jax.vmap(lambda p: jax.random.fold_in(base, p))(position)
 
 
+def state_specs(model: Network, mesh: Mesh) -> Any:
+    """Return where a state lies: everything everywhere, but towers on a device each.
+
+    It is a state whose leaves, or whole parts, are a `PartitionSpec`.
+    """
+    _, specs = _placed(model, mesh)
+    everywhere: Any = P()
+    return TrainState(step=everywhere, params=specs, velocity=specs, plateau=everywhere)
+
+
+def _placed(model: Network, mesh: Mesh) -> tuple[Network, dict[str, dict[str, P]]]:
+    axis = model_axis(mesh)
+    local = model if axis is None else towers.on_one_device(model, axis=axis)
+    return local, towers.parameter_specs(model.layers, axis=axis)
+
+
+def _own(batch: Batch, axis: str | None) -> Batch:
+    """Make of a batch that a pair of devices shares one of each device's own."""
+    if axis is None:
+        return batch
+    return jax.tree.map(lambda x: lax.pcast(x, axis, to="varying"), batch)
+
+
 def make_train_step(
     model: Network,
     optimizer: optax.GradientTransformationExtraArgs,
@@ -74,21 +98,26 @@ def make_train_step(
       model: the network; its score map must be 1x1 on the batch's images.
       optimizer: see `optimizer.sgd`.
       preprocess: `(batch, keys [N]) -> float32 [N, H, W, 3]`, see `augment.for_training`.
-      mesh: the state is replicated over it, the batch split.
+      mesh: the batch is split over its axis `data`; the state is as `state_specs` has it.
       learning_rate: the schedule.
       seed: the run's seed.
 
     Returns:
       `(state, batch) -> (state, metrics)`; the state given is donated.
     """
+    local, specs = _placed(model, mesh)
+    # Where two devices share a copy of the net, both score its examples: sums over all devices
+    # count each of them twice, in the errors as in their number.
+    everywhere = mesh.axis_names
 
     def local_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        batch = _own(batch, model_axis(mesh))
         images = preprocess(batch, example_keys(seed, batch["position"], 0))
         dropout_keys = example_keys(seed, batch["position"], 1)
-        count = jnp.maximum(lax.psum(batch["mask"].sum(), DATA_AXIS), 1)
+        count = jnp.maximum(lax.psum(batch["mask"].sum(), everywhere), 1)
 
         def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
-            score_map: Any = model.apply(
+            score_map: Any = local.apply(
                 {"params": params}, images, train=True, dropout_keys=dropout_keys
             )
             scores = score_map[:, 0, 0, :]
@@ -97,10 +126,16 @@ def make_train_step(
 
         # Without this cast the gradient of replicated parameters is summed over the devices by the
         # differentiation itself, and once more below.
-        params = jax.tree.map(lambda w: lax.pcast(w, DATA_AXIS, to="varying"), state.params)
+        def copies(spec: P) -> tuple[str, ...]:
+            return tuple(axis for axis in everywhere if axis not in spec)
+
+        params = jax.tree.map(
+            lambda w, spec: lax.pcast(w, copies(spec), to="varying"), state.params, specs
+        )
         (loss, scores), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-        loss, grads = lax.psum((loss, grads), DATA_AXIS)
-        wrong = lax.psum(errors.counts(scores, batch["label"], batch["mask"]).top1, DATA_AXIS)
+        loss = lax.psum(loss, everywhere)
+        grads = jax.tree.map(lambda g, spec: lax.psum(g, copies(spec)), grads, specs)
+        wrong = lax.psum(errors.counts(scores, batch["label"], batch["mask"]).top1, everywhere)
 
         lr = learning_rate(state)
         updates, velocity = optimizer.update(grads, state.velocity, state.params, learning_rate=lr)
@@ -112,7 +147,10 @@ def make_train_step(
         )
         return new_state, Metrics(loss, wrong / count, lr)
 
-    mapped = jax.shard_map(local_step, mesh=mesh, in_specs=(P(), P(DATA_AXIS)), out_specs=P())
+    states = state_specs(model, mesh)
+    mapped = jax.shard_map(
+        local_step, mesh=mesh, in_specs=(states, P(DATA_AXIS)), out_specs=(states, P())
+    )
     return jax.jit(mapped, donate_argnums=0)
 
 
@@ -124,18 +162,22 @@ def make_eval_step(
     Args:
       model: the network; its score map must be 1x1 on the batch's images.
       preprocess: `batch -> float32 [N, H, W, 3]`, see `augment.for_evaluation`.
-      mesh: the parameters are replicated over it, the batch split.
+      mesh: as for `make_train_step`.
 
     Returns:
       `(params, batch) -> counts` over the whole batch.
     """
+    local, specs = _placed(model, mesh)
+    axis = model_axis(mesh)
 
     def local_eval(params: Any, batch: Batch) -> errors.Counts:
-        score_map: Any = model.apply({"params": params}, preprocess(batch))
-        return lax.psum(
-            errors.counts(score_map[:, 0, 0, :], batch["label"], batch["mask"]), DATA_AXIS
-        )
+        batch = _own(batch, axis)
+        score_map: Any = local.apply({"params": params}, preprocess(batch))
+        counts = errors.counts(score_map[:, 0, 0, :], batch["label"], batch["mask"])
+        if axis is not None:  # both devices of a pair have counted the same
+            counts = lax.pmax(counts, axis)
+        return lax.psum(counts, DATA_AXIS)
 
     return jax.jit(
-        jax.shard_map(local_eval, mesh=mesh, in_specs=(P(), P(DATA_AXIS)), out_specs=P())
+        jax.shard_map(local_eval, mesh=mesh, in_specs=(specs, P(DATA_AXIS)), out_specs=P())
     )

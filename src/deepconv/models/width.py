@@ -1,0 +1,47 @@
+"""What becomes of a network that is made narrower, or sees smaller crops, than its paper's."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from deepconv.models.layers import Conv, Layer
+
+
+def scaled(channels: int, width: float, groups: int = 1) -> int:
+    """Return `width` times the channels, rounded to a positive multiple of `groups`.
+
+    Raises:
+      ValueError: if the width is not positive.
+    """
+    if width <= 0:
+        raise ValueError(f"model.width must be positive, not {width}")
+    return max(1, round(channels * width / groups)) * groups
+
+
+def with_gain_of(full: Sequence[Layer], narrow: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Raise a narrow net's initial deviations until each layer has the gain of the full net's.
+
+    std <- std * sqrt(fan_in of the full net / fan_in), layer by layer: a layer multiplies the size
+    of its input by sqrt(fan_in / 2) * std after a ReLU, so that the proxy fades as the real net
+    does.
+
+    Args:
+      full: the layers of the paper's net.
+      narrow: the same layers with fewer channels or on a smaller map.
+    """
+    wanted, have = _fan_ins(full), _fan_ins(narrow)
+    return tuple(
+        dataclasses.replace(layer, std=layer.std * math.sqrt(wanted[layer.name] / have[layer.name]))
+        if isinstance(layer, Conv)
+        else layer
+        for layer in narrow
+    )
+
+
+def _fan_ins(layers: Sequence[Layer]) -> dict[str, float]:
+    channels, fans = 3, {}
+    for layer in layers:
+        if isinstance(layer, Conv):
+            fans[layer.name] = layer.kernel**2 * channels / layer.groups
+            channels = layer.features
+    return fans

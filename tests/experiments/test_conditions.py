@@ -1,0 +1,67 @@
+"""Conditions are run once per seed, and their curves are the runs'."""
+
+import json
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from deepconv.training import loop
+from experiments import conditions
+from experiments.conditions import Condition, Curve
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    made = []
+
+    def train(config, folder, source=None):
+        made.append((folder.name, config.seed, source and source.name))
+        folder.mkdir(parents=True, exist_ok=True)
+        errors = [0.9, 0.5, 0.25 if config.rate == 1 else 0.6]
+        rows = [{"kind": "eval", "epoch": e, "top1_error": x} for e, x in enumerate(errors, 1)]
+        rows += [{"kind": "train", "epoch": e / 2, "top1_error": 1 - e / 10} for e in range(1, 7)]
+        lines = "".join(json.dumps({"step": 0, **row}) + "\n" for row in rows)
+        (folder / "metrics.jsonl").write_text(lines)
+        result = {"last": {"top1_error": errors[-1], "top5_error": 0.0}}
+        (folder / "result.json").write_text(json.dumps(result))
+
+    monkeypatch.setattr(loop, "train", train)
+    pair = (
+        Condition("A, Gaussian", ConfigDict({"seed": 0, "rate": 1})),
+        Condition("E, from A", ConfigDict({"seed": 0, "rate": 2}), source="A, Gaussian"),
+    )
+    return conditions.run(pair, tmp_path, 2), made
+
+
+def test_every_condition_is_run_for_every_seed_from_the_same_seeds_source(runs):
+    assert runs[1] == [
+        ("a_gaussian_seed0", 0, None),
+        ("e_from_a_seed0", 0, "a_gaussian_seed0"),
+        ("a_gaussian_seed1", 1, None),
+        ("e_from_a_seed1", 1, "a_gaussian_seed1"),
+    ]
+
+
+def test_the_table_and_the_figure(runs, tmp_path, capsys):
+    conditions.compare(tmp_path, "comparison", runs[0])
+    text = (tmp_path / "comparison.txt").read_text()
+    assert text in capsys.readouterr().out
+    rows = [line.split() for line in text.splitlines()[2:]]
+    assert rows == [
+        ["A,", "Gaussian", "25.0", "25.0", "25.0", "2", "2"],
+        ["E,", "from", "A", "60.0", "60.0", "60.0", "2", "2"],
+    ]
+    assert (tmp_path / "comparison.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_the_running_error_is_the_mean_over_the_last_epoch(runs):
+    curve = conditions.running_training_errors(runs[0]["A, Gaussian"][0])
+    np.testing.assert_allclose(curve.epochs, [1.0, 1.5, 2.0, 2.5, 3.0])
+    np.testing.assert_allclose(curve.errors, [0.85, 0.75, 0.65, 0.55, 0.45])
+
+
+def test_when_an_error_is_reached():
+    curve = Curve(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.3, 0.25]))
+    assert (curve.reaches(0.3), curve.reaches(0.25), curve.reaches(0.2)) == (2.0, 3.0, None)
+    assert conditions.each([2.0, None]) == "2.0 never"
