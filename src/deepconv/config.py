@@ -81,6 +81,7 @@ def default() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.batch_size = 256  # over all devices
+    config.train.microbatches = 1  # parts of each device's batch, one after the other: less memory
     config.train.epochs = 74.0  # the run ends here at the latest
     config.train.log_steps = 50
 
@@ -201,6 +202,7 @@ def check(config: ConfigDict) -> None:
             )
     for key in (
         "train.batch_size",
+        "train.microbatches",
         "train.epochs",
         "train.log_steps",
         "evaluation.batch_size",
@@ -248,12 +250,14 @@ def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
         raise UserError(f"{key}={value!r} is none of {', '.join(choices)}")
 
 
-# What may differ when a run is taken up again: where things lie and how often it speaks.
+# What may differ when a run is taken up again: where things lie, how often it speaks, and what
+# changes the sums' rounding alone, as another number of devices does.
 _FREE = (
     "dataset.data_dir",
     "input.threads",
     "input.workers",
     "train.log_steps",
+    "train.microbatches",
     "checkpoint.every_steps",
     "checkpoint.keep",
 )

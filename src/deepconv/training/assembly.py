@@ -120,7 +120,13 @@ def assemble(
         model=model,
         initial_state=jax.jit(initial_state, out_shardings=parallel.replicated(mesh)),
         train_step=make_train_step(
-            model, tx, for_training, mesh, learning_rate=learning_rate, seed=config.seed
+            model,
+            tx,
+            for_training,
+            mesh,
+            learning_rate=learning_rate,
+            seed=config.seed,
+            microbatches=config.train.microbatches,
         ),
         eval_step=make_eval_step(model, for_evaluation, mesh),
         after_evaluation=after_evaluation,
