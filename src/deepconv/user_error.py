@@ -1,5 +1,9 @@
-"""What goes wrong through no fault of the program."""
+"""What ends a run through no fault of the program."""
 
 
 class UserError(Exception):
     """Something that the user can mend; commands show its one line and exit with status 2."""
+
+
+class Preempted(Exception):
+    """The machine is taken away, and all is saved; commands exit with status 75."""
