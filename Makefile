@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart data-imagenet data-check data-resize bench-input test lint format lock clean
+.PHONY: help env quickstart data-imagenet data-check data-resize bench-input torture test lint format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ sweep-scale: $(STAMP)  ## VGG C, D and E at S = 256, 384 and jittered, then Tabl
 
 experiment-initialization: $(STAMP)  ## does a deep net need net A? (an hour on two cores)
 	$(BIN)/python -m experiments.initialization --workdir=$(RUNS)/initialization
+
+KILLS ?= 50
+torture: $(STAMP)  ## disturb real runs in every way and compare how they end; KILLS=50 (root: a full disk too)
+	$(BIN)/python -m experiments.torture --kills=$(KILLS)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

@@ -29,7 +29,7 @@ from deepconv.training.assembly import Assembly, assemble
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
 from deepconv.user_error import Preempted, UserError
-from deepconv.workdir import claim
+from deepconv.workdir import claim, require_space
 
 _LOG = logging.getLogger(__name__)
 
@@ -117,6 +117,8 @@ def train(
             images=len(dataset.train),
             mesh=mesh,
         )
+        shapes = jax.eval_shape(functions.initial_state)
+        parallel.on_first(lambda: require_space(folder, shapes, keep=config.checkpoint.keep))
         with (
             Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
             Checkpoints(folder / "best", keep=1) as best,
@@ -202,6 +204,7 @@ class _Run:
                 if stop and not self._finished():
                     self.checkpoints.wait()
                     self.best.wait()
+                    parallel.gather(self.step)  # whoever leaves first may take the others along
                     raise Preempted(
                         f"stopped by SIGTERM, saved at step {self.step} of {self.total_steps}; the "
                         "same command goes on from there"
