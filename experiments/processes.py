@@ -139,7 +139,7 @@ def wait_for_step(processes: list[Process], run: Path, step: int) -> None:
         for process in processes:
             if process.handle.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"it ended before step {step}: {process.output()}")
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def checksums(run: Path) -> dict[str, int]:
