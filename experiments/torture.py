@@ -7,7 +7,7 @@ which is started again as long as it does not end by itself; it has survived if 
 bit-identical if the checksums of its last checkpoint (parameters, velocity, schedule) are the same.
 """
 
-import collections
+import contextlib
 import json
 import os
 import random
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from absl import flags
@@ -50,10 +51,21 @@ ROUNDING = 1e-5
 FLAT = 0.03
 
 
-class Outcome(collections.namedtuple("Outcome", "tries survived identical seen")):
-    """What came of a fault: how often it was tried, how it ended (None: not compared), and what was
-    seen.
+class Outcome(NamedTuple):
+    """What came of a fault.
+
+    Attributes:
+      tries: how often it happened.
+      survived: whether every run completed in the end, or did what it should.
+      identical: whether they ended with the undisturbed run's bits (in another number of processes
+        or devices: with its losses, to rounding); None: not compared.
+      seen: in words.
     """
+
+    tries: int
+    survived: bool
+    identical: bool | None
+    seen: str
 
 
 class Torture:
@@ -152,12 +164,9 @@ class Torture:
             run = small / "run"
             processes = self.command.start(run)
             wait_for_step(processes, run, 4)
-            with (small / "ballast").open("wb") as ballast:
-                try:
-                    while True:
-                        ballast.write(b"\0" * 4096)
-                        ballast.flush()
-                except OSError:
+            ballast = (small / "ballast").open("wb", buffering=0)
+            with ballast, contextlib.suppress(OSError):
+                while ballast.write(bytes(4096)):
                     pass
             status, line = processes[0].wait(), last_line(processes[0])
             (small / "ballast").unlink(missing_ok=True)
@@ -243,7 +252,8 @@ class Torture:
 
     def many_steps(self) -> Outcome:
         """Nothing happens for many steps, and the memory of the process is watched."""
-        run, megabytes = self.folder / "long", {}
+        run = self.folder / "long"
+        megabytes: dict[int, int] = {}
         (process,) = self.command.start(
             run,
             "--config.train.epochs=150",
@@ -348,7 +358,7 @@ def saving(run: Path) -> bool:
 def wait_for(condition: Callable[[], object]) -> None:
     """Return when a condition holds."""
     while not condition():
-        time.sleep(0.001)
+        time.sleep(0.005)
 
 
 def last_line(process: Process) -> str:
@@ -409,8 +419,9 @@ def main(_: Sequence[str]) -> None:
             continue
         try:
             outcome = fault(torture)
-            words = [{None: "-", True: "yes"}.get(value, "NO") for value in outcome[1:3]]
-            rows.append((name, outcome.tries, *words, outcome.seen))
+            words = {True: "yes", False: "NO", None: "-"}
+            survived, identical = words[outcome.survived], words[outcome.identical]
+            rows.append((name, outcome.tries, survived, identical, outcome.seen))
         except Exception as error:  # the other faults are still to be tried
             rows.append((name, 1, "NO", "NO", " ".join(str(error).split())[-300:]))
         print(*rows[-1], sep=" | ", flush=True)

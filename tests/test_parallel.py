@@ -99,11 +99,10 @@ def test_sigterm_is_noted_while_it_is_listened_to_and_not_after():
 
 
 def test_one_process_agrees_with_itself():
+    def fails():
+        raise UserError("no")
+
     assert parallel.gather({"a": 1}) == [{"a": 1}]
     assert parallel.first_then_all(lambda: object) is object
     with pytest.raises(UserError, match="no"):
         parallel.on_first(fails)
-
-
-def fails():
-    raise UserError("no")
