@@ -169,7 +169,8 @@ class Torture:
                 while ballast.write(bytes(4096)):
                     pass
             status, line = processes[0].wait(), last_line(processes[0])
-            (small / "ballast").unlink(missing_ok=True)
+            assert "Traceback" not in processes[0].output(), processes[0].output()
+            (small / "ballast").unlink()
             return self._end(run, 1, f"exit status {status}: {line}")
 
     def read_only(self) -> Outcome:

@@ -34,6 +34,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         # Orbax logs an error in writing several times, with tracebacks, before raising it.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         logging.getLogger().setLevel(logging.ERROR)
+        sys.unraisablehook = _without_echoes
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; flags begin with --")
         try:
@@ -63,6 +64,12 @@ def fail(message: str, status: int = USER_ERROR) -> NoReturn:
         sys.stdout.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _without_echoes(echo: "sys.UnraisableHookArgs") -> None:
+    # After a failed write tensorstore's threads report to orbax's loop of events, which has ended.
+    if str(echo.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(echo)
 
 
 def _is_one_of_several() -> bool:
