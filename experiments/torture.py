@@ -8,6 +8,7 @@ bit-identical if the checksums of its last checkpoint (parameters, velocity, sch
 """
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -57,8 +58,8 @@ class Outcome(NamedTuple):
     Attributes:
       tries: how often it happened.
       survived: whether every run completed in the end, or did what it should.
-      identical: whether they ended with the undisturbed run's bits (in another number of processes
-        or devices: with its losses, to rounding); None: not compared.
+      identical: whether they ended with the bits of an undisturbed run on as many processes; None:
+        not compared.
       seen: in words.
     """
 
@@ -136,7 +137,9 @@ class Torture:
         statuses = [process.wait() for process in processes]
         steps = {re.search(r"saved at step (\d+)", p.output())[1] for p in processes}
         self.command.finish(run, processes=2)
-        return Outcome(1, True, self._agrees(run), f"exit status {statuses}, saved at step {steps}")
+        return Outcome(
+            1, True, self._is_the_pair(run), f"exit status {statuses}, saved at step {steps}"
+        )
 
     def one_of_two_killed(self) -> Outcome:
         """Send SIGKILL to one of two processes."""
@@ -156,7 +159,7 @@ class Torture:
             processes[0].wait()
         self.command.finish(run)
         difference = self._difference(run)
-        return Outcome(1, True, difference < ROUNDING, f"losses within {difference:.1e}")
+        return Outcome(1, difference < ROUNDING, None, f"losses within {difference:.1e}")
 
     def disk_full(self) -> Outcome:
         """The disk fills up while the run saves (a small tmpfs)."""
@@ -292,7 +295,7 @@ class Torture:
         processes[1].wait()
         self.command.finish(run, processes=2)
         seen = f"the other ends after {seconds:.1f} s with {status}: {said and said[0]}"
-        return Outcome(1, True, self._agrees(run), seen)
+        return Outcome(1, True, self._is_the_pair(run), seen)
 
     def _damage(self, damage: Callable[[Path], object]) -> Outcome:
         run = self.folder / damage.__name__.strip("<>")
@@ -330,9 +333,15 @@ class Torture:
         ]
         return float(np.max(np.abs(np.divide(losses[0], losses[1]) - 1)))
 
-    def _agrees(self, run: Path) -> bool:
-        """Compare with one process: in another number of them, sums are rounded otherwise."""
-        return self._difference(run) < ROUNDING
+    def _is_the_pair(self, run: Path) -> bool:
+        assert self._difference(self.undisturbed_pair) < ROUNDING
+        return checksums(run) == checksums(self.undisturbed_pair)
+
+    @functools.cached_property
+    def undisturbed_pair(self) -> Path:
+        """The run in two processes; its sums are rounded otherwise than those of one."""
+        self.command.finish(self.folder / "pair", processes=2)
+        return self.folder / "pair"
 
 
 class Mount:
