@@ -365,9 +365,7 @@ class _Run:
         self.progress.last = {"step": self.step, "epoch": self.epoch, **result._asdict()}
         if self.progress.best is None or result.top1_error < self.progress.best["top1_error"]:
             self.progress.best = self.progress.last
-            self.best.save(
-                self.step, {"params": self.state.params}, {"evaluation": self.progress.best}
-            )
+            self._save_best()
         drops = int(self.state.plateau.drops)
         self.state = self.functions.after_evaluation(self.state, result.top1_error)
         if int(self.state.plateau.drops) > drops:
@@ -398,6 +396,14 @@ class _Run:
         if fault is None:
             return "no layer's activations have vanished or exploded"
         return f"the activations of {fault[0]} have {fault[1]}"
+
+    def _save_best(self) -> None:
+        if jax.process_count() > 1:
+            # Two saves at a time would meet at each other's barriers.
+            self.checkpoints.wait()
+        self.best.save(self.step, {"params": self.state.params}, {"evaluation": self.progress.best})
+        if jax.process_count() > 1:
+            self.best.wait()
 
     def _save(self) -> None:
         self.progress.seconds = time.monotonic() - self.started
