@@ -44,6 +44,10 @@ class Checkpoints:
                 preservation_policy=preservation_policy.LatestN(keep),
                 cleanup_tmp_directories=True,
                 step_format_fixed_length=8,
+                # Two folders' saves of one step would meet at each other's barriers.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    barrier_sync_key_prefix=directory.name
+                ),
             ),
         )
 
