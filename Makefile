@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart data-imagenet data-check data-resize bench-input test lint format lock clean
+.PHONY: help env quickstart data-imagenet data-check data-resize bench-input torture test lint format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-27s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,10 @@ experiment-relu: $(STAMP)  ## AlexNet's Figure 1 on CIFAR-10: ReLU against tanh
 
 experiment-lrn: $(STAMP)  ## CIFAR-10 with and without local response normalization
 	$(BIN)/python -m experiments.lrn --workdir=$(RUNS)/lrn
+
+KILLS ?= 50
+torture: $(STAMP)  ## disturb real runs in every way and compare how they end; KILLS=50 (root: a full disk too)
+	$(BIN)/python -m experiments.torture --kills=$(KILLS)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

@@ -2,6 +2,8 @@
 
 import errno
 import logging
+import pickle
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -107,6 +109,17 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(tmp_path, 
         assert_equal(checkpoints.restore(make_state(0))[0], make_state(2))
 
 
+def test_a_step_whose_checkpoint_is_damaged_a_second_time_can_be_saved_again(tmp_path):
+    folder = tmp_path / "run"
+    (tmp_path / "damaged" / "00000002").mkdir(parents=True)
+    save(folder, 1, 2)
+    with Checkpoints(folder, keep=3) as checkpoints:
+        checkpoints.set_aside_after(1)
+        checkpoints.save(2, make_state(5), {"step": 5})
+    with Checkpoints(folder.rename(tmp_path / "later"), keep=3) as checkpoints:
+        assert_equal(checkpoints.restore(make_state(0))[0], make_state(5))
+
+
 def test_when_all_are_damaged_it_says_so_and_does_not_start_afresh(tmp_path):
     save(tmp_path, 1, 2)
     for step in (1, 2):
@@ -183,3 +196,22 @@ def test_a_folder_without_a_run_is_named(tmp_path):
     (tmp_path / "best" / "00000003.orbax-checkpoint-tmp").mkdir(parents=True)
     with pytest.raises(UserError, match="no complete checkpoint"):
         SavedParameters(tmp_path)
+
+
+_WATCHED = {"pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen"}
+_seen = []
+sys.addaudithook(lambda event, _: _seen.append(event) if event in _WATCHED else None)
+
+
+def test_reading_a_checkpoint_unpickles_and_starts_nothing(best):
+    run, _ = best
+    save(run / "checkpoints", 1)
+    _seen.clear()
+    pickle.loads(pickle.dumps(make_state))
+    assert _seen == ["pickle.find_class"]  # so the hook is at work
+    _seen.clear()
+    with Checkpoints(run / "checkpoints", keep=3) as checkpoints:
+        checkpoints.restore(make_state(0))
+    saved = SavedParameters(run)
+    saved.read(list(saved.shapes), parallel.replicated(parallel.data_mesh()))
+    assert _seen == []

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from configs import alexnet
+from deepconv import config as configuration
 from deepconv import reporting
 from deepconv.reporting import RunLog
 
@@ -149,7 +151,7 @@ def test_tensorboard_scalars_are_named_by_kind(tmp_path):
 
 
 def test_progress_in_a_file_is_a_line_for_each_report(tmp_path, capsys, monkeypatch):
-    clock = SimpleNamespace(monotonic=iter([1000, 1015]).__next__)
+    clock = SimpleNamespace(monotonic=iter([1000, 1015]).__next__, time=float)
     monkeypatch.setattr(reporting, "time", clock)
     with open_log(tmp_path, step=40) as log:
         log.train(
@@ -323,3 +325,20 @@ def test_table_without_rows_is_its_headers():
 def test_table_rejects_a_row_of_another_length():
     with pytest.raises(ValueError):
         reporting.table(["a", "b"], [[1]])
+
+
+def test_the_log_of_the_longest_run_of_the_papers_stays_small(tmp_path):
+    config = alexnet.get_config()
+    assert config.train.epochs == 90
+    steps = configuration.num_steps(config, 1_281_167)
+    third = 1 / 3  # as long as a number gets
+    with RunLog(tmp_path, step=steps - 1, total_steps=steps) as log:
+        fields = dict.fromkeys(
+            ("epoch", "loss", "top1_error", "learning_rate", "images_per_second"), 1000 + third
+        )
+        log.train(steps, **fields)
+    row = (tmp_path / "metrics.jsonl").stat().st_size
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    reports = steps / config.train.log_steps
+    assert reports * row < 10e6  # so that ten times as many still stay below 50 MB
+    assert reports * events.stat().st_size < 50e6

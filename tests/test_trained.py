@@ -1,5 +1,7 @@
 """A run's folder is all that is needed to use the network it trained."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -40,9 +42,16 @@ def test_what_is_missing_is_named(narrow_run, tmp_path):
         (tmp_path / name).write_bytes((narrow_run / name).read_bytes())
     with pytest.raises(UserError, match="holds no checkpoint"):
         load_run(tmp_path, EVERYWHERE)
-    (tmp_path / "config.json").write_text('{"seed": 0}')
-    with pytest.raises(UserError, match="cannot be read: the config lacks the key"):
-        load_run(tmp_path, EVERYWHERE)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="not JSON"):
-        load_run(tmp_path, EVERYWHERE)
+    for text, message in (("{", "not the JSON"), ("[1]", "not the JSON"), ('{"sead": 0}', "sead")):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match=f"cannot be read: .*{message}"):
+            load_run(tmp_path, EVERYWHERE)
+
+
+def test_a_run_from_before_a_key_existed_has_its_default(narrow_run):
+    settings = json.loads((narrow_run / "config.json").read_text())
+    del settings["train"]["model_devices"], settings["augment"]
+    config = configuration.from_json(json.dumps(settings))
+    assert config.train.model_devices == 1
+    assert config.augment.pca_std == 0.1
+    assert config.input.scale == (36, 40)

@@ -10,6 +10,7 @@ word; so every leaf's CRC-32 lies beside the arrays and is compared.
 
 import logging
 import re
+import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +18,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from deepconv import parallel
 from deepconv.user_error import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ class Checkpoints:
                 preservation_policy=preservation_policy.LatestN(keep),
                 cleanup_tmp_directories=True,
                 step_format_fixed_length=8,
+                # Two folders' saves of one step would meet at each other's barriers.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    barrier_sync_key_prefix=directory.name
+                ),
             ),
         )
 
@@ -83,18 +88,25 @@ class Checkpoints:
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
+            found, damage = None, None
             try:
-                return self._restore(step, template)
+                found = self._restore(step, template)
             except Exception as error:  # orbax and tensorstore raise anything on damaged files
+                if parallel.tells_of_a_lost_process(error):
+                    raise
                 reason = str(error).strip().splitlines() or [""]
-                _LOG.warning(
-                    "checkpoint %d in %s is damaged (%s: %s)%s",
-                    step,
-                    self._directory,
-                    type(error).__name__,
-                    reason[0][:200],
-                    "; trying the one before it" if step != steps[-1] else "",
-                )
+                damage = f"{type(error).__name__}: {reason[0][:200]}"
+            # All processes have to go on from the same one.
+            damages = [other for other in parallel.gather(damage) if other]
+            if not damages:
+                return found
+            _LOG.warning(
+                "checkpoint %d in %s is damaged (%s)%s",
+                step,
+                self._directory,
+                damages[0],
+                "; trying the one before it" if step != steps[-1] else "",
+            )
         if steps:
             raise UserError(
                 f"no checkpoint in {self._directory} can be read; move it away to start afresh"
@@ -104,14 +116,18 @@ class Checkpoints:
     def set_aside_after(self, step: int) -> None:
         """Move the checkpoints newer than `step`, which turned out damaged, to `damaged/`."""
         newer = [other for other in self._manager.all_steps() if other > step]
-        for other in newer:
-            name = f"{other:08d}"
+        if newer:
+            parallel.on_first(lambda: self._set_aside(newer))
+            self._manager.reload()
+
+    def _set_aside(self, steps: Sequence[int]) -> None:
+        for name in (f"{step:08d}" for step in steps):
             target = self._directory.with_name("damaged") / name
             target.parent.mkdir(exist_ok=True)
-            if not target.exists():
+            if target.exists():  # of an earlier time; one is enough to look at
+                shutil.rmtree(self._directory / name)
+            else:
                 (self._directory / name).rename(target)
-        if newer:
-            self._manager.reload()
 
     def wait(self) -> None:
         """Return when everything saved is on disk.
@@ -143,6 +159,8 @@ class Checkpoints:
         if kind is None:
             self.close()
             return
+        if jax.process_count() > 1:
+            return  # the others may have gone, and a save is the work of all
         try:
             self.close()
         except Exception as second:  # the first error is the one to report
@@ -162,6 +180,8 @@ class Checkpoints:
         return restored.state, restored.meta
 
     def _cannot_write(self, error: Exception) -> UserError:
+        if parallel.tells_of_a_lost_process(error):
+            raise error
         steps = self._manager.all_steps()
         kept = f"checkpoint {max(steps)} is safe" if steps else "there is none yet"
         text = str(error) or type(error).__name__
@@ -256,11 +276,14 @@ class SavedParameters:
 
 
 def checksums(tree: Any) -> dict[str, int]:
-    """Return the CRC-32 of the bytes of every leaf, by its path such as `params/fc6/kernel`."""
+    """Return the CRC-32 of the bytes of every leaf, by its path such as `params/fc6/kernel`.
+
+    Whatever lies on the devices of several processes is the whole array's.
+    """
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(
-            np.asarray(jax.device_get(leaf)).tobytes()
+            parallel.to_host(leaf).tobytes()
         )
         for path, leaf in leaves
     }

@@ -3,20 +3,26 @@
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags
 
-from deepconv.user_error import UserError
+from deepconv.user_error import Preempted, UserError
 
+FAULT = 1
 USER_ERROR = 2
+TRY_AGAIN = os.EX_TEMPFAIL  # 75: for a scheduler, which has only to start the same command again
 INTERRUPTED = 130
 
 
 def run(main: Callable[[Sequence[str]], None], *, arguments: int = 0) -> NoReturn:
-    """Parse the flags, call `main` and exit: 0, 1 for a fault of ours, 2 for one of the user's.
+    """Parse the flags, call `main` and exit.
+
+    The status is 0, 1 for a fault of ours, 2 for one of the user's, 75 where the same command is
+    to be started again, 130 after Control-C.
 
     Args:
       main: is given the command and its arguments, without the flags.
@@ -32,6 +38,7 @@ def run(main: Callable[[Sequence[str]], None], *, arguments: int = 0) -> NoRetur
         # Orbax logs an error in writing several times, with tracebacks, before raising it.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         logging.getLogger().setLevel(logging.ERROR)
+        sys.unraisablehook = _without_echoes
         if len(argv) > 1 + arguments:
             fail(f"unexpected argument {argv[1 + arguments]!r}; flags begin with --")
         try:
@@ -40,20 +47,55 @@ def run(main: Callable[[Sequence[str]], None], *, arguments: int = 0) -> NoRetur
             fail(str(error))
         except OSError as error:
             fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        except Preempted as preempted:
+            fail(str(preempted), TRY_AGAIN)
         except KeyboardInterrupt:
-            print(
-                "deepconv: interrupted; the same command goes on from there",
-                file=sys.stderr,
-            )
+            _say("interrupted; the same command goes on from there")
             os._exit(INTERRUPTED)  # threads that decode or write need not be waited for
+        except Exception as error:
+            if _is_one_of_several():
+                _leave(error)
+            raise
 
     app.run(guarded, flags_parser=_parse)
 
 
-def fail(message: str) -> NoReturn:
+def fail(message: str, status: int = USER_ERROR) -> NoReturn:
     """Say in one line what is wrong, and end the process."""
-    print("deepconv: " + " ".join(message.split()), file=sys.stderr, flush=True)
-    sys.exit(USER_ERROR)
+    _say(" ".join(message.split()))
+    if _is_one_of_several():
+        # An orderly exit waits for the others, who may be waiting for this process.
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _without_echoes(echo: "sys.UnraisableHookArgs") -> None:
+    # After a failed write tensorstore's threads report to orbax's loop of events, which has ended.
+    if str(echo.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(echo)
+
+
+def _is_one_of_several() -> bool:
+    # Not every command needs jax, which takes a second to import.
+    return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
+
+
+def _leave(error: Exception) -> NoReturn:
+    from deepconv import parallel
+
+    if parallel.tells_of_a_lost_process(error):
+        fail(
+            "another process of this run has ended, see its output; the same commands go on from "
+            f"the last checkpoint ({str(error).splitlines()[0][:200]})",
+            TRY_AGAIN,
+        )
+    traceback.print_exception(error)
+    os._exit(FAULT)
+
+
+def _say(message: str) -> None:
+    print(f"deepconv: {message}", file=sys.stderr, flush=True)
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:

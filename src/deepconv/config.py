@@ -87,6 +87,7 @@ def default() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.batch_size = 256  # over all devices
+    config.train.microbatches = 1  # parts of each device's batch, one after the other: less memory
     config.train.epochs = 74.0  # the run ends here at the latest
     config.train.log_steps = 50
     # That one copy of the network is spread over: 1, or 2, a tower of AlexNet on each.
@@ -104,7 +105,9 @@ def default() -> ConfigDict:
 
 
 def from_json(text: str) -> ConfigDict:
-    """Return the config that a run's `config.json` holds, complete and checked.
+    """Return the config that a run's `config.json` holds, checked.
+
+    A key that came to be after the run has its default, which is what was done before.
 
     Raises:
       UserError: if it is not a config of this version.
@@ -115,10 +118,11 @@ def from_json(text: str) -> ConfigDict:
             return {key: with_tuples(item) for key, item in value.items()}
         return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
+    config = default().unlock()
     try:
-        config = ConfigDict(with_tuples(json.loads(text)))
-    except (ValueError, TypeError):
-        raise UserError("the file is not JSON of a config") from None
+        config.update(with_tuples(json.loads(text)))
+    except (ValueError, TypeError, AttributeError):
+        raise UserError("config.json is not the JSON of a config") from None
     check(config)
     return config.lock()
 
@@ -213,6 +217,7 @@ def check(config: ConfigDict) -> None:
             )
     for key in (
         "train.batch_size",
+        "train.microbatches",
         "train.epochs",
         "train.log_steps",
         "evaluation.batch_size",
@@ -260,12 +265,14 @@ def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
         raise UserError(f"{key}={value!r} is none of {', '.join(choices)}")
 
 
-# What may differ when a run is taken up again: where things lie and how often it speaks.
+# What may differ when a run is taken up again: where things lie, how often it speaks, and what
+# changes the sums' rounding alone, as another number of devices does.
 _FREE = (
     "dataset.data_dir",
     "input.threads",
     "input.workers",
     "train.log_steps",
+    "train.microbatches",
     "train.model_devices",
     "checkpoint.every_steps",
     "checkpoint.keep",

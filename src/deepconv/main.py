@@ -23,14 +23,25 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The folder of the run, or of all runs of a recipe."
 )
 _JSON = flags.DEFINE_string("json", None, "Also write the result to this file.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0; see docs/distributed.md."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Of the run; 1: this one alone.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+_DEBUG_NANS = flags.DEFINE_bool(
+    "debug_nans",
+    False,
+    "Check every step, and name the layer where the loss ceases to be a number.",
+)
 
 
 def main(_: Sequence[str]) -> None:
     """Train, then print the errors and where everything lies."""
     # Processes that decode import this module anew; they have no use for all that trains.
-    from deepconv.data import datasets
+    from deepconv import parallel
     from deepconv.training import loop
 
+    parallel.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     path, _, variant = file.partition(":")
     config = _CONFIG.value
@@ -41,16 +52,17 @@ def main(_: Sequence[str]) -> None:
     stages = recipe.stages(config)
     for stage in stages:
         loop.check(stage.config)
-    images = [len(datasets.open_dataset(**stage.config.dataset).train) for stage in stages]
-    if len(stages) > 1:
+    images = [len(loop.open_dataset(stage.config).train) for stage in stages]
+    if len(stages) > 1 and parallel.is_first():
         print(plan(stages, folder, images), flush=True)
     for stage in stages:
         run = folder / stage.name
         source = folder / stage.source if stage.source else None
-        result = loop.train(stage.config, run, source)
-        print(summary(result))
-        print(f"run:    {run}\ncurves: {run / 'curves.png'}\nresult: {run / 'result.json'}\n")
-    if _JSON.value:
+        result = loop.train(stage.config, run, source, debug_nans=_DEBUG_NANS.value)
+        if parallel.is_first():
+            print(summary(result))
+            print(f"run:    {run}\ncurves: {run / 'curves.png'}\nresult: {run / 'result.json'}\n")
+    if _JSON.value and parallel.is_first():
         reporting.write_json(Path(_JSON.value), result)
 
 

@@ -1,16 +1,39 @@
-"""The mesh of devices and what lies where on it."""
+"""The mesh of devices, what lies where on it, and the processes that share it."""
 
-from typing import Any
+import collections
+import importlib.util
+import itertools
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from deepconv.user_error import UserError
 
+T = TypeVar("T")
+
 DATA_AXIS = "data"
 MODEL_AXIS = "model"
+
+# A process that has not been heard of for so long is dead, and the others end.
+HEARTBEAT_SECONDS = 60
+
+# What the transports of collectives, and jax's own service, say when another process has gone.
+_LOST = ("Gloo", "NCCL", "RCCL", "CoordinationService", "UNAVAILABLE", "Connection closed by peer")
+
+# The service that agrees on a step wants numbers that only grow, over all runs of a recipe.
+_asked = itertools.count(1)
 
 
 def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -22,12 +45,13 @@ def tower_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     """Return a mesh with the axes `data` and `model`, the latter over pairs of these devices.
 
     Raises:
-      UserError: if their number is odd.
+      UserError: if a process has an odd number of them.
     """
     devices = jax.devices() if devices is None else devices
-    if len(devices) % 2:
+    by_process = collections.Counter(device.process_index for device in devices)
+    if odd := [number for number in by_process.values() if number % 2]:
         raise UserError(
-            f"train.model_devices=2 needs an even number of devices: there are {len(devices)}"
+            f"train.model_devices=2 needs an even number of devices in each process, not {odd[0]}"
         )
     return Mesh(np.asarray(devices).reshape(-1, 2), (DATA_AXIS, MODEL_AXIS))
 
@@ -37,12 +61,15 @@ def model_axis(mesh: Mesh) -> str | None:
     return MODEL_AXIS if MODEL_AXIS in mesh.axis_names else None
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, name: str) -> None:
-    """Raise `UserError` unless the devices divide the batch."""
+def check_batch_size(batch_size: int, mesh: Mesh, name: str, microbatches: int = 1) -> None:
+    """Raise `UserError` unless the devices divide each of the microbatches of a batch."""
     shares = mesh.shape[DATA_AXIS]
-    if batch_size < 1 or batch_size % shares:
+    if batch_size < 1 or batch_size % (shares * microbatches):
         what = "devices" if model_axis(mesh) is None else "pairs of devices"
-        raise UserError(f"{name}={batch_size} is not a positive multiple of the {shares} {what}")
+        parts = f" times {microbatches} microbatches" if microbatches > 1 else ""
+        raise UserError(
+            f"{name}={batch_size} is not a positive multiple of the {shares} {what}{parts}"
+        )
 
 
 def described(tree: Any, placement: Any) -> Any:
@@ -77,3 +104,174 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
     """
     sharding = NamedSharding(mesh, P(DATA_AXIS))
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def to_host(array: Any) -> np.ndarray:
+    """Return an array whole, wherever its parts lie; all processes have to ask for it together."""
+    if isinstance(array, jax.Array) and not (
+        array.is_fully_addressable or array.is_fully_replicated
+    ):
+        return multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
+
+
+def start(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Join the other processes of a run, if there are any; before anything else is done with jax.
+
+    SLURM, Open MPI, an indexed job of Kubernetes and a TPU pod tell by themselves how many there
+    are; elsewhere all three have to be given.
+
+    Args:
+      coordinator: HOST:PORT of process 0, or None.
+      num_processes: of the run, or None; 1: run alone, whatever the environment says.
+      process_id: which of them this is, from 0, or None.
+
+    Raises:
+      UserError: if something is missing, or the others cannot be reached.
+    """
+    if num_processes == 1:
+        return
+    method: str | None = "deactivate"
+    if (coordinator, num_processes, process_id) == (None, None, None):
+        launcher = _launcher(os.environ)
+        if launcher is None:
+            return
+        method = None
+    else:
+        launcher = coordinator
+        if coordinator is None or num_processes is None or process_id is None:
+            raise UserError("--coordinator, --num_processes and --process_id go together")
+        if not coordinator.rpartition(":")[2].isdecimal():
+            raise UserError(f"--coordinator={coordinator} is not HOST:PORT")
+        if not 0 <= process_id < num_processes:
+            raise UserError(
+                f"--process_id={process_id} is not one of 0..{num_processes - 1} "
+                f"(--num_processes={num_processes})"
+            )
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            cluster_detection_method=method,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except Exception as error:  # jax, gRPC and Kubernetes' client have a type each
+        reason = (str(error) or type(error).__name__).splitlines()[0][:300]
+        raise UserError(f"cannot join the other processes ({launcher}): {reason}") from None
+    if not is_first():
+        logging.getLogger("deepconv").setLevel(logging.ERROR)
+
+
+def _launcher(environment: Mapping[str, str]) -> str | None:
+    """Name what started this process as one of several, where jax can ask it; None: nothing did.
+
+    jax itself would warn on a plain machine of a cluster, and ask a cloud's servers for minutes.
+
+    Raises:
+      UserError: if it is one of several, and jax cannot know of the others.
+    """
+
+    def several(variable: str) -> bool:
+        return int(environment.get(variable, 1)) > 1
+
+    if "SLURM_STEP_NODELIST" in environment and several("SLURM_NTASKS"):
+        return "SLURM"
+    if several("OMPI_COMM_WORLD_SIZE"):
+        if "OMPI_MCA_orte_hnp_uri" not in environment:  # from version 5 on
+            raise UserError(
+                "this Open MPI does not say where process 0 runs: give --coordinator=HOST:PORT "
+                "--num_processes=$OMPI_COMM_WORLD_SIZE --process_id=$OMPI_COMM_WORLD_RANK"
+            )
+        return "Open MPI"
+    if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
+        if importlib.util.find_spec("kubernetes") is None:
+            raise UserError(
+                "this is a pod of an indexed job: pip install 'jax[k8s]' to find the others, or "
+                "give --coordinator, --num_processes and --process_id (--num_processes=1: alone)"
+            )
+        return "Kubernetes"
+    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]
+    if importlib.util.find_spec("libtpu") and chips and environment.get("JAX_PLATFORMS") != "cpu":
+        return "TPU"
+    return None
+
+
+def is_first() -> bool:
+    """Return whether this is the process that writes logs and talks to people."""
+    return jax.process_index() == 0
+
+
+def gather(value: T) -> list[T]:
+    """Return what each process passed, in their order; with several it must be JSON.
+
+    All processes have to call it, in the same order among their other collectives.
+    """
+    if jax.process_count() == 1:
+        return [value]
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(len(text)))
+    # Every shape is compiled once, so there should be few of them.
+    padded = np.zeros(256 * -(-int(lengths.max()) // 256), np.uint8)
+    padded[: len(text)] = text
+    texts = multihost_utils.process_allgather(padded)
+    pairs = zip(texts, lengths.ravel(), strict=True)
+    return [json.loads(row[:length].tobytes()) for row, length in pairs]
+
+
+def on_first(call: Callable[[], T]) -> T:
+    """Call on process 0 alone; all processes return what it returned, or raise its `UserError`."""
+    outcome: dict[str, Any] = {}
+    if is_first():
+        try:
+            outcome = {"value": call()}
+        except UserError as error:
+            outcome = {"error": str(error)}
+    outcome = gather(outcome)[0]
+    if "error" in outcome:
+        raise UserError(outcome["error"])
+    return outcome["value"]
+
+
+def first_then_all(call: Callable[[], T]) -> T:
+    """Call on process 0, and then on the others, which find on disk what it has made."""
+    results: list[T] = []
+    on_first(lambda: results.append(call()))
+    return results[0] if results else call()
+
+
+def tells_of_a_lost_process(error: BaseException) -> bool:
+    """Return whether an error means that another process of the run has ended."""
+    return jax.process_count() > 1 and any(word in str(error) for word in _LOST)
+
+
+class Preemption:
+    """Notice, while it is entered, that the machine will be taken away (SIGTERM).
+
+    All processes of a run learn it at the same step, whichever of them it was told.
+    """
+
+    def __init__(self) -> None:
+        self._noted = False
+        # Of several processes, the service that jax has started listens.
+        self._listens = (
+            jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
+        )
+
+    def reached(self) -> bool:
+        """Return whether to stop now; with several processes, all call it once a step."""
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(next(_asked))
+        return self._noted
+
+    def _note(self, _: int, __: FrameType | None) -> None:
+        self._noted = True
+
+    def __enter__(self) -> Self:
+        if self._listens:
+            self._earlier = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._listens:
+            signal.signal(signal.SIGTERM, self._earlier)

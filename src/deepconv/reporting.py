@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, SupportsFloat
 
 import numpy as np
-import tensorboardX
 from numpy.typing import NDArray
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 if TYPE_CHECKING:
@@ -142,26 +144,31 @@ class _JsonLines:
 
 
 class _TensorBoard:
-    """Scalars named after the row's kind, such as `eval/top1_error`."""
+    """Scalars named after the row's kind, such as `eval/top1_error`.
+
+    They are written at once: tensorboardX's own writer leaves it to a thread that goes by the
+    wall clock and that an error ends in silence, after which the run would wait for it forever.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
-        self._writer = tensorboardX.SummaryWriter(
-            str(folder),
-            # TensorBoard hides the events of earlier files from this step on.
-            purge_step=step + 1 if step else 0,
-            # Its flush() does not wait for the thread that writes, so a short period is the
-            # only way to lose little when the process is killed.
-            flush_secs=1,
-            # Files are named by the second: a run resumed within it would overwrite its past.
-            filename_suffix=f".{step:09d}",
-        )
+        folder.mkdir(parents=True, exist_ok=True)
+        # Files are named by the second: a run resumed within it would overwrite its past.
+        self._writer = EventsWriter(str(folder / "events"), f".{step:09d}")
+        # TensorBoard hides the events of earlier files from this step on.
+        purged = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(step=step + 1 if step else 0, session_log=purged))
+        self._writer.flush()
 
     def write(self, row: Row) -> None:
         if row["kind"] == "event":
             return
         for name, value in row.items():
             if name not in ("kind", "step"):
-                self._writer.add_scalar(f"{row['kind']}/{name}", float(value), row["step"])
+                summary = scalar(f"{row['kind']}/{name}", float(value))
+                self._writer.write_event(
+                    Event(step=row["step"], wall_time=time.time(), summary=summary)
+                )
+        self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()

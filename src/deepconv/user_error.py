@@ -1,4 +1,4 @@
-"""What goes wrong through no fault of the program."""
+"""What ends a run through no fault of the program."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class DivergenceError(UserError):
     """The loss of a run is no longer a finite number."""
+
+
+class Preempted(Exception):
+    """The machine is taken away, and all is saved; commands exit with status 75."""

@@ -1,16 +1,22 @@
-"""A run's folder: whose it is, and that only one process at a time writes to it."""
+"""A run's folder: whose it is, that one run at a time writes to it, and that its disk has room."""
 
 import contextlib
 import fcntl
 import json
+import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from deepconv import config as configuration
 from deepconv import reporting
 from deepconv.user_error import UserError
+
+_LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -54,6 +60,37 @@ def claim(folder: Path, config: ConfigDict) -> Iterator[None]:
         _compare(folder / "config.json", config)
         reporting.write_json(folder / "config.json", config.to_dict())
         yield
+
+
+def require_space(folder: Path, state: Any, *, keep: int) -> None:
+    """Check that the disk has room for a run's checkpoints, and say how much they take.
+
+    bytes = (keep + 1) state + 2 parameters: one of either is written before an older one goes.
+
+    Args:
+      folder: of the run; what its checkpoints occupy already counts as free.
+      state: a `TrainState`, of arrays or of their shapes.
+      keep: how many of the newest checkpoints are kept.
+
+    Raises:
+      UserError: if it has not.
+    """
+
+    def gigabytes(count: int) -> str:
+        return f"{count / 1e9:.2f} GB"
+
+    def size(tree: Any) -> int:
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+    needed = (keep + 1) * size(state) + 2 * size(state.params)
+    files = [file for name in ("checkpoints", "best") for file in (folder / name).rglob("*")]
+    free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in files)
+    if free < needed:
+        raise UserError(
+            f"{folder} has room for {gigabytes(free)}, and its checkpoints take up to "
+            f"{gigabytes(needed)}: choose another --workdir, or a smaller checkpoint.keep"
+        )
+    _LOG.info("checkpoints take up to %s; there is room for %s", gigabytes(needed), gigabytes(free))
 
 
 def _compare(path: Path, config: ConfigDict) -> None:

@@ -174,3 +174,10 @@ def test_statistics_that_cannot_be_kept_are_computed_all_the_same(tmp_path, capl
     statistics = color.stored(source, 8, tmp_path / "file" / "color.npz")
     np.testing.assert_allclose(statistics.mean_rgb, 7)
     assert "file/color.npz" in caplog.text
+
+
+def test_statistics_that_would_have_to_be_unpickled_are_refused(tmp_path):
+    arrays = {"mean_rgb": np.array([print], object), "eigenvalues": 0, "eigenvectors": 0}
+    np.savez(tmp_path / "colors.npz", **arrays)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        color.load(tmp_path / "colors.npz")

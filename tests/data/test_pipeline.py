@@ -1,6 +1,9 @@
 """Where crops fall, and that the stream depends on (seed, position) alone."""
 
 import itertools
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import PIL.Image
@@ -205,6 +208,32 @@ def test_iteration_from_any_step_is_random_access(source, threads, workers, step
     iterator = pipeline.iter_from(train(source), step, threads=threads, workers=workers)
     for number in range(step, step + 6):
         assert_equal(next(iterator), batches[number])
+
+
+def test_a_killed_worker_is_replaced_and_the_stream_goes_on(source):
+    batches = train(source)
+    iterator = pipeline.iter_from(batches, 0, threads=1, workers=1)
+    assert_equal(next(iterator), batches[0])
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGTERM)  # as a scheduler does to all processes of a job
+    assert_equal(next(iterator), batches[1])
+    assert worker.is_alive()
+    worker.kill()
+    for number in range(2, 8):
+        assert_equal(next(iterator), batches[number])
+
+
+class Deadly(list):
+    """Records that kill the process that reads them."""
+
+    def __getitem__(self, number):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_that_are_killed_again_and_again_end_the_run(source, monkeypatch):
+    monkeypatch.setattr(pipeline, "MAX_FRUITLESS_STARTS", 1)
+    with pytest.raises(UserError, match=r"killed again and again .*exit code -9"):
+        next(pipeline.iter_from(train(Deadly(source)), 0, threads=1, workers=1))
 
 
 def test_the_seed_fixes_order_and_crops(source):

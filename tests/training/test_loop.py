@@ -2,7 +2,10 @@
 
 import io
 import json
+import re
 import shutil
+import time
+import types
 
 import jax
 import numpy as np
@@ -15,6 +18,7 @@ from deepconv.checkpoint import SavedParameters
 from deepconv.data import datasets
 from deepconv.training import loop
 from deepconv.user_error import UserError
+from experiments.processes import checksums
 
 
 class Pictures:
@@ -67,12 +71,12 @@ def make_config(**values):
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    def run(config, broken=(), broken_eval=()):
+    def run(config, broken=(), broken_eval=(), **options):
         data = datasets.Dataset(
             Pictures(96, broken), Pictures(20, broken_eval), ("a", "b", "c"), tmp_path, "train"
         )
         monkeypatch.setattr(datasets, "open_dataset", lambda **_: data)
-        return loop.train(config, tmp_path / "run")
+        return loop.train(config, tmp_path / "run", **options)
 
     return run
 
@@ -132,6 +136,51 @@ def test_a_run_that_diverges_stops_and_names_the_step(train, tmp_path):
     assert not list((tmp_path / "run" / "checkpoints").glob("0*"))
 
 
+def test_the_layer_that_makes_the_loss_no_number_is_named_and_good_checkpoints_are_kept(
+    train, tmp_path
+):
+    # From the fourth step on the rate is enormous.
+    config = make_config(
+        **{
+            "plateau.drop_epochs": (0.5,),
+            "plateau.factor": 1e12,
+            "checkpoint.every_steps": 3,
+            "train.log_steps": 100,
+        }
+    )
+    with pytest.raises(UserError, match=r"at step [56].*activations of \w+ have exploded"):
+        train(config, debug_nans=True)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("0*")] == ["00000003"]
+    leaves = jax.tree.leaves(params_of(tmp_path / "run", which="last"))
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    with pytest.raises(UserError, match=r"at step [56].*--debug_nans names the layer"):
+        train(config)
+
+
+def test_a_clock_that_jumps_changes_nothing(train, tmp_path, monkeypatch):
+    config = make_config(**{"train.epochs": 1.0})
+    train(config)
+    (tmp_path / "run").rename(tmp_path / "steady")
+    jumps, clock = np.random.default_rng(0), time.time
+    # Orbax gives up a save in which the clock goes forward by more than five minutes.
+    monkeypatch.setattr("time.time", lambda: clock() + float(jumps.uniform(-100, 100)))
+    train(config)
+    assert checksums(tmp_path / "run") == checksums(tmp_path / "steady")
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_refused(train, tmp_path, monkeypatch, caplog):
+    with caplog.at_level("INFO", logger="deepconv"):
+        train(make_config(**{"train.epochs": 0.1}))
+    needed = float(re.search(r"checkpoints take up to ([\d.]+) GB", caplog.text).group(1))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params_of(tmp_path / "run")))
+    assert needed == pytest.approx(4 * parameters * (3 * 2 + 2) / 1e9, abs=0.01)
+    (tmp_path / "run").rename(tmp_path / "first")
+    monkeypatch.setattr(workdir.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"room for 0\.00 GB, and its checkpoints take up to"):
+        train(make_config())
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 def test_the_rate_drops_at_plateaus_and_the_last_plateau_ends_the_run(train, tmp_path):
     config = make_config(
         **{
@@ -161,8 +210,8 @@ def test_fixed_epochs_drop_the_rate_whatever_the_error_says(train, tmp_path):
     assert result["steps"] == 18
 
 
-def params_of(run):
-    saved = SavedParameters(run)
+def params_of(run, which="best"):
+    saved = SavedParameters(run, which=which)
     sharding = parallel.replicated(parallel.data_mesh())
     return jax.device_get(saved.read(list(saved.shapes), sharding))
 
@@ -277,7 +326,7 @@ def test_a_data_set_with_fewer_images_than_a_batch(train):
 def test_an_odd_number_of_devices_for_two_towers(monkeypatch):
     three = jax.devices()[:3]
     monkeypatch.setattr(jax, "devices", lambda: three)
-    with pytest.raises(UserError, match="an even number of devices: there are 3"):
+    with pytest.raises(UserError, match="an even number of devices in each process, not 3"):
         loop.check(alexnet_config(**{"train.model_devices": 2}))
 
 

@@ -39,26 +39,32 @@ PREPROCESS = functools.partial(
 )
 
 
-def make(mesh, dtype="float32"):
+def make(mesh, dtype="float32", microbatches=1):
     model = models.create("vgg_a", CLASSES, width=1 / 16, crop=CROP, dtype=jnp.dtype(dtype))
     params = model.init(jax.random.key(0), jnp.zeros((1, CROP, CROP, 3)))["params"]
     ones = jax.tree.map(lambda _: 1.0, params)
     tx = optimizer.sgd(momentum=0.9, weight_decay=5e-4, lr_mults=ones, decay_mults=ones)
     step = make_train_step(
-        model, tx, PREPROCESS, mesh, learning_rate=lambda _: jnp.float32(0.01), seed=3
+        model,
+        tx,
+        PREPROCESS,
+        mesh,
+        learning_rate=lambda _: jnp.float32(0.01),
+        seed=3,
+        microbatches=microbatches,
     )
     return model, step, parallel.replicate(state.create(params, tx), mesh)
 
 
-def steps(devices, count=3, masked=()):
+def steps(devices, count=3, masked=(), microbatches=1):
     mesh = parallel.data_mesh(jax.devices()[:devices])
-    _, step, current = make(mesh)
-    losses = []
+    _, step, current = make(mesh, microbatches=microbatches)
+    metrics = []
     for seed in range(count):
         batch = parallel.shard_batch(make_batch(seed, masked), mesh)
-        current, metrics = step(current, batch)
-        losses.append(float(metrics.loss))
-    return jax.device_get(current), losses
+        current, measured = step(current, batch)
+        metrics.append(jax.device_get(measured))
+    return jax.device_get(current), metrics
 
 
 def close(tree, other, tolerance):
@@ -94,11 +100,21 @@ def test_one_update_is_the_gradient_of_the_mean_loss_and_the_papers_rule(masked)
 
 
 def test_eight_devices_make_the_updates_of_one():
-    one, one_losses = steps(1)
-    eight, eight_losses = steps(8)
-    np.testing.assert_allclose(eight_losses, one_losses, rtol=1e-5)
+    one, one_metrics = steps(1)
+    eight, eight_metrics = steps(8)
+    np.testing.assert_allclose(eight_metrics, one_metrics, rtol=1e-5)
     close(eight.velocity, one.velocity, 1e-4)
     close(eight.params, one.params, 1e-5)
+
+
+@pytest.mark.parametrize(("devices", "microbatches"), [(1, 4), (2, 8)])
+def test_microbatches_make_the_updates_of_the_whole_batch(devices, microbatches):
+    masked = (0, 1, 2, 7)  # so that the parts have different numbers of examples
+    one, one_metrics = steps(1, masked=masked)
+    many, many_metrics = steps(devices, masked=masked, microbatches=microbatches)
+    np.testing.assert_allclose(many_metrics, one_metrics, rtol=1e-5)
+    close(many.velocity, one.velocity, 1e-4)
+    close(many.params, one.params, 1e-5)
 
 
 def test_a_mask_that_falls_unevenly_on_devices_still_weighs_every_image_alike():

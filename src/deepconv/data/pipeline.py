@@ -10,6 +10,11 @@ threads or processes, nor on where a run was interrupted.
 
 import dataclasses
 import functools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -20,11 +25,16 @@ from absl import flags
 from deepconv.data import decode
 from deepconv.user_error import UserError
 
+_LOG = logging.getLogger(__name__)
+
 Example = dict[str, Any]
 NumpyBatch = dict[str, np.ndarray]
 
 # So many records in a row that cannot be read mean that something else is wrong than a broken file.
 MAX_UNREADABLE_IN_A_ROW = 100
+
+# So often are workers started at the same batch before whatever kills them is taken for lasting.
+MAX_FRUITLESS_STARTS = 3
 
 
 class Source(Protocol):
@@ -234,14 +244,52 @@ def iter_from(
       step: number of the first batch wanted.
       threads: how many decode ahead, in this process or in each worker.
       workers: number of worker processes; 0: none. Threads share Python's lock for about a tenth of
-        their work, so processes pay from some ten cores on.
+        their work, so processes pay from some ten cores on. Those that are killed are replaced.
+
+    Raises:
+      UserError: while iterating, if the workers are killed again and again.
     """
     # An element is a whole batch here, so the buffer has to be small: grain's default is 500.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
-    stream = batches[step:].to_iter_dataset(options)
-    if workers:
-        # Grain's workers ask for their flags, which nobody has parsed in a notebook or a test.
-        flags.FLAGS.mark_as_parsed()
-        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        stream = stream.mp_prefetch(processes)
-    return iter(stream)
+
+    def started(first: int) -> grain.IterDataset:
+        stream = batches[first:].to_iter_dataset(options)
+        if workers:
+            # Grain's workers ask for their flags, which nobody has parsed in a notebook or a test.
+            flags.FLAGS.mark_as_parsed()
+            processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+            stream = stream.mp_prefetch(processes, worker_init_fn=_live_and_die_with_parent)
+        return stream
+
+    fruitless = 0
+    while True:
+        try:
+            for batch in started(step):
+                yield batch
+                step, fruitless = step + 1, 0
+            return
+        except RuntimeError as error:
+            if "Worker process was terminated" not in str(error):
+                raise
+            fruitless += 1
+            if fruitless == MAX_FRUITLESS_STARTS:
+                raise UserError(
+                    f"worker processes of the input are killed again and again ({error}): is the "
+                    "memory enough? fewer input.workers or input.threads need less"
+                ) from None
+            _LOG.warning(
+                "a worker process of the input was killed; new ones go on at batch %d", step
+            )
+
+
+def _live_and_die_with_parent(_: int, __: int) -> None:
+    """Set up a worker: schedulers stop whole groups of processes, and may kill the parent alone."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(0)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -132,7 +132,13 @@ def assemble(
         initial_state=jax.jit(initial_state, out_shardings=placement),
         placement=placement,
         train_step=make_train_step(
-            model, tx, for_training, mesh, learning_rate=learning_rate, seed=config.seed
+            model,
+            tx,
+            for_training,
+            mesh,
+            learning_rate=learning_rate,
+            seed=config.seed,
+            microbatches=config.train.microbatches,
         ),
         eval_step=make_eval_step(model, for_evaluation, mesh),
         after_evaluation=after_evaluation,

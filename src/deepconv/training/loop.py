@@ -1,5 +1,6 @@
 """The loop: from the first step, or from where a run was interrupted, to the end."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -9,9 +10,10 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -26,8 +28,8 @@ from deepconv.training import diagnosis, plateau, transfer
 from deepconv.training.assembly import Assembly, assemble
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
-from deepconv.user_error import DivergenceError, UserError
-from deepconv.workdir import claim
+from deepconv.user_error import DivergenceError, Preempted, UserError
+from deepconv.workdir import claim, require_space
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,12 +64,21 @@ def check(config: ConfigDict) -> Mesh:
     configuration.check(config)
     towers = config.train.model_devices == 2
     mesh = parallel.tower_mesh() if towers else parallel.data_mesh()
-    parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size")
+    parallel.check_batch_size(
+        config.train.batch_size, mesh, "train.batch_size", config.train.microbatches
+    )
     parallel.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
     return mesh
 
 
-def train(config: ConfigDict, folder: Path, source: Path | None = None) -> dict[str, Any]:
+def open_dataset(config: ConfigDict) -> datasets.Dataset:
+    """Open a run's data set; the first of several processes prepares it where that is needed."""
+    return parallel.first_then_all(lambda: datasets.open_dataset(**config.dataset))
+
+
+def train(
+    config: ConfigDict, folder: Path, source: Path | None = None, *, debug_nans: bool = False
+) -> dict[str, Any]:
     """Train as the config says; go on with an interrupted run, only report a complete one.
 
     Args:
@@ -75,29 +86,36 @@ def train(config: ConfigDict, folder: Path, source: Path | None = None) -> dict[
       folder: of the run; everything is written there.
       source: the run whose best parameters a new run starts from, as far as `config.init.layers`
         goes; None: `config.init.checkpoint`, if that is set.
+      debug_nans: whether to look at the loss after every step, at the price of a copy of the
+        parameters, and to name the layer in which it ceased to be a number.
 
     Returns:
       What stands in the folder's `result.json`.
 
     Raises:
       UserError: if something has to be mended first; what was saved is safe.
+      Preempted: after SIGTERM, when all is saved.
     """
     mesh = check(config)
-    dataset = datasets.open_dataset(**config.dataset)
+    dataset = open_dataset(config)
     if len(dataset.train) < config.train.batch_size:
         raise UserError(
             f"{config.dataset.name} has {len(dataset.train)} training images, fewer than "
             f"train.batch_size={config.train.batch_size}"
         )
-    with claim(folder, config):
-        if (folder / "result.json").exists():
-            return json.loads((folder / "result.json").read_text())
+    with contextlib.ExitStack() as claimed:
+        parallel.on_first(lambda: claimed.enter_context(claim(folder, config)))
+        if result := parallel.on_first(lambda: _complete(folder)):
+            return result
         colors = color.IMAGENET
         if config.input.color == "computed":
-            colors = dataset.color_statistics(config.evaluation.scale)
+            colors = parallel.first_then_all(
+                lambda: dataset.color_statistics(config.evaluation.scale)
+            )
         # With these the run's folder is all that is needed to use the network; see trained.py.
-        color.save(colors, folder / "colors.npz")
-        reporting.write_json(folder / "class_names.json", dataset.class_names)
+        if parallel.is_first():
+            color.save(colors, folder / "colors.npz")
+            reporting.write_json(folder / "class_names.json", dataset.class_names)
         functions = assemble(
             config,
             colors,
@@ -105,14 +123,23 @@ def train(config: ConfigDict, folder: Path, source: Path | None = None) -> dict[
             images=len(dataset.train),
             mesh=mesh,
         )
+        shapes = jax.eval_shape(functions.initial_state)
+        parallel.on_first(lambda: require_space(folder, shapes, keep=config.checkpoint.keep))
         with (
             Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
             Checkpoints(folder / "best", keep=1) as best,
         ):
             if source is None and config.init.checkpoint:
                 source = Path(config.init.checkpoint)
-            run = _Run(config, folder, mesh, dataset, functions, checkpoints, best, source)
+            run = _Run(
+                config, folder, mesh, dataset, functions, checkpoints, best, source, debug_nans
+            )
             return run.to_the_end()
+
+
+def _complete(folder: Path) -> dict[str, Any] | None:
+    path = folder / "result.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 class _Run:
@@ -128,6 +155,7 @@ class _Run:
         checkpoints: Checkpoints,
         best: Checkpoints,
         source: Path | None,
+        debug_nans: bool,
     ) -> None:
         self.config, self.folder, self.mesh, self.dataset = config, folder, mesh, dataset
         self.functions, self.checkpoints, self.best = functions, checkpoints, best
@@ -138,26 +166,39 @@ class _Run:
         batch_size = config.train.batch_size
         self.eval_steps = max(1, round(config.evaluation.every_epochs * self.images / batch_size))
         self.started = time.monotonic() - self.progress.seconds
+        self.debug_nans = debug_nans
+        self.unread: set[int] = set()  # records found unreadable since the last report
 
     def to_the_end(self) -> dict[str, Any]:
         """Train until the epochs are over or the error has stopped improving for good."""
         config = self.config
-        with reporting.RunLog(
-            self.folder, step=self.step, total_steps=self.total_steps
-        ) as self.log:
+        with (
+            reporting.RunLog(
+                self.folder,
+                step=self.step,
+                total_steps=self.total_steps,
+                enabled=parallel.is_first(),
+            ) as self.log,
+            parallel.Preemption() as preemption,
+        ):
             window: list[Metrics] = []
             clock = time.monotonic()
             batches = self._train_batches()
             while not self._finished():
                 batch = next(batches)
+                # The step takes the parameters' memory for their successors.
+                before = jax.tree.map(jnp.copy, self.state.params) if self.debug_nans else None
                 self.state, metrics = self.functions.train_step(self.state, batch)
                 # Waiting for the step before keeps one step in flight, and the host from running
                 # ahead.
                 jax.block_until_ready(window[-1:])
                 window.append(metrics)
                 self.step += 1
+                if self.debug_nans and not math.isfinite(metrics.loss):
+                    self._diverged(self.step, float(metrics.loss), self._fault(before, batch))
+                stop = preemption.reached()
                 evaluate = self.step % self.eval_steps == 0 or self.step == self.total_steps
-                save = evaluate or self.step % config.checkpoint.every_steps == 0
+                save = evaluate or stop or self.step % config.checkpoint.every_steps == 0
                 if save or self.step % config.train.log_steps == 0:
                     loss = self._report(window, clock)
                     window, clock = [], time.monotonic()
@@ -166,6 +207,14 @@ class _Run:
                 if save:
                     self._save()
                     clock = time.monotonic()
+                if stop and not self._finished():
+                    self.checkpoints.wait()
+                    self.best.wait()
+                    parallel.gather(self.step)  # whoever leaves first may take the others along
+                    raise Preempted(
+                        f"stopped by SIGTERM, saved at step {self.step} of {self.total_steps}; the "
+                        "same command goes on from there"
+                    )
         return self._result()
 
     @property
@@ -224,6 +273,8 @@ class _Run:
             self._geometry(),
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         )
         stream = pipeline.iter_from(
             batches,
@@ -233,14 +284,18 @@ class _Run:
         )
         for batch in stream:
             self._check_labels(batch, self.dataset.train)
-            self._note_unreadable(batch, self.dataset.train)
+            self.unread |= {int(record) for record in batch["record"][~batch["readable"]]}
             yield parallel.shard_batch(_for_device(batch), self.mesh)
 
     def _eval_batches(self) -> Iterator[Any]:
         scale = self.config.evaluation.scale
         geometry = dataclasses.replace(self._geometry(), scale=(scale, scale))
         batches = pipeline.eval_batches(
-            self.dataset.evaluation, geometry, batch_size=self.config.evaluation.batch_size
+            self.dataset.evaluation,
+            geometry,
+            batch_size=self.config.evaluation.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         )
         for batch in pipeline.iter_from(batches, 0, threads=self._threads()):
             if not batch["readable"].all():
@@ -262,12 +317,14 @@ class _Run:
                 f"there are {classes} classes; python -m deepconv.data.check finds all such records"
             )
 
-    def _note_unreadable(self, batch: NumpyBatch, source: Source) -> None:
-        new = sorted(
-            {int(r) for r in batch["record"][~batch["readable"]]} - {*self.progress.unreadable}
-        )
+    def _note_unreadable(self) -> None:
+        """Log and count the records that any process has found unreadable since the last time."""
+        found = {record for records in parallel.gather([*self.unread]) for record in records}
+        self.unread.clear()
+        new = sorted(found - {*self.progress.unreadable})
         if not new:
             return
+        source = self.dataset.train
         self.progress.unreadable += new
         for name in _names(source, new):
             self.log.event(self.step, "unreadable_image", file=name)
@@ -285,11 +342,8 @@ class _Run:
         losses = [float(metrics.loss) for metrics in steps]
         for step, loss in zip(itertools.count(self.step - len(losses) + 1), losses, strict=False):
             if not math.isfinite(loss):
-                raise DivergenceError(
-                    f"the loss is {loss} at step {step}: the run has diverged. The checkpoints in "
-                    f"{self.folder} are from before; try a lower optimizer.learning_rate or "
-                    "another model.initializer in a new --workdir"
-                )
+                self._diverged(step, loss, "--debug_nans names the layer")
+        self._note_unreadable()
         self.log.train(
             self.step,
             epoch=self.epoch,
@@ -300,6 +354,13 @@ class _Run:
         )
         return float(np.mean(losses))
 
+    def _diverged(self, step: int, loss: float, reason: str) -> NoReturn:
+        raise DivergenceError(
+            f"the loss is {loss} at step {step}: the run has diverged ({reason}). The checkpoints "
+            f"in {self.folder} are from before; try a lower optimizer.learning_rate or another "
+            "model.initializer in a new --workdir"
+        )
+
     def _evaluate(self, train_loss: float) -> None:
         """Evaluate, tell the schedule, and keep the parameters if they are the best so far."""
         result = protocols.center_crop(
@@ -309,9 +370,7 @@ class _Run:
         self.progress.last = {"step": self.step, "epoch": self.epoch, **result._asdict()}
         if self.progress.best is None or result.top1_error < self.progress.best["top1_error"]:
             self.progress.best = self.progress.last
-            self.best.save(
-                self.step, {"params": self.state.params}, {"evaluation": self.progress.best}
-            )
+            self._save_best()
         drops = int(self.state.plateau.drops)
         self.state = self.functions.after_evaluation(self.state, result.top1_error)
         if int(self.state.plateau.drops) > drops:
@@ -330,17 +389,26 @@ class _Run:
         chance = math.log(len(self.dataset.class_names))
         if not _STUCK * chance < train_loss < chance / _STUCK:
             return
-        batch = next(self._eval_batches())
-        batch = jax.tree.map(lambda x: np.asarray(x)[:_DIAGNOSIS_IMAGES], batch)
-        outputs = jax.device_get(
-            self.functions.activations(jax.device_get(self.state.params), batch)
-        )
+        reason = self._fault(self.state.params, next(self._eval_batches()))
+        self.log.event(self.step, "stuck_at_ln_C", loss=train_loss, ln_C=chance, reason=reason)
+
+    def _fault(self, params: Any, batch: Any) -> str:
+        """Name the first layer whose activations have vanished or exploded on some of a batch."""
+        some = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[:_DIAGNOSIS_IMAGES], batch)
+        outputs = jax.device_get(self.functions.activations(jax.device_get(params), some))
         ordered = {layer.name: outputs[layer.name] for layer in self.functions.model.layers}
         fault = diagnosis.faulty_layer(ordered)
-        reason = "no layer's activations have vanished or exploded"
-        if fault is not None:
-            reason = f"the activations of {fault[0]} have {fault[1]}"
-        self.log.event(self.step, "stuck_at_ln_C", loss=train_loss, ln_C=chance, reason=reason)
+        if fault is None:
+            return "no layer's activations have vanished or exploded"
+        return f"the activations of {fault[0]} have {fault[1]}"
+
+    def _save_best(self) -> None:
+        if jax.process_count() > 1:
+            # Two saves at a time would meet at each other's barriers.
+            self.checkpoints.wait()
+        self.best.save(self.step, {"params": self.state.params}, {"evaluation": self.progress.best})
+        if jax.process_count() > 1:
+            self.best.wait()
 
     def _save(self) -> None:
         self.progress.seconds = time.monotonic() - self.started
@@ -374,6 +442,8 @@ class _Run:
             "git_revision": reporting.git_revision(Path(__file__).parent),
             "config_hash": configuration.digest(self.config),
         }
+        if not parallel.is_first():
+            return result
         reporting.write_json(self.folder / "result.json", result)
         metrics = reporting.read_metrics(self.folder / "metrics.jsonl")
         title = f"{self.config.model.name} on {self.config.dataset.name}"

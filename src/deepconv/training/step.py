@@ -9,6 +9,7 @@ square), and in training `position` uint32 `[N]` (the example's place in the str
 seed makes all that is random about it).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -91,6 +92,7 @@ def make_train_step(
     *,
     learning_rate: Callable[[TrainState], jax.Array],
     seed: int,
+    microbatches: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Make the jitted update: mean cross-entropy of the whole batch, its gradient, one step of SGD.
 
@@ -101,6 +103,8 @@ def make_train_step(
       mesh: the batch is split over its axis `data`; the state is as `state_specs` has it.
       learning_rate: the schedule.
       seed: the run's seed.
+      microbatches: in how many parts, one after the other, each device takes its examples; the sum
+        of their gradients is the batch's, and only one part's activations are in memory.
 
     Returns:
       `(state, batch) -> (state, metrics)`; the state given is donated.
@@ -112,17 +116,18 @@ def make_train_step(
 
     def local_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         batch = _own(batch, model_axis(mesh))
-        images = preprocess(batch, example_keys(seed, batch["position"], 0))
-        dropout_keys = example_keys(seed, batch["position"], 1)
         count = jnp.maximum(lax.psum(batch["mask"].sum(), everywhere), 1)
 
-        def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
+        def loss_of(params: Any, part: Batch) -> tuple[jax.Array, jax.Array]:
+            images = preprocess(part, example_keys(seed, part["position"], 0))
+            dropout_keys = example_keys(seed, part["position"], 1)
             score_map: Any = local.apply(
                 {"params": params}, images, train=True, dropout_keys=dropout_keys
             )
             scores = score_map[:, 0, 0, :]
-            losses = optax.softmax_cross_entropy_with_integer_labels(scores, batch["label"])
-            return jnp.sum(jnp.where(batch["mask"], losses, 0.0)) / count, scores
+            losses = optax.softmax_cross_entropy_with_integer_labels(scores, part["label"])
+            wrong = errors.counts(scores, part["label"], part["mask"]).top1
+            return jnp.sum(jnp.where(part["mask"], losses, 0.0)) / count, wrong
 
         # Without this cast the gradient of replicated parameters is summed over the devices by the
         # differentiation itself, and once more below.
@@ -132,10 +137,10 @@ def make_train_step(
         params = jax.tree.map(
             lambda w, spec: lax.pcast(w, copies(spec), to="varying"), state.params, specs
         )
-        (loss, scores), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-        loss = lax.psum(loss, everywhere)
+        of_part = functools.partial(jax.value_and_grad(loss_of, has_aux=True), params)
+        (loss, wrong), grads = _summed(of_part, batch, microbatches, everywhere)
+        loss, wrong = lax.psum((loss, wrong), everywhere)
         grads = jax.tree.map(lambda g, spec: lax.psum(g, copies(spec)), grads, specs)
-        wrong = lax.psum(errors.counts(scores, batch["label"], batch["mask"]).top1, everywhere)
 
         lr = learning_rate(state)
         updates, velocity = optimizer.update(grads, state.velocity, state.params, learning_rate=lr)
@@ -152,6 +157,27 @@ def make_train_step(
         local_step, mesh=mesh, in_specs=(states, P(DATA_AXIS)), out_specs=(states, P())
     )
     return jax.jit(mapped, donate_argnums=0)
+
+
+def _summed(
+    function: Callable[[Batch], Any], batch: Batch, parts: int, axes: tuple[str, ...]
+) -> Any:
+    """Return the sum of a function over the parts of a batch, computed one after the other.
+
+    The function's results vary over these axes of the mesh.
+    """
+    if parts == 1:
+        return function(batch)
+    stacked = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], stacked))
+    nothing = jax.tree.map(
+        lambda x: lax.pcast(jnp.zeros(x.shape, x.dtype), axes, to="varying"), shapes
+    )
+
+    def add(total: Any, part: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(part)), None
+
+    return lax.scan(add, nothing, stacked)[0]
 
 
 def make_eval_step(

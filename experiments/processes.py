@@ -1,0 +1,155 @@
+"""Training runs as real processes: to be started, disturbed and compared.
+
+command = Command("configs/quickstart.py", ("--config.train.epochs=1",), data_dir)
+processes = command.start(folder, processes=2)
+wait_for_step(processes, folder, 5)
+processes[1].kill()
+"""
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from deepconv import reporting
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_SECONDS = 400
+
+
+@dataclasses.dataclass
+class Process:
+    """One process of a run.
+
+    Attributes:
+      handle: of the system's process.
+      log: what it has written to its standard output and error.
+    """
+
+    handle: subprocess.Popen
+    log: Path
+
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """Return the exit status when it has ended.
+
+        Raises:
+          subprocess.TimeoutExpired: if it takes longer; it has then been killed.
+        """
+        try:
+            return self.handle.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.handle.kill()
+            self.handle.wait()
+            raise
+
+    def output(self) -> str:
+        """Return what it has written so far."""
+        return self.log.read_text(errors="replace")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command that trains, but for the folder.
+
+    Attributes:
+      config: the config's file.
+      settings: further arguments.
+      data_dir: of the data sets; compiled programs are kept there too, as every process has the
+        same.
+    """
+
+    config: str
+    settings: tuple[str, ...]
+    data_dir: Path
+
+    def start(
+        self,
+        folder: Path,
+        *more: str,
+        processes: int = 1,
+        devices: int = 1,
+        environments: tuple[dict[str, str], ...] = (),
+    ) -> list[Process]:
+        """Start it.
+
+        Args:
+          folder: the work directory.
+          *more: further arguments.
+          processes: how many, which train together.
+          devices: simulated ones, of each process.
+          environments: variables for each process, in place of the flags that say who it is.
+        """
+        environment = {
+            **os.environ,
+            "TFDS_DATA_DIR": str(self.data_dir),
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(self.data_dir / "compiled"),
+        }
+        port = free_port()
+        started = []
+        for index in range(processes):
+            arguments = [f"--workdir={folder}", *self.settings, *more]
+            if processes > 1 and not environments:
+                arguments += [
+                    f"--coordinator=127.0.0.1:{port}",
+                    f"--num_processes={processes}",
+                    f"--process_id={index}",
+                ]
+            with tempfile.NamedTemporaryFile(suffix=".log", delete=False) as log:
+                handle = subprocess.Popen(
+                    [sys.executable, "-m", "deepconv.main", f"--config={self.config}", *arguments],
+                    cwd=ROOT,
+                    env=environment | (environments[index] if environments else {}),
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            started.append(Process(handle, Path(log.name)))
+        return started
+
+    def finish(self, folder: Path, *more: str, **options: int) -> str:
+        """Start it, wait until it is complete, and return what the first process wrote.
+
+        Raises:
+          RuntimeError: if it ends with an error; the message is its output.
+        """
+        started = self.start(folder, *more, **options)
+        if any(status := [process.wait() for process in started]):
+            outputs = "\n".join(process.output() for process in started)
+            raise RuntimeError(f"exit status {status}: {outputs}")
+        return started[0].output()
+
+
+def wait_for_step(processes: list[Process], run: Path, step: int) -> None:
+    """Wait until a run has reported a step.
+
+    Raises:
+      RuntimeError: if a process ends before; the message is its output.
+    """
+    metrics = run / "metrics.jsonl"
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not metrics.exists() or all(
+        row["step"] < step for row in reporting.read_metrics(metrics)
+    ):
+        for process in processes:
+            if process.handle.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"it ended before step {step}: {process.output()}")
+        time.sleep(0.05)
+
+
+def checksums(run: Path) -> dict[str, int]:
+    """Return the checksums of a run's newest checkpoint: of parameters, velocity and schedule."""
+    newest = max(path for path in (run / "checkpoints").iterdir() if path.name.isdecimal())
+    return json.loads((newest / "meta" / "metadata").read_text())["crc32"]
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,443 @@
+"""Disturb real training runs in every way at hand, and compare how they end.
+
+python -m experiments.torture --kills=50
+
+A small run is trained once undisturbed. Then each fault happens to another run of the same command,
+which is started again as long as it does not end by itself; it has survived if it completes, and is
+bit-identical if the checksums of its last checkpoint (parameters, velocity, schedule) are the same.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+
+from deepconv import command_line, reporting
+from experiments.processes import Command, Process, checksums, wait_for_step
+
+_KILLS = flags.DEFINE_integer("kills", 50, "How many times to kill a run at a random moment.")
+_FOLDER = flags.DEFINE_string("folder", None, "Where the runs go; by default a temporary folder.")
+_ONLY = flags.DEFINE_string("only", "", "Regular expression on the names of the faults to try.")
+
+STEPS = 24
+SETTINGS = (
+    "--config.model.width=0.0625",
+    "--config.model.crop=32",
+    "--config.input.scale=(36,36)",
+    "--config.evaluation.scale=36",
+    "--config.dataset.train_split=train[:192]",
+    "--config.dataset.eval_split=validation[:32]",
+    "--config.train.batch_size=16",
+    "--config.train.epochs=2",
+    "--config.train.log_steps=1",
+    "--config.evaluation.batch_size=16",
+    "--config.checkpoint.every_steps=1",  # so that most moments lie inside a save
+)
+# The same pictures and draws on another number of devices differ by the rounding of sums.
+ROUNDING = 1e-5
+# Growth of memory over a thousand steps and saves that counts as none.
+FLAT = 0.03
+
+
+class Outcome(NamedTuple):
+    """What came of a fault.
+
+    Attributes:
+      tries: how often it happened.
+      survived: whether every run completed in the end, or did what it should.
+      identical: whether they ended with the bits of an undisturbed run on as many processes; None:
+        not compared.
+      seen: in words.
+    """
+
+    tries: int
+    survived: bool
+    identical: bool | None
+    seen: str
+
+
+class Torture:
+    """The faults, by methods that each return an `Outcome`."""
+
+    def __init__(self, folder: Path, kills: int) -> None:
+        self.folder, self.kills = folder, kills
+        self.command = Command("configs/quickstart.py", SETTINGS, folder / "data")
+        self.undisturbed = folder / "undisturbed"
+        start = time.monotonic()
+        self.command.finish(self.undisturbed)
+        first = time.monotonic() - start
+        start = time.monotonic()
+        self.command.finish(folder / "again")
+        self.seconds = time.monotonic() - start
+        assert checksums(folder / "again") == checksums(self.undisturbed)
+        print(f"undisturbed: {first:.0f} s, again {self.seconds:.0f} s, identical", flush=True)
+
+    def killed_at_random_moments(self) -> Outcome:
+        """Send SIGKILL after a random time, at random steps or in the middle of a save."""
+        rng = random.Random(0)
+        done = survived = identical = in_save = number = 0
+        while done < self.kills:
+            run, number = self.folder / f"killed_{number}", number + 1
+            for _ in range(5):
+                (process,) = self.command.start(run)
+                # Half of the moments by the clock, so that starting up is hit too; half in a save.
+                if rng.random() < 0.5:
+                    time.sleep(rng.uniform(0.5, 1.2 * self.seconds))
+                else:
+                    wait_for(lambda: saving(run) or process.handle.poll() is not None)
+                    time.sleep(rng.uniform(0, 0.02))
+                if process.handle.poll() is not None:
+                    break
+                in_save += saving(run)
+                process.handle.kill()
+                process.wait()
+                done += 1
+                if done == self.kills:
+                    break
+            survived += self._ends_well(run)
+            identical += self._is_identical(run)
+            shutil.rmtree(run)
+        return Outcome(
+            done,
+            survived == number,
+            identical == number,
+            f"{number} runs, {in_save} kills in a save",
+        )
+
+    def sigterm(self) -> Outcome:
+        """SIGTERM: saves, exits with 75."""
+        run = self.folder / "sigterm"
+        statuses = []
+        for step in (3, 11, 17):
+            processes = self.command.start(run)
+            wait_for_step(processes, run, step)
+            processes[0].handle.terminate()
+            statuses.append(processes[0].wait())
+        return self._end(run, 3, f"exit status {statuses}")
+
+    def sigterm_to_one_of_two(self) -> Outcome:
+        """SIGTERM to one of two processes: both stop at one step."""
+        run = self.folder / "sigterm_pair"
+        processes = self.command.start(run, processes=2)
+        wait_for_step(processes, run, 5)
+        processes[1].handle.terminate()
+        statuses = [process.wait() for process in processes]
+        steps = {re.search(r"saved at step (\d+)", p.output())[1] for p in processes}
+        self.command.finish(run, processes=2)
+        return Outcome(
+            1, True, self._is_the_pair(run), f"exit status {statuses}, saved at step {steps}"
+        )
+
+    def one_of_two_killed(self) -> Outcome:
+        """Send SIGKILL to one of two processes."""
+        return self._lose(signal.SIGKILL)
+
+    def one_of_two_hangs(self) -> Outcome:
+        """SIGSTOP to one of two processes, which then shows no sign of life."""
+        return self._lose(signal.SIGSTOP)
+
+    def elastic(self) -> Outcome:
+        """8 devices, killed; 4 devices, killed; 1 device."""
+        run = self.folder / "elastic"
+        for step, devices in ((6, 8), (14, 4)):
+            processes = self.command.start(run, devices=devices)
+            wait_for_step(processes, run, step)
+            processes[0].handle.kill()
+            processes[0].wait()
+        self.command.finish(run)
+        difference = self._difference(run)
+        return Outcome(1, difference < ROUNDING, None, f"losses within {difference:.1e}")
+
+    def disk_full(self) -> Outcome:
+        """The disk fills up while the run saves (a small tmpfs)."""
+        with Mount(self.folder / "small", "size=6m") as small:
+            run = small / "run"
+            processes = self.command.start(run)
+            wait_for_step(processes, run, 4)
+            ballast = (small / "ballast").open("wb", buffering=0)
+            with ballast, contextlib.suppress(OSError):
+                while ballast.write(bytes(4096)):
+                    pass
+            status, line = processes[0].wait(), last_line(processes[0])
+            assert "Traceback" not in processes[0].output(), processes[0].output()
+            (small / "ballast").unlink()
+            return self._end(run, 1, f"exit status {status}: {line}")
+
+    def read_only(self) -> Outcome:
+        """A work directory that cannot be written."""
+        with Mount(self.folder / "fixed", "size=64m") as fixed:
+            subprocess.run(["mount", "-o", "remount,ro", str(fixed)], check=True)
+            (process,) = self.command.start(fixed / "run")
+            status, line = process.wait(), last_line(process)
+            subprocess.run(["mount", "-o", "remount,rw", str(fixed)], check=True)
+            return self._end(fixed / "run", 1, f"exit status {status}: {line}")
+
+    def truncated(self) -> Outcome:
+        """The newest checkpoint is cut short."""
+        return self._damage(lambda path: path.write_bytes(path.read_bytes()[:100]))
+
+    def bit_flipped(self) -> Outcome:
+        """One bit of the newest checkpoint is flipped."""
+
+        def flip(path: Path) -> None:
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+
+        return self._damage(flip)
+
+    def data_vanishes(self) -> Outcome:
+        """The folder of pictures vanishes while a run reads it, and comes back."""
+        pictures, run = self.folder / "pictures", self.folder / "vanished"
+        write_pictures(pictures)
+        command = self._on(pictures)
+        command.finish(self.folder / "on_pictures")
+        processes = command.start(run)
+        wait_for_step(processes, run, 4)
+        pictures.rename(self.folder / "gone")
+        status, line = processes[0].wait(), last_line(processes[0])
+        (self.folder / "gone").rename(pictures)
+        command.finish(run)
+        same = checksums(run) == checksums(self.folder / "on_pictures")
+        return Outcome(1, True, same, f"exit status {status}: {line}")
+
+    def one_percent_corrupt(self) -> Outcome:
+        """1 percent of the pictures are cut short; killed on the way."""
+        pictures, run = self.folder / "corrupt", self.folder / "on_corrupt_killed"
+        write_pictures(pictures, broken=(7, 107))
+        command = self._on(pictures)
+        command.finish(self.folder / "on_corrupt")
+        processes = command.start(run)
+        wait_for_step(processes, run, 6)
+        processes[0].handle.kill()
+        processes[0].wait()
+        command.finish(run)
+        names = json.loads((run / "result.json").read_text())["unreadable_training_images"]
+        same = checksums(run) == checksums(self.folder / "on_corrupt")
+        return Outcome(1, True, same, f"named: {', '.join(sorted(names))}")
+
+    def worker_killed(self) -> Outcome:
+        """Send SIGKILL to a worker of the input, then to the run, whose workers must end."""
+        run = self.folder / "workers"
+        processes = self.command.start(run, "--config.input.workers=2")
+        wait_for_step(processes, run, 2)
+        first = workers_of(processes[0])
+        os.kill(first[0], signal.SIGKILL)
+        wait_for_step(processes, run, 12)
+        others = workers_of(processes[0])
+        processes[0].handle.kill()
+        processes[0].wait()
+        time.sleep(3)
+        left = [pid for pid in {*first, *others} if Path(f"/proc/{pid}").exists()]
+        return self._end(run, 1, f"replaced; {len(left)} workers outlive a killed run")
+
+    def two_runs(self) -> Outcome:
+        """A second process is started in the folder of a run."""
+        run = self.folder / "two"
+        processes = self.command.start(run)
+        wait_for_step(processes, run, 2)
+        (second,) = self.command.start(run)
+        status, line = second.wait(), last_line(second)
+        processes[0].wait()
+        return self._end(run, 1, f"exit status {status}: {line}")
+
+    def many_steps(self) -> Outcome:
+        """Nothing happens for many steps, and the memory of the process is watched."""
+        run = self.folder / "long"
+        megabytes: dict[int, int] = {}
+        (process,) = self.command.start(
+            run,
+            "--config.train.epochs=150",
+            "--config.plateau.patience=1000",
+            "--config.checkpoint.every_steps=10",
+        )
+        for step in (400, 1000, 1700):
+            wait_for_step([process], run, step)
+            status = Path(f"/proc/{process.handle.pid}/status").read_text()
+            megabytes[step] = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) // 1024
+        process.handle.kill()
+        process.wait()
+        grown = megabytes[1700] / megabytes[400] - 1
+        seen = ", ".join(f"{size} MB at step {step}" for step, size in megabytes.items())
+        return Outcome(1, grown < FLAT, None, seen)
+
+    def _on(self, pictures: Path) -> Command:
+        settings = tuple(text for text in SETTINGS if "split" not in text)
+        settings += (
+            f"--config.dataset.name=folder:{pictures}",
+            "--config.input.max_unreadable=0.02",
+        )
+        return Command(self.command.config, settings, self.command.data_dir)
+
+    def _lose(self, how: signal.Signals) -> Outcome:
+        run = self.folder / how.name
+        processes = self.command.start(run, processes=2)
+        wait_for_step(processes, run, 5)
+        processes[1].handle.send_signal(how)
+        start = time.monotonic()
+        status = processes[0].wait(120)
+        seconds = time.monotonic() - start
+        said = re.search("another (process of this run has ended|task died)", processes[0].output())
+        processes[1].handle.kill()
+        processes[1].wait()
+        self.command.finish(run, processes=2)
+        seen = f"the other ends after {seconds:.1f} s with {status}: {said and said[0]}"
+        return Outcome(1, True, self._is_the_pair(run), seen)
+
+    def _damage(self, damage: Callable[[Path], object]) -> Outcome:
+        run = self.folder / damage.__name__.strip("<>")
+        processes = self.command.start(run)
+        wait_for_step(processes, run, 9)
+        processes[0].handle.kill()
+        processes[0].wait()
+        newest = max(p for p in (run / "checkpoints").iterdir() if p.name.isdecimal())
+        files = (path for path in newest.rglob("d/*") if path.is_file())
+        damage(max(files, key=lambda path: path.stat().st_size))
+        output = self.command.finish(run)
+        named = f"checkpoint {int(newest.name)} in" in output and "damaged" in output
+        identical = self._is_identical(run)
+        shutil.rmtree(run)
+        return Outcome(1, named, identical, f"checkpoint {int(newest.name)} named: {named}")
+
+    def _end(self, run: Path, tries: int, seen: str) -> Outcome:
+        return Outcome(tries, self._ends_well(run), self._is_identical(run), seen)
+
+    def _ends_well(self, run: Path) -> bool:
+        self.command.finish(run)
+        return (run / "result.json").exists()
+
+    def _is_identical(self, run: Path) -> bool:
+        return checksums(run) == checksums(self.undisturbed)
+
+    def _difference(self, run: Path) -> float:
+        losses = [
+            [
+                row["loss"]
+                for row in reporting.read_metrics(folder / "metrics.jsonl")
+                if "loss" in row
+            ]
+            for folder in (run, self.undisturbed)
+        ]
+        return float(np.max(np.abs(np.divide(losses[0], losses[1]) - 1)))
+
+    def _is_the_pair(self, run: Path) -> bool:
+        assert self._difference(self.undisturbed_pair) < ROUNDING
+        return checksums(run) == checksums(self.undisturbed_pair)
+
+    @functools.cached_property
+    def undisturbed_pair(self) -> Path:
+        """The run in two processes; its sums are rounded otherwise than those of one."""
+        self.command.finish(self.folder / "pair", processes=2)
+        return self.folder / "pair"
+
+
+class Mount:
+    """A small file system in memory, while it is entered."""
+
+    def __init__(self, folder: Path, options: str) -> None:
+        self.folder, self.options = folder, options
+
+    def __enter__(self) -> Path:
+        self.folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", self.options, "tmpfs", str(self.folder)]
+        subprocess.run(mount, check=True, capture_output=True)
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+
+def saving(run: Path) -> bool:
+    """Return whether a checkpoint of a run is being written."""
+    return any("orbax-checkpoint-tmp" in path.name for path in run.glob("checkpoints/*"))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Return when a condition holds."""
+    while not condition():
+        time.sleep(0.005)
+
+
+def last_line(process: Process) -> str:
+    """Return what a process said last."""
+    return process.output().strip().splitlines()[-1]
+
+
+def workers_of(process: Process) -> list[int]:
+    """Return the worker processes of the input of a run."""
+    children = Path(f"/proc/{process.handle.pid}/task").glob("*/children")
+    pids = [int(pid) for path in children for pid in path.read_text().split()]
+    return [p for p in pids if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
+def write_pictures(folder: Path, broken: Sequence[int] = ()) -> None:
+    """Write a folder of 200 + 16 pictures in two classes, some of which are cut short."""
+    import PIL.Image
+
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 200), ("val", 16)):
+        for number in range(count):
+            path = folder / split / f"class_{number % 2}" / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(path)
+            if split == "train" and number in broken:
+                path.write_bytes(path.read_bytes()[:1000])
+
+
+FAULTS = {
+    "kill -9 at random moments": Torture.killed_at_random_moments,
+    "SIGTERM": Torture.sigterm,
+    "SIGTERM to one of two processes": Torture.sigterm_to_one_of_two,
+    "kill -9 to one of two processes": Torture.one_of_two_killed,
+    "one of two processes hangs": Torture.one_of_two_hangs,
+    "8 devices, killed, 4, killed, 1": Torture.elastic,
+    "disk full": Torture.disk_full,
+    "read-only work directory": Torture.read_only,
+    "newest checkpoint truncated": Torture.truncated,
+    "newest checkpoint bit-flipped": Torture.bit_flipped,
+    "data directory vanishes": Torture.data_vanishes,
+    "1% of the images corrupt": Torture.one_percent_corrupt,
+    "input worker killed": Torture.worker_killed,
+    "two runs in one directory": Torture.two_runs,
+    "1,300 steps, 230 saves": Torture.many_steps,
+}
+
+
+def main(_: Sequence[str]) -> None:
+    """Try every fault, and print the table."""
+    folder = Path(_FOLDER.value or tempfile.mkdtemp(prefix="torture_")).absolute()
+    torture = Torture(folder, _KILLS.value)
+    rows = []
+    for name, fault in FAULTS.items():
+        if not re.search(_ONLY.value, name):
+            continue
+        if fault in (Torture.disk_full, Torture.read_only) and os.geteuid():
+            rows.append((name, 0, "-", "-", "skipped: only root can mount a small disk"))
+            continue
+        try:
+            outcome = fault(torture)
+            words = {True: "yes", False: "NO", None: "-"}
+            survived, identical = words[outcome.survived], words[outcome.identical]
+            rows.append((name, outcome.tries, survived, identical, outcome.seen))
+        except Exception as error:  # the other faults are still to be tried
+            rows.append((name, 1, "NO", "NO", " ".join(str(error).split())[-300:]))
+        print(*rows[-1], sep=" | ", flush=True)
+    columns = ("fault", "tries", "survived", "bit-identical", "seen")
+    print("\n" + reporting.table(columns, rows))
+
+
+if __name__ == "__main__":
+    command_line.run(main)
