@@ -41,7 +41,7 @@ def config_of(
 def main(_: Sequence[str]) -> None:
     """Run what is missing, then write the table and the figure."""
     root = Path(WORKDIR.value)
-    from_a = config_of("vgg_e", "paper", 30.0, recipe.FROM_A)
+    from_a = config_of("vgg_e", "paper", 60.0, recipe.FROM_A)
     folders = conditions.run(
         (
             Condition("A, Gaussian", config_of("vgg_a", "paper", 90.0)),
