@@ -134,12 +134,6 @@ def kernels(trained: Trained) -> Figure:
     return figure
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Return exp(s_i) / sum_j exp(s_j) over the last axis, in float64."""
-    powers = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
 def labels(trained: Trained, pictures: Pictures) -> Figure:
     """Draw images, each over the labels that the net thinks best (Figure 4, left).
 
@@ -153,7 +147,7 @@ def labels(trained: Trained, pictures: Pictures) -> Figure:
     grid = figure.subplots(2 * rows, columns, height_ratios=[5, 3] * rows, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    probabilities = softmax(pictures.outputs)
+    probabilities = np.asarray(jax.nn.softmax(pictures.outputs))
     for number, (image, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
         row, column = divmod(number, columns)
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
