@@ -112,15 +112,24 @@ def our_errors(row: Row, workdir: Path) -> tuple[float | None, float | None, str
 
 
 def table(number: int, workdir: Path) -> str:
-    """Return one of the paper's tables as text."""
+    """Return one of the paper's tables as text; it is also written to `table_<number>.txt`.
+
+    `table_<number>.json` has its rows.
+    """
     rows = [
         (*_described(row), row.protocol, row.top1, row.top5, *our_errors(row, workdir))
         for row in ROWS
         if row.table == number
     ]
     columns = ("net, S", "Q", "protocol", "paper top-1", "paper top-5")
-    text = reporting.table((*columns, "our top-1", "our top-5", "on"), rows)
-    return f"VGG, {_TITLES[number]}; errors in percent\n\n{text}\n"
+    columns += ("our top-1", "our top-5", "on")
+    text = f"VGG, {_TITLES[number]}; errors in percent\n\n{reporting.table(columns, rows)}\n"
+    file = workdir / f"table_{number}"
+    reporting.write_json(
+        file.with_suffix(".json"), [dict(zip(columns, row, strict=True)) for row in rows]
+    )
+    file.with_suffix(".txt").write_text(text)
+    return text
 
 
 def _described(row: Row) -> tuple[str, str]:

@@ -84,3 +84,6 @@ def test_a_row_without_a_run_has_dashes(tmp_path):
     assert lines[0] == "VGG, Table 6: fusion of networks; errors in percent"
     assert lines[-1].startswith("D [256;512] + E [256;512]  256,384,512")
     assert lines[-1].split()[-4:] == ["23.7", "6.8", "-", "-"]
+    assert (tmp_path / "table_6.txt").read_text().splitlines() == lines
+    last = json.loads((tmp_path / "table_6.json").read_text())[-1]
+    assert (last["paper top-1"], last["our top-1"]) == (23.7, None)
