@@ -22,7 +22,7 @@ from deepconv import command_line, parallel
 from deepconv.data import augment, datasets, pipeline
 from deepconv.data.pipeline import Source
 from deepconv.models.layers import Activation, Conv, Layer
-from deepconv.trained import Trained, load_run
+from deepconv.trained import Trained, load
 from deepconv.user_error import UserError
 
 KERNEL_COLUMNS = 16  # three rows of them are a tower of the paper's
@@ -257,17 +257,20 @@ def main(argv: Sequence[str]) -> None:
     if name not in FIGURES:
         raise UserError(f"unknown figure {name!r}; one of {', '.join(FIGURES)}")
     run = Path(options.workdir)
-    out = Path(options.out or run / f"{name}.png")
+    beside = run.with_name(f"{run.stem}_{name}.png") if run.is_file() else run / f"{name}.png"
+    out = Path(options.out or beside)
     if out.suffix != ".png" or not out.parent.is_dir():
         raise UserError(f"--out={out} is not a .png file in a folder that exists")
     everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
-    FIGURES[name](load_run(run, everywhere, which=options.which)).savefig(out)
+    FIGURES[name](load(run, everywhere, which=options.which)).savefig(out)
     print(out.absolute())
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "The folder of the run.")
-    flags.DEFINE_string("out", None, "The PNG file to write; by default in the run's folder.")
+    flags.DEFINE_string("workdir", None, "The folder of the run, or a file of weights.")
+    flags.DEFINE_string(
+        "out", None, "The PNG file to write; by default in the run's folder, or beside the file."
+    )
     flags.DEFINE_enum("which", "last", ["last", "best"], "Whose parameters: of which checkpoint.")
     flags.DEFINE_integer("seed", 0, "Draws the images that are shown.")
     flags.DEFINE_integer("gallery", 10_000, "How many training images are searched.", lower_bound=1)
