@@ -5,21 +5,19 @@ python -m deepconv.figures labels --workdir=runs/alexnet      # writes labels.pn
 python -m deepconv.figures neighbors --workdir=runs/alexnet --gallery=50000
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.neighbors import NearestNeighbors
 
-from deepconv import command_line, parallel
-from deepconv.data import augment, datasets, pipeline
+from deepconv import command_line, features, parallel
+from deepconv.data import datasets
 from deepconv.data.pipeline import Source
 from deepconv.models.layers import Activation, Conv, Layer
 from deepconv.trained import Trained, load
@@ -29,7 +27,6 @@ KERNEL_COLUMNS = 16  # three rows of them are a tower of the paper's
 SATURATED = 99.5  # percentile of the weights' sizes that is drawn black or white
 TEST_IMAGES, BEST = 8, 5
 QUERIES, NEIGHBORS = 5, 6
-BATCH_SIZE = 128
 LONGEST_NAME = 22
 
 
@@ -72,28 +69,11 @@ def look_at(trained: Trained, source: Source, layer: str) -> Pictures:
     Raises:
       UserError: if none of the records can be read.
     """
-    config = trained.config
-    scale = config.evaluation.scale
-    geometry = pipeline.Geometry(config.model.crop, (scale, scale), config.input.square)
-    batches = pipeline.eval_batches(source, geometry, batch_size=min(BATCH_SIZE, len(source)))
-    by_image = config.input.mean == "image"
-    mean = jnp.asarray(trained.colors.mean_image if by_image else trained.colors.mean_rgb)
-
-    @jax.jit
-    def output(params: Any, images: jax.Array, offset: jax.Array) -> jax.Array:
-        crops = augment.for_evaluation({"image": images, "offset": offset}, mean)
-        outputs: Any = trained.network.apply({"params": params}, crops, method="activations")
-        return outputs[layer].reshape(len(images), -1).astype(jnp.float32)
-
-    found = []
-    for batch in pipeline.iter_from(batches, 0, threads=os.cpu_count() or 1):
-        values = np.asarray(output(trained.params, batch["image"], batch["offset"]))
-        kept = batch["mask"]
-        found.append((batch["image"][kept], batch["label"][kept], values[kept]))
-    pictures = Pictures(*map(np.concatenate, zip(*found, strict=True)))
-    if not len(pictures.labels):
-        raise UserError(f"{config.dataset.name}: none of {len(source)} records can be read")
-    return pictures
+    crops = features.of_central_crops(trained, source, [layer])
+    if not len(crops.labels):
+        raise UserError(f"{trained.config.dataset.name}: none of {len(source)} records can be read")
+    outputs = crops.outputs[layer]
+    return Pictures(crops.images, crops.labels, outputs.reshape(len(outputs), -1))
 
 
 def kernel_tiles(kernel: np.ndarray) -> np.ndarray:

@@ -39,8 +39,6 @@ def to_torchvision(trained: Trained, out: Path) -> None:
     """
     if trained.config.input.mean == "image":
         raise UserError(f"{trained.name} subtracts a mean image, which torchvision cannot")
-    if trained.network.dtype not in ("float32", jnp.float32):
-        raise UserError(f"{trained.name} computes in {trained.network.dtype}, not in float32")
     tensors = conversion.to_torchvision(
         trained.config.model.name, trained.network, jax.device_get(trained.params)
     )
