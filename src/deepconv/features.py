@@ -101,8 +101,12 @@ def extractor(
     mean = jnp.asarray(trained.colors.mean_rgb, jnp.float32)
 
     @jax.jit
+    def outputs(images: jax.Array) -> dict[str, jax.Array]:
+        return _outputs(network, params, images - mean, layers)
+
     def look(images: jax.typing.ArrayLike) -> dict[str, jax.Array]:
-        return _outputs(network, params, jnp.asarray(images, jnp.float32) - mean, layers)
+        found = outputs(jnp.asarray(images, jnp.float32))
+        return {name: found[name] for name in layers}  # jit sorts them
 
     return look
 
@@ -148,10 +152,14 @@ def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) ->
             Crops(
                 batch["image"][kept],
                 batch["label"][kept],
-                {name: output[kept] for name, output in outputs.items()},
+                {name: outputs[name][kept] for name in layers},
             )
         )
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    return Crops(
+        np.concatenate([crops.images for crops in found]),
+        np.concatenate([crops.labels for crops in found]),
+        {name: np.concatenate([crops.outputs[name] for crops in found]) for name in layers},
+    )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -176,7 +184,7 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("weights", None, "The folder of a run, or a file of weights.")
-    flags.DEFINE_list("layer", [], "Names of layers, such as relu7 or relu3_3,pool5.")
+    flags.DEFINE_list("layer", None, "Names of layers, such as relu7 or relu3_3,pool5.")
     flags.DEFINE_string("out", None, "The .npz file: an array of each layer, and image_ids.")
     flags.DEFINE_enum("which", "last", ["last", "best"], "Which of a run's parameters.")
     flags.mark_flags_as_required(["weights", "layer", "out"])

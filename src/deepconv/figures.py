@@ -133,13 +133,21 @@ def labels(trained: Trained, pictures: Pictures) -> Figure:
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
         picture.imshow(image)
         picture.set_title(_short(trained.class_names[label]), y=-0.14, fontsize=10, weight="bold")
-        _draw_bars(bars, probabilities[number], label, trained.class_names)
+        draw_bars(bars, probabilities[number], label, trained.class_names)
     return figure
 
 
-def _draw_bars(
-    axes: Axes, probabilities: np.ndarray, label: int, class_names: Sequence[str]
+def draw_bars(
+    axes: Axes, probabilities: np.ndarray, label: int | None, class_names: Sequence[str]
 ) -> None:
+    """Draw the five best labels as bars, the right one red.
+
+    Args:
+      axes: where.
+      probabilities: `[C]`.
+      label: the right one, if it is known.
+      class_names: `[C]`.
+    """
     best = np.argsort(-probabilities, kind="stable")[:BEST]
     for place, name in enumerate(best):
         color = "#e8837f" if name == label else "#9db8dc"

@@ -1,7 +1,6 @@
 """From a file to a network that every command takes; what is wrong with a file is one line."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -41,22 +40,12 @@ def saved(tensors, tmp_path):
     return save
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "deepconv.weights", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-
-
-def test_the_command_reports_every_tensor_and_writes_what_load_weights_takes(tmp_path):
+def test_the_command_reports_every_tensor_and_writes_what_load_weights_takes(tmp_path, run_main):
     out = tmp_path / "net.safetensors"
     (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\n")
-    process = command("import", GOLDEN / "vgg11.pth", out, f"--classes={tmp_path}/classes.txt")
+    process = run_main(
+        "weights", "import", GOLDEN / "vgg11.pth", out, f"--classes={tmp_path}/classes.txt"
+    )
     assert process.returncode == 0, process.stderr
     for name in torch_file.read(GOLDEN / "vgg11.pth"):
         assert name in process.stdout
@@ -146,8 +135,8 @@ def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
         trained.load(out)
 
 
-def test_bad_input_of_the_command_is_one_line(tmp_path):
-    process = command("import", "missing.pth", tmp_path / "out.safetensors")
+def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
+    process = run_main("weights", "import", "missing.pth", tmp_path / "out.safetensors")
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr == "deepconv: No such file or directory: missing.pth\n"
     for arguments, line in (
