@@ -19,6 +19,7 @@ from deepconv.data import color
 from deepconv.data.color import ColorStatistics
 from deepconv.models import Network
 from deepconv.user_error import UserError
+from deepconv.weights_file import FileParameters
 
 
 class Trained(NamedTuple):
@@ -91,26 +92,24 @@ def load_file(path: Path, sharding: jax.sharding.Sharding) -> Trained:
     Raises:
       UserError: if the file is another, or damaged.
     """
-    tensors, about = weights_file.read(path)
+    saved = FileParameters(path)
+    about = saved.about
     scale = about["scale"]
     config = configuration.default().unlock()
     config.model.update(name=about["network"], **about["options"])
     config.input.scale = (scale, scale)
     config.evaluation.scale = scale
-    mean_image = tensors.pop("mean_image", None)
-    if mean_image is not None:
+    if saved.mean_image is not None:
         config.input.mean, config.input.color, config.input.square = "image", "computed", True
-    params: dict[str, dict[str, Any]] = {}
-    for name, tensor in tensors.items():
-        layer, _, part = name.partition("/")
-        params.setdefault(layer, {})[part] = tensor
     class_names = tuple(about["class_names"] or numbered(about["classes"]))
     return Trained(
         name=path.stem,
         network=configuration.create_model(config, about["classes"]),
-        params=jax.device_put(params, sharding),
+        params=saved.read(list(saved.shapes), sharding),
         config=config.lock(),
-        colors=color.IMAGENET._replace(mean_rgb=np.array(about["mean_rgb"]), mean_image=mean_image),
+        colors=color.IMAGENET._replace(
+            mean_rgb=np.array(about["mean_rgb"]), mean_image=saved.mean_image
+        ),
         class_names=class_names,
         step=0,
         digest=weights_file.digest(about),

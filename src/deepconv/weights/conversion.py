@@ -99,85 +99,56 @@ class Dialect(NamedTuple):
     options: Mapping[str, Mapping[str, Any]] = {}
 
 
-_BVLC = {"alexnet": {"lrn": "caffe"}}
 _VGG_16_19 = {"vgg_d": "vgg16", "vgg_e": "vgg19"}
 _TORCH_VGG = {"vgg_a": "vgg11", "vgg_b": "vgg13", **_VGG_16_19}
-_TORCH_PARTS = ("{}.weight", "{}.bias")
-_KERAS_PARTS = ("{}/kernel", "{}/bias")
-_ONE = np.ones(3)
 
+_OF_TORCHVISION = Dialect(
+    {"alexnet_owt": "alexnet", **_TORCH_VGG},
+    _torchvision,
+    ("{}.weight", "{}.bias"),
+    channels_first=True,
+    units_first=True,
+    bgr=False,
+    mean=TORCH_MEAN,
+    std=TORCH_STD,
+)
+_OF_CAFFE = Dialect(
+    {"alexnet": "bvlc_alexnet", "vgg_d": "VGG_ILSVRC_16_layers", "vgg_e": "VGG_ILSVRC_19_layers"},
+    _same,
+    ("{}/weight", "{}/bias"),
+    channels_first=True,
+    units_first=True,
+    bgr=True,
+    mean=IMAGENET.mean_rgb,
+    std=np.ones(3),
+    means={"alexnet": _BVLC_MEAN},
+    options={"alexnet": {"lrn": "caffe"}},
+)
+_OF_KERAS = _OF_CAFFE._replace(
+    networks=_VGG_16_19,
+    names=_keras,
+    parts=("{}/kernel", "{}/bias"),
+    channels_first=False,
+    units_first=False,
+)
+_OF_MATCONVNET = _OF_CAFFE._replace(
+    networks={
+        "alexnet": "imagenet-caffe-alex",
+        "vgg_d": "imagenet-vgg-verydeep-16",
+        "vgg_e": "imagenet-vgg-verydeep-19",
+    },
+    parts=("{}/filters", "{}/biases"),
+    channels_first=False,
+    units_first=False,
+    bgr=False,
+)
 DIALECTS: dict[str, Dialect] = {
-    "torchvision": Dialect(
-        {"alexnet_owt": "alexnet", **_TORCH_VGG},
-        _torchvision,
-        _TORCH_PARTS,
-        channels_first=True,
-        units_first=True,
-        bgr=False,
-        mean=TORCH_MEAN,
-        std=TORCH_STD,
-    ),
-    "timm": Dialect(
-        _TORCH_VGG,
-        _timm,
-        _TORCH_PARTS,
-        channels_first=True,
-        units_first=True,
-        bgr=False,
-        mean=TORCH_MEAN,
-        std=TORCH_STD,
-    ),
-    "caffe": Dialect(
-        {
-            "alexnet": "bvlc_alexnet",
-            "vgg_d": "VGG_ILSVRC_16_layers",
-            "vgg_e": "VGG_ILSVRC_19_layers",
-        },
-        _same,
-        ("{}/weight", "{}/bias"),
-        channels_first=True,
-        units_first=True,
-        bgr=True,
-        mean=IMAGENET.mean_rgb,
-        std=_ONE,
-        means={"alexnet": _BVLC_MEAN},
-        options=_BVLC,
-    ),
-    "keras": Dialect(
-        _VGG_16_19,
-        _keras,
-        _KERAS_PARTS,
-        channels_first=False,
-        units_first=False,
-        bgr=True,
-        mean=IMAGENET.mean_rgb,
-        std=_ONE,
-    ),
-    "keras_channels_first": Dialect(
-        _VGG_16_19,
-        _keras,
-        _KERAS_PARTS,
-        channels_first=True,
-        units_first=False,
-        bgr=True,
-        mean=IMAGENET.mean_rgb,
-        std=_ONE,
-    ),
-    "matconvnet": Dialect(
-        {
-            "alexnet": "imagenet-caffe-alex",
-            "vgg_d": "imagenet-vgg-verydeep-16",
-            "vgg_e": "imagenet-vgg-verydeep-19",
-        },
-        _same,
-        ("{}/filters", "{}/biases"),
-        channels_first=False,
-        units_first=False,
-        bgr=False,
-        mean=IMAGENET.mean_rgb,
-        std=_ONE,
-        options=_BVLC,
-    ),
+    "torchvision": _OF_TORCHVISION,
+    "timm": _OF_TORCHVISION._replace(networks=_TORCH_VGG, names=_timm),
+    "caffe": _OF_CAFFE,
+    "keras": _OF_KERAS,
+    "keras_channels_first": _OF_KERAS._replace(channels_first=True),
+    "matconvnet": _OF_MATCONVNET,
 }
 
 
