@@ -143,6 +143,21 @@ def drawing(trained: Trained, source: Source, *, scale: int, label: int | None) 
     return figure
 
 
+def numbered(trained: Trained, label: str) -> int:
+    """Return the number of a class.
+
+    Raises:
+      UserError: if the network knows no such class.
+    """
+    names = trained.class_names
+    if label not in names:
+        raise UserError(
+            f"--label={label} is none of the {len(names)} classes, which begin with "
+            f"{', '.join(names[:3])}"
+        )
+    return names.index(label)
+
+
 def main(argv: Sequence[str]) -> None:
     """Draw where the network sees its best label, or the one that is asked for."""
     options = flags.FLAGS
@@ -154,14 +169,7 @@ def main(argv: Sequence[str]) -> None:
     # Twice a crop: a map of some places, which that of one crop is not.
     scale = options.scale or 2 * trained.network.crop
     scoring.check(trained, "dense", scale)
-    label = None
-    if options.label is not None:
-        if options.label not in trained.class_names:
-            raise UserError(
-                f"--label={options.label} is none of the {len(trained.class_names)} "
-                f"classes, which begin with {', '.join(trained.class_names[:3])}"
-            )
-        label = trained.class_names.index(options.label)
+    label = None if options.label is None else numbered(trained, options.label)
     source, refused = pictures.readable(source, os.cpu_count() or 1)
     if len(source) > MOST_PICTURES:
         raise UserError(f"{len(source)} pictures do not fit one file; {MOST_PICTURES} do")

@@ -132,6 +132,15 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(archive, tmp_path):
     assert mark.exists()  # elsewhere it would have
 
 
+def test_a_pickle_cannot_alter_what_reads_it(tmp_path):
+    named = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n"
+    for state in (b"}X\x01\x00\x00\x00aK\x01s", b"N}X\x01\x00\x00\x00aK\x01s\x86"):
+        with zipfile.ZipFile(tmp_path / "net.pth", "w") as file:
+            file.writestr("net/data.pkl", named + state + b"b.")  # BUILD
+        with pytest.raises(UserError, match=r"net\.pth is damaged, .* no attribute"):
+            torch_file.read(tmp_path / "net.pth")
+
+
 @pytest.mark.parametrize("name", ["vgg11", "alexnet"])
 @pytest.mark.parametrize("kept", [0.2, 0.6, 0.999])
 def test_a_truncated_file_is_one_line(name, kept, tmp_path):

@@ -52,22 +52,34 @@ class _Refused(pickle.UnpicklingError):
     """The pickle names something else than a tensor."""
 
 
-def _rebuild_tensor(
-    storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
-) -> _Tensor:
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+# Instances without attributes, not functions: a pickle may try to set some on whatever it names.
+class _RebuildTensor:
+    __slots__ = ()
+
+    def __call__(
+        self,
+        storage: _Storage,
+        offset: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        *_: Any,
+    ) -> _Tensor:
+        return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _rebuild_parameter(tensor: _Tensor, *_: Any) -> _Tensor:
-    return tensor
+class _RebuildParameter:
+    __slots__ = ()
+
+    def __call__(self, tensor: _Tensor, *_: Any) -> _Tensor:
+        return tensor
 
 
 _ADMITTED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    **{("torch", name): np.dtype(dtype) for name, dtype in _DTYPES.items()},
+    ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
+    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
+    ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+    **{("torch", name): name for name in _DTYPES},
 }
 
 
@@ -79,10 +91,10 @@ class _Unpickler(pickle.Unpickler):
             raise _Refused(f"it names {module}.{name}, which is no tensor; not executed") from None
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, _, *view = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype) or any(view):
+        kind, name, key, _, _, *view = pid
+        if kind != "storage" or name not in _DTYPES or any(view):
             raise _Refused("it refers to something that is no storage of numbers")
-        return _Storage(str(key), dtype)
+        return _Storage(str(key), np.dtype(_DTYPES[name]))
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
