@@ -1,11 +1,19 @@
 """Eight fake devices for every test, set before jax starts; a data set and a run, made once."""
 
 import os
+import subprocess
+import sys
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
 import pytest
+
+GOLDEN = Path(__file__).parent / "weights" / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +48,43 @@ def narrow_run(tmp_path_factory, shapes_root):
     folder = tmp_path_factory.mktemp("runs") / "narrow"
     loop.train(config, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def narrow_file(tmp_path_factory):
+    """Return a file of weights: VGG-11 of torchvision, very narrow, five classes, crops of 32."""
+    from deepconv.weights import importing
+
+    path = tmp_path_factory.mktemp("files") / "narrow.safetensors"
+    importing.write(importing.read(GOLDEN / "vgg11.pth"), path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Return a folder of three pictures of several sizes, one of them below another folder."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (50, 70)), ("b.png", (64, 40)), ("more/c.JPG", (37, 37))):
+        pixels = rng.integers(0, 256, (*size, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_main():
+    """Return a function that runs one of the package's commands and returns what became of it."""
+
+    def run(module, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+
+    return run

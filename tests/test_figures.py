@@ -47,7 +47,7 @@ def untrained(name, **options):
     shape = (first.kernel, first.kernel, 3, first.features)
     params = {first.name: {"kernel": np.random.default_rng(0).normal(size=shape)}}
     class_names = tuple(f"class {number}" for number in range(12))
-    return Trained("untrained", network, params, None, None, class_names, 0)
+    return Trained("untrained", network, params, None, None, class_names, 0, "")
 
 
 def test_a_kernel_of_zeros_is_gray_and_all_share_one_scale():

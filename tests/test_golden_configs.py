@@ -11,7 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import alexnet, cifar10, quickstart, vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e
+from configs import (
+    alexnet,
+    cifar10,
+    finetune,
+    quickstart,
+    vgg_a,
+    vgg_a_lrn,
+    vgg_b,
+    vgg_c,
+    vgg_d,
+    vgg_e,
+)
 from deepconv import config as configuration
 from deepconv import recipe
 from deepconv.models.initializers import PRESETS
@@ -25,6 +36,7 @@ CONFIGS = {
     "alexnet_pretrained": alexnet.get_config("pretrained"),
     "cifar10": cifar10.get_config(),
     "cifar10_11pct": cifar10.get_config("11pct"),
+    "finetune": finetune.get_config(),
     "quickstart": quickstart.get_config(),
     **{
         module.__name__.rpartition(".")[2]: module.get_config()

@@ -70,6 +70,17 @@ def fail(message: str, status: int = USER_ERROR) -> NoReturn:
     sys.exit(status)
 
 
+def complain(lines: Sequence[str]) -> None:
+    """Say what of the input could not be used, a line each, and end the process if there is any.
+
+    For commands that do the rest of their work first.
+    """
+    for line in lines:
+        _say(" ".join(line.split()))
+    if lines:
+        sys.exit(USER_ERROR)
+
+
 def _without_echoes(echo: "sys.UnraisableHookArgs") -> None:
     # After a failed write tensorstore's threads report to orbax's loop of events, which has ended.
     if str(echo.exc_value) != "Event loop is closed":

@@ -43,7 +43,9 @@ def default() -> ConfigDict:
 
     # What a run starts from, where it has neither a checkpoint of its own nor a stage before it.
     config.init = ConfigDict()
-    config.init.checkpoint = ""  # the folder of any run; empty: random weights
+    config.init.checkpoint = (
+        ""  # the folder of any run, or a file of weights; empty: random weights
+    )
     config.init.layers = ".*"  # regular expression: the layers to copy; the others are random
 
     config.dataset = ConfigDict()

@@ -3,6 +3,7 @@
     python -m deepconv.evaluate --workdir=runs/vgg_d_jitter --protocol=dense --scales=256,384,512
     python -m deepconv.evaluate --workdir=runs/vgg_d_jitter --ensemble=runs/vgg_e_jitter
     python -m deepconv.evaluate --ensemble=one.npz,another.npz --out=fused   # without any network
+    python -m deepconv.evaluate --workdir=vgg16.safetensors    # a file of deepconv.weights import
 
 Protocols: center, ten_crop, dense, multi_crop (5x5 crops and their mirror images), and
 multi_crop_and_dense. Several scales, protocols and networks count alike: posteriors are averaged.
@@ -25,7 +26,7 @@ from deepconv.evaluation.posteriors import fuse
 from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.evaluation.report import report
 from deepconv.scoring import Sheet
-from deepconv.trained import load_run
+from deepconv.trained import load, results_folder
 from deepconv.user_error import UserError
 from deepconv.workdir import hold
 
@@ -82,7 +83,8 @@ def score_runs(
     """Score runs on the images of the first one's data set; what is on disk already is read.
 
     Args:
-      runs: their folders; the posteriors of each are kept under its `evaluation/`.
+      runs: their folders, or files of weights; the posteriors of each are kept under `evaluation/`
+        in its `results_folder`.
       plan: what is wanted.
       dataset: replaces keys of `config.dataset` of the first run: other images of its classes.
       threads: that decode; 0: one for each core.
@@ -91,7 +93,7 @@ def score_runs(
       UserError: if something has to be mended first.
     """
     mesh = parallel.data_mesh()
-    nets = [load_run(run, parallel.replicated(mesh), which=plan.checkpoint) for run in runs]
+    nets = [load(run, parallel.replicated(mesh), which=plan.checkpoint) for run in runs]
     wanted = [
         [(view, scale) for view in plan.views for scale in scales]
         for scales in (plan.scales or (net.config.evaluation.scale,) for net in nets)
@@ -102,8 +104,10 @@ def score_runs(
     settings = {**nets[0].config.dataset, **(dataset or {})}
     opened = _open(**settings)
     described = f"{settings['name']}, {settings['eval_split']}"
-    for run, net in zip(runs, nets, strict=True):
-        if net.class_names != opened.class_names:
+    for index, (run, net) in enumerate(zip(runs, nets, strict=True)):
+        if net.unnamed and len(net.class_names) == len(opened.class_names):
+            nets[index] = net._replace(class_names=opened.class_names)
+        elif net.class_names != opened.class_names:
             raise UserError(
                 f"{run} tells other classes apart ({_few(net.class_names)}) than there are in "
                 f"{settings['name']} ({_few(opened.class_names)})"
@@ -112,7 +116,7 @@ def score_runs(
     survey = _survey(threads, **settings)
     scored = []
     for run, net, parts in zip(runs, nets, wanted, strict=True):
-        folder = run / "evaluation" / re.sub(r"\W+", "_", described)
+        folder = results_folder(run) / "evaluation" / re.sub(r"\W+", "_", described)
         with hold(folder):
             sheets = tuple(
                 scoring.score(
@@ -239,7 +243,7 @@ def evaluate(
     """Evaluate runs and posteriors from earlier evaluations, together.
 
     Args:
-      runs: folders of runs.
+      runs: folders of runs, or files of weights.
       plan: what is wanted of each.
       posteriors: `.npz` files, which count as much as a run.
       dataset: see `score_runs`.
@@ -306,12 +310,12 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run.")
+    WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run, or a file of weights.")
     PROTOCOL = flags.DEFINE_enum("protocol", "dense", [*PROTOCOLS], "How images are looked at.")
     SCALES = flags.DEFINE_list(
         "scales", [], "The shorter sides Q in pixels, such as 256,384,512; by default the config's."
     )
-    ENSEMBLE = flags.DEFINE_list("ensemble", [], "More runs, or .npz files of their posteriors.")
+    ENSEMBLE = flags.DEFINE_list("ensemble", [], "More of these, or .npz files of posteriors.")
     AVERAGE = flags.DEFINE_enum(
         "average", "scores", ["scores", "posteriors"], "What is averaged over the dense map."
     )

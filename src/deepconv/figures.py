@@ -5,31 +5,28 @@ python -m deepconv.figures labels --workdir=runs/alexnet      # writes labels.pn
 python -m deepconv.figures neighbors --workdir=runs/alexnet --gallery=50000
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.neighbors import NearestNeighbors
 
-from deepconv import command_line, parallel
-from deepconv.data import augment, datasets, pipeline
+from deepconv import command_line, features, parallel
+from deepconv.data import datasets
 from deepconv.data.pipeline import Source
 from deepconv.models.layers import Activation, Conv, Layer
-from deepconv.trained import Trained, load_run
+from deepconv.trained import Trained, load
 from deepconv.user_error import UserError
 
 KERNEL_COLUMNS = 16  # three rows of them are a tower of the paper's
 SATURATED = 99.5  # percentile of the weights' sizes that is drawn black or white
 TEST_IMAGES, BEST = 8, 5
 QUERIES, NEIGHBORS = 5, 6
-BATCH_SIZE = 128
 LONGEST_NAME = 22
 
 
@@ -72,28 +69,11 @@ def look_at(trained: Trained, source: Source, layer: str) -> Pictures:
     Raises:
       UserError: if none of the records can be read.
     """
-    config = trained.config
-    scale = config.evaluation.scale
-    geometry = pipeline.Geometry(config.model.crop, (scale, scale), config.input.square)
-    batches = pipeline.eval_batches(source, geometry, batch_size=min(BATCH_SIZE, len(source)))
-    by_image = config.input.mean == "image"
-    mean = jnp.asarray(trained.colors.mean_image if by_image else trained.colors.mean_rgb)
-
-    @jax.jit
-    def output(params: Any, images: jax.Array, offset: jax.Array) -> jax.Array:
-        crops = augment.for_evaluation({"image": images, "offset": offset}, mean)
-        outputs: Any = trained.network.apply({"params": params}, crops, method="activations")
-        return outputs[layer].reshape(len(images), -1).astype(jnp.float32)
-
-    found = []
-    for batch in pipeline.iter_from(batches, 0, threads=os.cpu_count() or 1):
-        values = np.asarray(output(trained.params, batch["image"], batch["offset"]))
-        kept = batch["mask"]
-        found.append((batch["image"][kept], batch["label"][kept], values[kept]))
-    pictures = Pictures(*map(np.concatenate, zip(*found, strict=True)))
-    if not len(pictures.labels):
-        raise UserError(f"{config.dataset.name}: none of {len(source)} records can be read")
-    return pictures
+    crops = features.of_central_crops(trained, source, [layer])
+    if not len(crops.labels):
+        raise UserError(f"{trained.config.dataset.name}: none of {len(source)} records can be read")
+    outputs = crops.outputs[layer]
+    return Pictures(crops.images, crops.labels, outputs.reshape(len(outputs), -1))
 
 
 def kernel_tiles(kernel: np.ndarray) -> np.ndarray:
@@ -153,13 +133,21 @@ def labels(trained: Trained, pictures: Pictures) -> Figure:
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
         picture.imshow(image)
         picture.set_title(_short(trained.class_names[label]), y=-0.14, fontsize=10, weight="bold")
-        _draw_bars(bars, probabilities[number], label, trained.class_names)
+        draw_bars(bars, probabilities[number], label, trained.class_names)
     return figure
 
 
-def _draw_bars(
-    axes: Axes, probabilities: np.ndarray, label: int, class_names: Sequence[str]
+def draw_bars(
+    axes: Axes, probabilities: np.ndarray, label: int | None, class_names: Sequence[str]
 ) -> None:
+    """Draw the five best labels as bars, the right one red.
+
+    Args:
+      axes: where.
+      probabilities: `[C]`.
+      label: the right one, if it is known.
+      class_names: `[C]`.
+    """
     best = np.argsort(-probabilities, kind="stable")[:BEST]
     for place, name in enumerate(best):
         color = "#e8837f" if name == label else "#9db8dc"
@@ -257,17 +245,20 @@ def main(argv: Sequence[str]) -> None:
     if name not in FIGURES:
         raise UserError(f"unknown figure {name!r}; one of {', '.join(FIGURES)}")
     run = Path(options.workdir)
-    out = Path(options.out or run / f"{name}.png")
+    beside = run.with_name(f"{run.stem}_{name}.png") if run.is_file() else run / f"{name}.png"
+    out = Path(options.out or beside)
     if out.suffix != ".png" or not out.parent.is_dir():
         raise UserError(f"--out={out} is not a .png file in a folder that exists")
     everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
-    FIGURES[name](load_run(run, everywhere, which=options.which)).savefig(out)
+    FIGURES[name](load(run, everywhere, which=options.which)).savefig(out)
     print(out.absolute())
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "The folder of the run.")
-    flags.DEFINE_string("out", None, "The PNG file to write; by default in the run's folder.")
+    flags.DEFINE_string("workdir", None, "The folder of the run, or a file of weights.")
+    flags.DEFINE_string(
+        "out", None, "The PNG file to write; by default in the run's folder, or beside the file."
+    )
     flags.DEFINE_enum("which", "last", ["last", "best"], "Whose parameters: of which checkpoint.")
     flags.DEFINE_integer("seed", 0, "Draws the images that are shown.")
     flags.DEFINE_integer("gallery", 10_000, "How many training images are searched.", lower_bound=1)

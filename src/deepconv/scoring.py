@@ -18,7 +18,6 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
-from deepconv import config as configuration
 from deepconv import parallel, reporting
 from deepconv.data import canvases, pipeline
 from deepconv.data.canvases import Canvas, Survey
@@ -141,7 +140,7 @@ def score(
     origin = {
         "network": trained.config.model.name,
         "run": trained.name,
-        "config_hash": configuration.digest(trained.config),
+        "config_hash": trained.digest,
         "step": trained.step,
         "view": view,
         "scale": scale,

@@ -1,6 +1,6 @@
-"""A trained network and all that it takes to look at pictures with it.
+"""A trained network and all that it takes to look at pictures with it, from a run or a file.
 
-trained = load_run(Path("runs/vgg_d_jitter"))
+trained = load(Path("runs/vgg_d_jitter"))  # or vgg16.safetensors, see deepconv.weights
 scores = trained.network.apply({"params": trained.params}, images)
 """
 
@@ -9,27 +9,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from deepconv import config as configuration
+from deepconv import weights_file
 from deepconv.checkpoint import SavedParameters
 from deepconv.data import color
 from deepconv.data.color import ColorStatistics
 from deepconv.models import Network
 from deepconv.user_error import UserError
+from deepconv.weights_file import FileParameters
 
 
 class Trained(NamedTuple):
     """A network with its parameters.
 
     Attributes:
-      name: of its run's folder, for people.
+      name: of its run's folder or its file, for people.
       network: the network.
       params: `{layer: {"kernel": ..., "bias": ...}}`, float32.
-      config: of the run that trained it.
+      config: of the run that trained it; for a file, one of the same network and input.
       colors: the mean that its images are given without, among others.
       class_names: of its outputs, in order.
-      step: the update after which the parameters were saved.
+      step: the update after which the parameters were saved; 0 for a file.
+      digest: changes with what made the parameters: the config of a run, all that a file holds.
     """
 
     name: str
@@ -39,6 +43,82 @@ class Trained(NamedTuple):
     colors: ColorStatistics
     class_names: tuple[str, ...]
     step: int
+    digest: str
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether nothing is known of the classes but their number."""
+        return self.class_names == numbered(len(self.class_names))
+
+    @property
+    def central_mean(self) -> np.ndarray:
+        """What central crops are given without: `[3]`, or that part of the mean image, 0..255."""
+        image, crop = self.colors.mean_image, self.network.crop
+        if image is None or self.config.input.mean != "image":
+            return np.asarray(self.colors.mean_rgb, np.float32)
+        start = (len(image) - crop) // 2
+        return np.asarray(image[start : start + crop, start : start + crop], np.float32)
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """Return the names of classes of which only the number is known."""
+    return tuple(f"class {number}" for number in range(classes))
+
+
+def load(
+    path: Path, sharding: jax.sharding.Sharding | None = None, *, which: str = "last"
+) -> Trained:
+    """Load a network from the folder of a run or from a file of weights.
+
+    Args:
+      path: of the folder or the file.
+      sharding: where the parameters shall lie; by default on the first device.
+      which: of a run's parameters, see `load_run`.
+
+    Raises:
+      UserError: if there is neither, or it is damaged.
+    """
+    sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return load_file(path, sharding) if path.is_file() else load_run(path, sharding, which=which)
+
+
+def load_file(path: Path, sharding: jax.sharding.Sharding) -> Trained:
+    """Load the network that a file of `deepconv.weights import` holds.
+
+    Args:
+      path: of the file.
+      sharding: where the parameters shall lie.
+
+    Raises:
+      UserError: if the file is another, or damaged.
+    """
+    saved = FileParameters(path)
+    about = saved.about
+    scale = about["scale"]
+    config = configuration.default().unlock()
+    config.model.update(name=about["network"], **about["options"])
+    config.input.scale = (scale, scale)
+    config.evaluation.scale = scale
+    if saved.mean_image is not None:
+        config.input.mean, config.input.color, config.input.square = "image", "computed", True
+    class_names = tuple(about["class_names"] or numbered(about["classes"]))
+    return Trained(
+        name=path.stem,
+        network=configuration.create_model(config, about["classes"]),
+        params=saved.read(list(saved.shapes), sharding),
+        config=config.lock(),
+        colors=color.IMAGENET._replace(
+            mean_rgb=np.array(about["mean_rgb"]), mean_image=saved.mean_image
+        ),
+        class_names=class_names,
+        step=0,
+        digest=weights_file.digest(about),
+    )
+
+
+def results_folder(path: Path) -> Path:
+    """Return where what is computed of a network is kept: in its run, or beside its file."""
+    return path.with_suffix("") if path.is_file() else path
 
 
 def load_run(folder: Path, sharding: jax.sharding.Sharding, *, which: str = "last") -> Trained:
@@ -70,4 +150,5 @@ def load_run(folder: Path, sharding: jax.sharding.Sharding, *, which: str = "las
         colors=colors,
         class_names=class_names,
         step=saved.step,
+        digest=configuration.digest(config),
     )

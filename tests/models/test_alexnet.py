@@ -54,6 +54,18 @@ def test_number_of_parameters_and_of_multiply_accumulates(key):
     assert summary.totals(summary.layer_table(network.layers, 224)).macs == counts["macs"]
 
 
+def test_the_later_one_tower_net_is_torchvisions():
+    network = models.create("alexnet_owt")
+    totals = summary.totals(summary.layer_table(network.layers, 224))
+    assert (totals.parameters, totals.macs) == (61_100_840, 714_188_480)
+    names = " ".join(layer.name for layer in network.layers)
+    assert names.endswith("relu5 pool5 drop5 fc6 relu6 drop6 fc7 relu7 fc8")
+    without = models.create("alexnet_owt", dropout=0.0).layers
+    assert not [layer for layer in without if isinstance(layer, Dropout)]
+    with pytest.raises(ValueError, match="too small for layer pool5"):
+        models.create("alexnet_owt", crop=60)
+
+
 def test_without_conv2_conv3_sees_pool1_pooled_again():
     conv2 = 5 * 5 * 48 * 256 + 256
     fewer_inputs = 3 * 3 * (256 - 96) * 384

@@ -16,7 +16,7 @@ def test_every_network_ends_with_its_classes(name):
 
 def test_the_names():
     assert " ".join(models.NETWORKS) == (
-        "alexnet vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e cifar10_13pct cifar10_11pct"
+        "alexnet alexnet_owt vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e cifar10_13pct cifar10_11pct"
     )
 
 

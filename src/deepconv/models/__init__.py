@@ -12,7 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from deepconv.models.alexnet import alexnet
+from deepconv.models.alexnet import alexnet, alexnet_owt
 from deepconv.models.cifar import cifar
 from deepconv.models.initializers import PRESETS
 from deepconv.models.layers import Layer
@@ -21,6 +21,7 @@ from deepconv.models.vgg import TABLE_1, vgg
 
 NETWORKS: dict[str, Callable[..., tuple[Layer, ...]]] = {
     "alexnet": alexnet,
+    "alexnet_owt": alexnet_owt,
     **{name: functools.partial(vgg, name) for name in TABLE_1},
     "cifar10_13pct": cifar,
     "cifar10_11pct": functools.partial(cifar, lrn=True),

@@ -1,9 +1,9 @@
-"""AlexNet: the network of Krizhevsky, Sutskever & Hinton (2012), section 3.5 and Figure 2."""
+"""AlexNet: the network of Krizhevsky, Sutskever & Hinton (2012), and its successor of 2014."""
 
 from typing import Any
 
 from deepconv.models.classifier import classifier
-from deepconv.models.layers import LRN, Activation, Conv, Layer, Pool
+from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, Pool
 from deepconv.models.width import scaled, with_gain_of
 
 # The published conventions for LRN: section 3.3 multiplies the plain sum of squares by alpha; the
@@ -122,6 +122,56 @@ def alexnet(
         num_classes, dropout=dropout, towers=towers, half=half, without=without, conv6=conv6
     )
     return with_gain_of(full, whole)
+
+
+def alexnet_owt(
+    num_classes: int = 1000, *, width: float = 1.0, crop: int = 224, dropout: float = 0.5
+) -> tuple[Layer, ...]:
+    """Lay out the one-tower net of "One weird trick" (Krizhevsky 2014), as torchvision has it.
+
+    Not the paper's AlexNet: 64, 192, 384, 256 and 256 kernels, two zeros on every side of conv1, no
+    normalization, dropout *before* fc6 and fc7. 61,100,840 parameters.
+
+    Args:
+      num_classes: outputs of fc8.
+      width: factor of the number of channels of every hidden layer.
+      crop: side of the training crop in pixels, which fixes the side of fc6's kernel (224: 6).
+      dropout: rate before fc6 and fc7; 0 leaves it out.
+
+    Returns:
+      The layers.
+
+    Raises:
+      ValueError: if the crop is too small.
+    """
+
+    def conv(number: int, kernels: int, side: int, padding: int, stride: int = 1) -> list[Layer]:
+        features = scaled(kernels, width)
+        return [
+            Conv(f"conv{number}", features, side, stride=stride, padding=(padding, padding)),
+            Activation(f"relu{number}"),
+        ]
+
+    trunk = [
+        *conv(1, 64, 11, padding=2, stride=4),
+        Pool("pool1", window=3, stride=2),
+        *conv(2, 192, 5, padding=2),
+        Pool("pool2", window=3, stride=2),
+        *conv(3, 384, 3, padding=1),
+        *conv(4, 256, 3, padding=1),
+        *conv(5, 256, 3, padding=1),
+        Pool("pool5", window=3, stride=2),
+    ]
+    head = classifier(
+        trunk,
+        num_classes,
+        crop=crop,
+        hidden=scaled(HIDDEN, width),
+        dropout=dropout,
+        scale_at="train",
+    )
+    first = (Dropout("drop5", dropout),) if dropout else ()
+    return (*trunk, *first, *(layer for layer in head if layer.name != "drop7"))
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

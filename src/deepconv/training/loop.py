@@ -29,6 +29,7 @@ from deepconv.training.assembly import Assembly, assemble
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
 from deepconv.user_error import DivergenceError, Preempted, UserError
+from deepconv.weights_file import FileParameters
 from deepconv.workdir import claim, require_space
 
 _LOG = logging.getLogger(__name__)
@@ -84,8 +85,8 @@ def train(
     Args:
       config: see `config.default`.
       folder: of the run; everything is written there.
-      source: the run whose best parameters a new run starts from, as far as `config.init.layers`
-        goes; None: `config.init.checkpoint`, if that is set.
+      source: the run (or file) whose best parameters a new run starts from, as far as
+        `config.init.layers` goes; None: `config.init.checkpoint`, if that is set.
       debug_nans: whether to look at the loss after every step, at the price of a copy of the
         parameters, and to name the layer in which it ceased to be a number.
 
@@ -238,9 +239,9 @@ class _Run:
         return state, Progress(**meta["progress"])
 
     def _transferred(self, source: Path) -> TrainState:
-        """Return random weights with some layers replaced by another run's best."""
+        """Return random weights, some layers replaced by another run's best or by a file's."""
         state = self.functions.initial_state()
-        saved = SavedParameters(source)
+        saved = FileParameters(source) if source.is_file() else SavedParameters(source)
         shapes = transfer.shapes_of(state.params)
         try:
             plan = transfer.plan_transfer(shapes, saved.shapes, self.config.init.layers)

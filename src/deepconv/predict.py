@@ -1,0 +1,172 @@
+"""Name what is in pictures: the five best labels of each.
+
+    python -m deepconv.predict --weights=vgg16.safetensors cat.jpg photos
+    python -m deepconv.predict --weights=runs/vgg_d_jitter photos --protocol=ten_crop --json=x.json
+    python -m deepconv.predict --weights=runs/vgg_d_jitter photos --sheet=sheet.png
+
+Pictures are files, or folders, whose pictures are found at any depth. One that cannot be read is
+named on stderr and the others are predicted; the exit status is then 2.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+
+from deepconv import command_line, parallel, reporting, scoring
+from deepconv.data import canvases, decode, pictures
+from deepconv.data.pipeline import Source
+from deepconv.evaluate import Plan
+from deepconv.evaluation.posteriors import fuse
+from deepconv.evaluation.protocols import PROTOCOLS
+from deepconv.figures import draw_bars
+from deepconv.trained import Trained, load
+from deepconv.user_error import UserError
+
+BEST = 5
+SHEET_COLUMNS = 4
+MOST_ON_A_SHEET = 60  # the others stand in the table and the JSON
+THUMBNAIL = 200  # shorter side, in pixels
+
+
+class Prediction(NamedTuple):
+    """What a network says of a picture.
+
+    Attributes:
+      picture: its file.
+      best: (label, posterior) of the five best, best first.
+    """
+
+    picture: str
+    best: tuple[tuple[str, float], ...]
+
+
+def posteriors(trained: Trained, source: Source, plan: Plan, *, threads: int) -> np.ndarray:
+    """Return what a network says of pictures, float32 `[N, C]`, as evaluation computes it.
+
+    Args:
+      trained: the network, its parameters on all devices.
+      source: the pictures.
+      plan: how to look at them.
+      threads: that decode.
+
+    Raises:
+      UserError: if a picture cannot be read, or the network cannot look like this.
+    """
+    survey = canvases.survey(source, threads)
+    scales = plan.scales or (trained.config.evaluation.scale,)
+    # Nothing of this is for keeping, but rows of posteriors go through a file.
+    with tempfile.TemporaryDirectory() as folder:
+        sheets = [
+            scoring.score(
+                trained,
+                view=view,
+                scale=scale,
+                source=source,
+                survey=survey,
+                dataset="pictures",
+                path=Path(folder) / f"{view}_{scale}.npz",
+                mesh=parallel.data_mesh(),
+                threads=threads,
+            )
+            for view in plan.views
+            for scale in scales
+        ]
+    return fuse([sheet.posteriors for sheet in sheets])
+
+
+def best(says: np.ndarray, names: Sequence[str], class_names: Sequence[str]) -> list[Prediction]:
+    """Return the best labels of each picture; of equal ones, the first.
+
+    Args:
+      says: posteriors `[N, C]`.
+      names: of the pictures.
+      class_names: `[C]`.
+    """
+    order = np.argsort(-says, axis=1, kind="stable")[:, :BEST]
+    return [
+        Prediction(name, tuple((class_names[c], float(row[c])) for c in classes))
+        for name, row, classes in zip(names, says, order, strict=True)
+    ]
+
+
+def contact_sheet(
+    source: Source, says: np.ndarray, predictions: Sequence[Prediction], class_names: Sequence[str]
+) -> Figure:
+    """Draw the first pictures, the best labels under each.
+
+    Args:
+      source: the pictures.
+      says: posteriors `[N, C]`.
+      predictions: `[N]`.
+      class_names: `[C]`.
+    """
+    count = min(len(predictions), MOST_ON_A_SHEET)
+    rows = -(-count // SHEET_COLUMNS)
+    figure = Figure(figsize=(2.4 * SHEET_COLUMNS, 3.3 * rows), dpi=100, layout="constrained")
+    grid = figure.subplots(2 * rows, SHEET_COLUMNS, height_ratios=[2, 1] * rows, squeeze=False)
+    for axes in grid.ravel():
+        axes.axis("off")
+    for number in range(count):
+        row, column = divmod(number, SHEET_COLUMNS)
+        whole, _ = decode.load_crop(
+            source[number]["image"], lambda height, width: decode.whole(height, width, THUMBNAIL)
+        )
+        grid[2 * row, column].imshow(whole)
+        grid[2 * row, column].set_title(Path(predictions[number].picture).name, fontsize=7)
+        draw_bars(grid[2 * row + 1, column], says[number], None, class_names)
+    return figure
+
+
+def main(argv: Sequence[str]) -> None:
+    """Predict, print a table, and write what is asked for."""
+    options = flags.FLAGS
+    for name, ending in (("json", ".json"), ("sheet", ".png")):
+        path = options[name].value
+        if path and (Path(path).suffix != ending or not Path(path).absolute().parent.is_dir()):
+            raise UserError(f"--{name}={path} is not a {ending} file in a folder that exists")
+    source = pictures.open_pictures([Path(name) for name in argv[1:]])
+    everywhere = parallel.replicated(parallel.data_mesh())
+    trained = load(Path(options.weights), everywhere, which=options.which)
+    plan = Plan(options.protocol, (options.scale,) if options.scale else ())
+    for view in plan.views:
+        scoring.check(trained, view, options.scale or trained.config.evaluation.scale)
+    threads = os.cpu_count() or 1
+    source, refused = pictures.readable(source, threads)
+    says = posteriors(trained, source, plan, threads=threads)
+    predictions = best(says, source.file_names, trained.class_names)
+    rows = [
+        (each.picture, *(f"{label} {posterior:.2f}" for label, posterior in each.best))
+        for each in predictions
+    ]
+    columns = len(predictions[0].best)
+    print(reporting.table(("picture", "best labels", *[""] * (columns - 1)), rows))
+    if options.json:
+        listed = [
+            {
+                "picture": each.picture,
+                "best": [{"label": label, "posterior": says} for label, says in each.best],
+            }
+            for each in predictions
+        ]
+        reporting.write_json(Path(options.json), listed)
+    if options.sheet:
+        contact_sheet(source, says, predictions, trained.class_names).savefig(options.sheet)
+    command_line.complain(refused)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("weights", None, "The folder of a run, or a file of weights.")
+    flags.DEFINE_enum("protocol", "dense", [*PROTOCOLS], "How pictures are looked at.")
+    flags.DEFINE_integer("scale", None, "The shorter side Q; by default the network's own.", 1)
+    flags.DEFINE_string("json", None, "Also write the labels to this .json file.")
+    flags.DEFINE_string("sheet", None, "Also draw the pictures to this .png file.")
+    flags.DEFINE_enum("which", "last", ["last", "best"], "Which of a run's parameters.")
+    flags.mark_flag_as_required("weights")
+    command_line.run(main, arguments=sys.maxsize)

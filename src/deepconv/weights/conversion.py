@@ -1,0 +1,416 @@
+"""How other frameworks name and lay out the tensors of these networks, and what ours are made of.
+
+    converted = convert(source)
+    converted.params["conv1_1"]["kernel"]  # [3, 3, 3, 64], for pixels in 0..255 less the mean
+
+Tensors are found by name, never by order. A network that normalizes its pixels, x = (p / 255 - m) /
+s, pads with zeros after that; ours pads p - 255 m, which is zero where x is. So 1 / (255 s) goes
+into the first kernel, its bias stays, and every activation is the same, at the borders as well.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepconv import models
+from deepconv.data.color import IMAGENET
+from deepconv.models import Network
+from deepconv.models.layers import Conv, Dropout, Layer, map_size
+from deepconv.user_error import UserError
+from deepconv.weights.source import Source
+
+Params = dict[str, dict[str, np.ndarray]]
+
+# ImageNet's for pixels in 0..1, as torchvision and timm subtract and divide.
+TORCH_MEAN = 255 * np.array([0.485, 0.456, 0.406])
+TORCH_STD = 255 * np.array([0.229, 0.224, 0.225])
+# Of bvlc_alexnet's mean image, over its pixels.
+_BVLC_MEAN = np.array([122.67891434, 116.66876762, 104.00698793])
+
+
+def convolutions(network: Network) -> list[Conv]:
+    """Return the layers that have parameters, in order."""
+    return [layer for layer in network.layers if isinstance(layer, Conv)]
+
+
+def _torchvision(network: Network) -> dict[str, str]:
+    # A Sequential numbers all of its modules; these are our layers, one for one.
+    names, head = {}, False
+    number = 0
+    for layer in network.layers:
+        begins_head = isinstance(layer, Dropout) or (
+            isinstance(layer, Conv) and layer.fully_connected
+        )
+        if begins_head and not head:
+            head, number = True, 0
+        if isinstance(layer, Conv):
+            names[layer.name] = f"{'classifier' if head else 'features'}.{number}"
+        number += 1
+    return names
+
+
+def _timm(network: Network) -> dict[str, str]:
+    head = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
+    return {**_torchvision(network), **head}
+
+
+def _same(network: Network) -> dict[str, str]:
+    return {layer.name: layer.name for layer in convolutions(network)}
+
+
+def _keras(network: Network) -> dict[str, str]:
+    head = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
+    return {
+        layer.name: head.get(layer.name, layer.name.replace("conv", "block").replace("_", "_conv"))
+        for layer in convolutions(network)
+    }
+
+
+class Dialect(NamedTuple):
+    """How a framework writes these networks.
+
+    Attributes:
+      networks: what it calls them, by our names.
+      names: from a network to `{our layer: its layer}`.
+      parts: how it names the kernel and the bias of `{layer}`.
+      channels_first: whether kernels are `[O, I, H, W]` and fc6's inputs in the order C, H, W;
+        otherwise `[H, W, I, O]`, and H, W, C.
+      units_first: whether the weights of fully connected layers are `[O, I]`.
+      bgr: whether the first kernel sees blue first.
+      mean: RGB, 0..255, unless a file states its own.
+      std: RGB, in gray levels.
+      means: by our names, where it is another.
+      options: of `models.create`, where they are not the default.
+    """
+
+    networks: Mapping[str, str]
+    names: Callable[[Network], dict[str, str]]
+    parts: tuple[str, str]
+    channels_first: bool
+    units_first: bool
+    bgr: bool
+    mean: np.ndarray
+    std: np.ndarray
+    means: Mapping[str, np.ndarray] = {}
+    options: Mapping[str, Mapping[str, Any]] = {}
+
+
+_VGG_16_19 = {"vgg_d": "vgg16", "vgg_e": "vgg19"}
+_TORCH_VGG = {"vgg_a": "vgg11", "vgg_b": "vgg13", **_VGG_16_19}
+
+_OF_TORCHVISION = Dialect(
+    {"alexnet_owt": "alexnet", **_TORCH_VGG},
+    _torchvision,
+    ("{}.weight", "{}.bias"),
+    channels_first=True,
+    units_first=True,
+    bgr=False,
+    mean=TORCH_MEAN,
+    std=TORCH_STD,
+)
+_OF_CAFFE = Dialect(
+    {"alexnet": "bvlc_alexnet", "vgg_d": "VGG_ILSVRC_16_layers", "vgg_e": "VGG_ILSVRC_19_layers"},
+    _same,
+    ("{}/weight", "{}/bias"),
+    channels_first=True,
+    units_first=True,
+    bgr=True,
+    mean=IMAGENET.mean_rgb,
+    std=np.ones(3),
+    means={"alexnet": _BVLC_MEAN},
+    options={"alexnet": {"lrn": "caffe"}},
+)
+_OF_KERAS = _OF_CAFFE._replace(
+    networks=_VGG_16_19,
+    names=_keras,
+    parts=("{}/kernel", "{}/bias"),
+    channels_first=False,
+    units_first=False,
+)
+_OF_MATCONVNET = _OF_CAFFE._replace(
+    networks={
+        "alexnet": "imagenet-caffe-alex",
+        "vgg_d": "imagenet-vgg-verydeep-16",
+        "vgg_e": "imagenet-vgg-verydeep-19",
+    },
+    parts=("{}/filters", "{}/biases"),
+    channels_first=False,
+    units_first=False,
+    bgr=False,
+)
+DIALECTS: dict[str, Dialect] = {
+    "torchvision": _OF_TORCHVISION,
+    "timm": _OF_TORCHVISION._replace(networks=_TORCH_VGG, names=_timm),
+    "caffe": _OF_CAFFE,
+    "keras": _OF_KERAS,
+    "keras_channels_first": _OF_KERAS._replace(channels_first=True),
+    "matconvnet": _OF_MATCONVNET,
+}
+
+
+class Row(NamedTuple):
+    """What became of a tensor."""
+
+    there: str
+    shape_there: str
+    here: str
+    shape_here: str
+    done: str
+
+
+class Converted(NamedTuple):
+    """A network of ours.
+
+    Attributes:
+      network: a key of `models.NETWORKS`.
+      options: of `models.create`, with `crop`.
+      classes: how many it tells apart.
+      params: float32 `{layer: {"kernel": [K, K, C, F], "bias": [F]}}`.
+      mean_rgb: `[3]`, 0..255, to subtract from its pixels.
+      rows: of every tensor.
+    """
+
+    network: str
+    options: dict[str, Any]
+    classes: int
+    params: Params
+    mean_rgb: np.ndarray
+    rows: list[Row]
+
+    def create(self) -> Network:
+        """Create the network, without its parameters."""
+        return models.create(self.network, self.classes, **self.options)
+
+
+def convert(source: Source) -> Converted:
+    """Convert all tensors of a source; none may be missing or left over.
+
+    Raises:
+      UserError: if they are not those of a network of the dialect; the first wrong one is named.
+    """
+    dialect = DIALECTS[source.dialect]
+    name, names = _recognize(source, dialect)
+    arrays = {
+        layer: tuple(map(source.tensors.__getitem__, parts)) for layer, parts in names.items()
+    }
+    options = {**_options(name, arrays, dialect.networks[name]), **dialect.options.get(name, {})}
+    classes = arrays["fc8"][1].size
+    network = models.create(name, classes, **options)
+    mean = dialect.means.get(name, dialect.mean) if source.mean_rgb is None else source.mean_rgb
+
+    params: Params = {}
+    rows = []
+    factors = _dropout_factors(network.layers)
+    shapes = kernel_shapes(network)
+    for index, layer in enumerate(convolutions(network)):
+        their_kernel, their_bias = arrays[layer.name]
+        if their_bias.shape != (layer.features,):
+            raise _wrong_shape(names[layer.name][1], their_bias.shape, (layer.features,), name)
+        kernel, done = _kernel(their_kernel, shapes[layer.name], layer, source)
+        if kernel is None:
+            wanted = _described(shapes[layer.name], layer, dialect)
+            raise _wrong_shape(names[layer.name][0], their_kernel.shape, wanted, name)
+        if index == 0:
+            if dialect.bgr:
+                kernel = kernel[:, :, ::-1]
+                done.append("BGR to RGB")
+            if (dialect.std != 1).any():
+                kernel = kernel / dialect.std[:, None]
+                done.append("divided by 255 std")
+        if layer.name in factors:
+            kernel = kernel * factors[layer.name]
+            done.append(f"times {factors[layer.name]:g} for dropout at test time")
+        params[layer.name] = {
+            "kernel": np.ascontiguousarray(kernel, np.float32),
+            "bias": np.ascontiguousarray(their_bias, np.float32),
+        }
+        if not all(np.isfinite(part).all() for part in params[layer.name].values()):
+            raise UserError(f"{names[layer.name][0]} or its bias holds what is no number")
+        for part, there, words in (
+            ("kernel", names[layer.name][0], ", ".join(done) or "as it is"),
+            ("bias", names[layer.name][1], "as it is"),
+        ):
+            rows.append(
+                Row(
+                    there,
+                    _by(source.tensors[there].shape),
+                    f"{layer.name}/{part}",
+                    _by(params[layer.name][part].shape),
+                    words,
+                )
+            )
+    return Converted(name, options, classes, params, np.asarray(mean, np.float64), rows)
+
+
+def kernel_shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    """Return the shapes `[K, K, C, F]` of a network's kernels, by layer."""
+    crop = jax.ShapeDtypeStruct((1, network.crop, network.crop, 3), jnp.float32)
+    params = jax.eval_shape(network.init, jax.random.key(0), crop)["params"]
+    return {layer: tuple(parts["kernel"].shape) for layer, parts in params.items()}
+
+
+def _recognize(source: Source, dialect: Dialect) -> tuple[str, dict[str, tuple[str, str]]]:
+    """Return the network whose names these are, and `{our layer: (its kernel, its bias)}`."""
+    known = {
+        name: {
+            layer: (dialect.parts[0].format(there), dialect.parts[1].format(there))
+            for layer, there in dialect.names(models.create(name)).items()
+        }
+        for name in dialect.networks
+    }
+    wanted = {
+        name: {part for pair in names.values() for part in pair} for name, names in known.items()
+    }
+    name = min(wanted, key=lambda each: len(wanted[each] ^ source.tensors.keys()))
+    missing, extra = wanted[name] - source.tensors.keys(), source.tensors.keys() - wanted[name]
+    theirs = dialect.networks[name]
+    if len(missing) > len(wanted[name]) // 2:
+        raise UserError(
+            f"these are the tensors of another network ({_few(list(source.tensors))}); known of "
+            f"{source.dialect} are {', '.join(dialect.networks.values())}"
+        )
+    if missing:
+        raise UserError(f"{_few(sorted(missing))} of {theirs} missing")
+    if extra:
+        raise UserError(f"{_few(sorted(extra))}: not of {theirs}, which is nearest")
+    return name, known[name]
+
+
+def _options(
+    name: str, arrays: Mapping[str, tuple[np.ndarray, ...]], theirs: str
+) -> dict[str, Any]:
+    """Find out how wide the network is, and for which crops fc6 was made."""
+    full = models.create(name)
+    first, *_, last = [layer for layer in convolutions(full) if not layer.fully_connected]
+    width = arrays[first.name][1].size / first.features
+    kernel, bias = arrays["fc6"]
+    side = math.isqrt(kernel.size // (bias.size * arrays[last.name][1].size))
+    trunk = full.layers[: full.layers.index(_fc6(full))]
+    # The others' conv1 pads nothing. Ours pads the far edges, but not so far that it matters where
+    # the crop leaves a remainder of 3, as 227 does.
+    likely = (227, *range(35, 512, 4)) if name == "alexnet" else (224, *range(32, 512))
+    for crop in likely:
+        try:
+            if map_size(trunk, crop) == side:
+                return {"crop": crop} if width == 1 else {"crop": crop, "width": width}
+        except ValueError:
+            continue
+    raise UserError(f"fc6 has weights {_by(kernel.shape)}, which no crop of {theirs} leads to")
+
+
+def _fc6(network: Network) -> Layer:
+    return next(layer for layer in network.layers if layer.name == "fc6")
+
+
+def _kernel(
+    array: np.ndarray, shape: tuple[int, ...], layer: Conv, source: Source
+) -> tuple[np.ndarray | None, list[str]]:
+    """Return a kernel as `[K, K, C, F]` and what was done to it; None if its shape is wrong."""
+    dialect = DIALECTS[source.dialect]
+    side, _, channels, features = shape
+    inputs = side * side * channels
+    done = []
+    if not dialect.channels_first:
+        # Matlab's axes of length one are gone.
+        found = _without_ones(array.shape)
+        if layer.fully_connected and found == _without_ones((inputs, features)):
+            done += ["unflattened from HWC"] if side > 1 else []
+        elif found != _without_ones(shape):
+            return None, []
+        kernel = array.reshape(shape)
+    else:
+        if layer.fully_connected and not dialect.units_first:
+            array = array.T
+            done.append("transposed")
+        theirs = (features, channels, side, side)
+        if layer.fully_connected and array.shape == (features, inputs):
+            done += ["unflattened from CHW"] if side > 1 else []
+        elif array.shape != theirs:
+            return None, []
+        kernel = array.reshape(theirs).transpose(2, 3, 1, 0)
+        done.append("OIHW to HWIO")
+    if source.flipped and not layer.fully_connected:
+        kernel = kernel[::-1, ::-1]
+        done.append("turned by 180 degrees")
+    return kernel, done
+
+
+def _dropout_factors(layers: tuple[Layer, ...]) -> dict[str, float]:
+    """Return what the kernels behind our dropout are multiplied by.
+
+    AlexNet's dropout multiplies by 1 - rate at test time; every framework read here divides by it
+    in training instead.
+    """
+    factors, pending = {}, 1.0
+    for layer in layers:
+        if isinstance(layer, Dropout) and layer.scale_at == "test":
+            pending /= 1 - layer.rate
+        if isinstance(layer, Conv):
+            if pending != 1:
+                factors[layer.name] = pending
+            pending = 1.0
+    return factors
+
+
+def to_torchvision(network: str, layers: Network, params: Params) -> dict[str, np.ndarray]:
+    """Convert parameters to torchvision's names and layout, the reverse of `convert`.
+
+    The first kernel is multiplied by 255 std, so that pixels are normalized by torchvision's
+    deviations (and by the mean of these parameters).
+
+    Args:
+      network: a key of `models.NETWORKS`.
+      layers: the network.
+      params: its parameters.
+
+    Raises:
+      UserError: if torchvision has no such network.
+    """
+    dialect = DIALECTS["torchvision"]
+    if network not in dialect.networks:
+        raise UserError(
+            f"torchvision has no network like {network}; it has those of "
+            f"{', '.join(dialect.networks)}"
+        )
+    names = dialect.names(models.create(network))
+    tensors = {}
+    for index, layer in enumerate(convolutions(layers)):
+        kernel = np.asarray(params[layer.name]["kernel"])
+        if index == 0:
+            kernel = (kernel * TORCH_STD[:, None]).astype(np.float32)
+        there = kernel.transpose(3, 2, 0, 1)
+        if layer.fully_connected:
+            there = there.reshape(len(there), -1)
+        tensors[f"{names[layer.name]}.weight"] = there
+        tensors[f"{names[layer.name]}.bias"] = np.asarray(params[layer.name]["bias"])
+    return tensors
+
+
+def _wrong_shape(
+    there: str, found: tuple[int, ...], wanted: tuple[int, ...], network: str
+) -> UserError:
+    return UserError(f"{there} is {_by(found)}, and {_by(wanted)} in such a {network}")
+
+
+def _described(shape: tuple[int, ...], layer: Conv, dialect: Dialect) -> tuple[int, ...]:
+    side, _, channels, features = shape
+    if layer.fully_connected:
+        inputs = side * side * channels
+        return (features, inputs) if dialect.units_first else (inputs, features)
+    return (features, channels, side, side) if dialect.channels_first else shape
+
+
+def _without_ones(shape: tuple[int, ...]) -> list[int]:
+    return [length for length in shape if length > 1]
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _few(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

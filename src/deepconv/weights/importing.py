@@ -1,0 +1,160 @@
+"""From a file of another framework to one of ours.
+
+imported = read(Path("vgg16-397923af.pth"))
+write(imported, Path("vgg16.safetensors"))
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deepconv import weights_file
+from deepconv.reporting import versions
+from deepconv.user_error import UserError
+from deepconv.weights import caffe, conversion, keras, matconvnet, torch_file
+from deepconv.weights.conversion import DIALECTS, Converted
+from deepconv.weights.source import Source
+
+
+class Imported(NamedTuple):
+    """A converted network and where it comes from."""
+
+    path: Path
+    source: Source
+    converted: Converted
+
+    @property
+    def scale(self) -> int:
+        """The shorter side that images are rescaled to: the papers' 256 for crops of 224 and 227.
+
+        For other crops in the same proportion; a mean image of a whole square has its own.
+        """
+        crop = self.converted.options["crop"]
+        image = self.source.mean_image
+        if image is not None and len(image) > crop:
+            return len(image)
+        return 256 if crop in (224, 227) else round(crop * 256 / 224)
+
+    @property
+    def mean_image(self) -> np.ndarray | None:
+        """The mean image `[S, S, 3]` of squares of side `scale`, RGB, or None.
+
+        One of the crop's size is set in the middle, where the central crop lies, and its edge
+        continued.
+        """
+        image = self.source.mean_image
+        if image is None or len(image) == self.scale:
+            return image
+        before = (self.scale - len(image)) // 2
+        after = self.scale - len(image) - before
+        return np.pad(image, ((before, after), (before, after), (0, 0)), mode="edge")
+
+
+def read(path: Path, *, class_names: Path | None = None, mean: Path | None = None) -> Imported:
+    """Read and convert a file, whose format its first bytes tell.
+
+    Args:
+      path: of the file.
+      class_names: a text file, a name a line, in the order of the outputs.
+      mean: Caffe's mean image, a `.binaryproto`.
+
+    Raises:
+      UserError: if the file cannot be read or converted; its line names the file.
+    """
+    source = _reader(path)(path)
+    if class_names is not None:
+        lines = class_names.read_text().splitlines()
+        source = source._replace(class_names=tuple(line.strip() for line in lines if line.strip()))
+    if mean is not None:
+        image = caffe.read_mean(mean)
+        source = source._replace(mean_image=image, mean_rgb=image.mean(axis=(0, 1)))
+    try:
+        converted = conversion.convert(source)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if source.class_names is not None and len(source.class_names) != converted.classes:
+        raise UserError(
+            f"{path} tells {converted.classes} classes apart, and "
+            f"{class_names or 'it'} names {len(source.class_names)}"
+        )
+    if source.mean_image is not None and len(source.mean_image) < converted.options["crop"]:
+        raise UserError(
+            f"a mean image of {len(source.mean_image)} pixels is smaller than the crop, "
+            f"{converted.options['crop']}"
+        )
+    return Imported(path, source, converted)
+
+
+def write(imported: Imported, out: Path) -> None:
+    """Write a file that `deepconv.load_weights` and every command take.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    converted, source = imported.converted, imported.source
+    dialect = DIALECTS[source.dialect]
+    tensors = {
+        f"{layer}/{part}": array
+        for layer, parts in converted.params.items()
+        for part, array in parts.items()
+    }
+    if imported.mean_image is not None:
+        tensors["mean_image"] = imported.mean_image
+    about = {
+        "network": converted.network,
+        "options": converted.options,
+        "classes": converted.classes,
+        "class_names": source.class_names,
+        "mean_rgb": converted.mean_rgb.tolist(),
+        "crop": converted.options["crop"],
+        "scale": imported.scale,
+        "source": {
+            "file": imported.path.name,
+            "dialect": source.dialect,
+            "channels": "BGR" if dialect.bgr else "RGB",
+            "mean": converted.mean_rgb.tolist(),
+            "std": dialect.std.tolist(),
+            "done": {row.here: row.done for row in converted.rows},
+        },
+        "version": versions()["deepconv"],
+    }
+    weights_file.write(out, tensors, about)
+
+
+def _reader(path: Path) -> Callable[[Path], Source]:
+    """Return what reads a file that begins like this."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith(b"\x89HDF"):
+        return keras.read
+    if start.startswith(b"MATLAB"):
+        return matconvnet.read
+    if weights_file.is_one(path):
+        return _read_safetensors
+    if path.suffix == ".caffemodel":
+        return caffe.read
+    # A zip archive, or a pickle of protocol 2.
+    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
+        return lambda path: _of_torch(torch_file.read(path))
+    raise UserError(
+        f"{path} is none of .pth, .safetensors, .caffemodel, .h5 (Keras) and .mat (MatConvNet), or "
+        "its beginning is damaged"
+    )
+
+
+def _read_safetensors(path: Path) -> Source:
+    tensors, metadata = weights_file.read_tensors(path)
+    source = _of_torch(tensors)
+    if "class_names" in metadata:
+        source = source._replace(class_names=tuple(json.loads(metadata["class_names"])))
+    if "mean_rgb" in metadata:
+        source = source._replace(mean_rgb=np.array(json.loads(metadata["mean_rgb"])))
+    return source
+
+
+def _of_torch(tensors: dict[str, np.ndarray]) -> Source:
+    timm = any(name.startswith("pre_logits.") for name in tensors)
+    return Source("timm" if timm else "torchvision", tensors)

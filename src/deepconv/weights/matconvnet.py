@@ -1,0 +1,57 @@
+"""MatConvNet's `.mat` files of AlexNet and VGG, without Matlab.
+
+source = read(Path("imagenet-vgg-verydeep-16.mat"))
+"""
+
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from deepconv.user_error import UserError
+from deepconv.weights.source import Source
+
+
+def read(path: Path) -> Source:
+    """Read the tensors of a SimpleNN: `conv1_1/filters` `[H, W, I, O]`, `conv1_1/biases` `[O]`.
+
+    The mean comes from `meta.normalization.averageImage` (or `normalization`, in older files), the
+    classes' descriptions from `classes`.
+
+    Raises:
+      UserError: if it is damaged, or of a version of Matlab's format that is HDF5.
+    """
+    try:
+        net = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
+        net = net.get("net") or types.SimpleNamespace(**net)
+        tensors = dict(_tensors(net.layers))
+        meta = getattr(net, "meta", net)
+        mean = np.asarray(meta.normalization.averageImage, np.float32)
+        classes = getattr(getattr(meta, "classes", None), "description", None)
+    except NotImplementedError:
+        raise UserError(f"{path} is of Matlab 7.3: save it anew with save(..., '-v7')") from None
+    except Exception as error:  # scipy raises anything on damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is damaged, or not of MatConvNet: {reason}") from None
+    image = mean if mean.ndim == 3 else None
+    return Source(
+        "matconvnet",
+        tensors,
+        mean_rgb=mean.reshape(-1, 3).mean(axis=0) if mean.size else None,
+        mean_image=image,
+        class_names=None if classes is None else tuple(map(str, np.atleast_1d(classes))),
+    )
+
+
+def _tensors(layers: Any) -> Any:
+    for layer in layers:
+        if getattr(layer, "type", "") != "conv":
+            continue
+        filters, biases = (
+            layer.weights if hasattr(layer, "weights") else (layer.filters, layer.biases)
+        )
+        # Matlab has no axes of length one at the end, and scipy squeezes all others.
+        yield f"{layer.name}/filters", np.asarray(filters)
+        yield f"{layer.name}/biases", np.asarray(biases).reshape(-1)

@@ -1,0 +1,116 @@
+"""Labels of pictures: what evaluation says of them, in a table, JSON and a contact sheet."""
+
+import json
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from deepconv import parallel, predict, scoring, trained
+from deepconv.data import decode, pictures
+from deepconv.evaluate import Plan
+from deepconv.user_error import UserError
+
+
+@pytest.fixture(scope="module")
+def net(narrow_file):
+    return trained.load(narrow_file, parallel.replicated(parallel.data_mesh()))
+
+
+@pytest.fixture(autouse=True)
+def few_programs(monkeypatch):
+    monkeypatch.setattr(scoring, "MOST_CANVASES", 1)
+
+
+def test_posteriors_are_those_of_each_picture_alone(net, photos):
+    source = pictures.open_pictures([photos])
+    dense = predict.posteriors(net, source, Plan("dense", (40,)), threads=2)
+    center = predict.posteriors(net, source, Plan("center", (40,)), threads=2)
+    assert dense.shape == (3, 5)
+    for number in range(3):
+        pixels, _ = decode.load_crop(
+            source[number]["image"], lambda h, w: decode.whole(h, w, shorter=40)
+        )
+        top, left = ((length - 32) // 2 for length in pixels.shape[:2])
+
+        def says(image):
+            scores = net.network.apply({"params": net.params}, image[None] - net.colors.mean_rgb)
+            return jax.nn.softmax(scores.mean(axis=(1, 2)))[0]
+
+        whole = np.mean([says(pixels), says(pixels[:, ::-1])], axis=0)
+        np.testing.assert_allclose(dense[number], whole, rtol=1e-4)
+        central = says(pixels[top : top + 32, left : left + 32])
+        np.testing.assert_allclose(center[number], central, rtol=1e-4)
+
+
+def test_the_best_come_first_and_of_equal_ones_the_first():
+    says = np.array([[0.1, 0.4, 0.1, 0.3, 0.1, 0.0], [1.0, 0, 0, 0, 0, 0]])
+    first, second = predict.best(says, ["x", "y"], "abcdef")
+    assert first == ("x", (("b", 0.4), ("d", 0.3), ("a", 0.1), ("c", 0.1), ("e", 0.1)))
+    assert second.best[0] == ("a", 1.0)
+    few = predict.best(says[:, :2], ["x", "y"], "ab")
+    assert [len(each.best) for each in few] == [2, 2]
+
+
+def test_the_command_and_a_picture_that_is_none(narrow_file, photos, tmp_path, run_main):
+    (photos / "broken.jpg").write_bytes((photos / "a.jpg").read_bytes()[:600])
+    (photos / "notes.txt").write_text("no picture, and not named as one")
+    process = run_main(
+        "predict",
+        f"--weights={narrow_file}",
+        "--protocol=ten_crop",
+        f"--json={tmp_path}/x.json",
+        f"--sheet={tmp_path}/x.png",
+        photos,
+    )
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1
+    assert f"{photos}/broken.jpg is no picture that can be read" in process.stderr
+    listed = json.loads((tmp_path / "x.json").read_text())
+    assert [each["picture"] for each in listed] == [
+        f"{photos}/{name}" for name in ("a.jpg", "b.png", "more/c.JPG")
+    ]
+    for each in listed:
+        assert sum(label["posterior"] for label in each["best"]) == pytest.approx(1)
+        assert f"{each['best'][0]['label']} {each['best'][0]['posterior']:.2f}" in process.stdout
+        assert each["picture"] in process.stdout
+    assert PIL.Image.open(tmp_path / "x.png").size == (960, 330)
+
+
+def test_pictures_are_found_and_faults_named(photos, tmp_path):
+    source = pictures.open_pictures([photos / "b.png", photos])
+    assert [name[len(str(photos)) :] for name in source.file_names] == [
+        "/b.png",
+        "/a.jpg",
+        "/b.png",
+        "/more/c.JPG",
+    ]
+    PIL.Image.new("RGB", (400, 10)).save(tmp_path / "long.png")
+    (tmp_path / "text.png").write_text("text")
+    paths = [tmp_path / "long.png", tmp_path / "text.png", photos / "a.jpg"]
+    kept, refused = pictures.readable(pictures.open_pictures(paths), 2)
+    assert kept.file_names == [str(photos / "a.jpg")]
+    assert [line.split(" is ")[1] for line in refused] == [
+        "400x10, longer than 32:1",
+        "no picture that can be read: no image of a known format",
+    ]
+    with pytest.raises(UserError, match="400x10, longer"):
+        pictures.readable(pictures.open_pictures(paths[:1]), 2)
+    for paths, message in (
+        ([tmp_path / "nothing"], "there is no picture or folder .*nothing"),
+        ([], "there is no picture in what was named"),
+    ):
+        with pytest.raises(UserError, match=message):
+            pictures.open_pictures(paths)
+
+
+def test_a_sheet_has_every_picture_over_its_labels(net, photos):
+    source = pictures.open_pictures([photos])
+    says = np.full((3, 5), 0.2)
+    named = predict.best(says, source.file_names, net.class_names)
+    figure = predict.contact_sheet(source, says, named, net.class_names)
+    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    assert titles == ["a.jpg", "b.png", "c.JPG"]
+    bars = [axes for axes in figure.axes if axes.patches]
+    assert [len(axes.patches) for axes in bars] == [5, 5, 5]

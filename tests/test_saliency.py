@@ -1,0 +1,73 @@
+"""Where a class is seen: maps against their definitions, and the command."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+
+from deepconv import saliency, trained
+from deepconv.data import pictures
+from deepconv.user_error import UserError
+
+
+@pytest.fixture(scope="module")
+def net(narrow_file):
+    return trained.load(narrow_file)
+
+
+def test_grad_cam_is_its_definition(net):
+    """Against a derivative taken channel by channel, by moving that channel's map as a whole."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    below, above = saliency._parts(net.network)
+    assert below.layers[-1].name == "relu5_2"
+    assert above.layers[0].name == "pool5"
+    maps = below.apply({"params": net.params}, (pixels - net.colors.mean_rgb)[None])
+
+    def score(shift):
+        return above.apply({"params": net.params}, maps + shift)[..., 3].mean()
+
+    slopes = jax.jacfwd(score)(jnp.zeros(maps.shape[-1])) / (maps.shape[1] * maps.shape[2])
+    expected = np.maximum((slopes * maps[0]).sum(-1), 0)
+    np.testing.assert_allclose(saliency.grad_cam(net, pixels, 3), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_a_place_of_the_score_map_is_its_crop(net):
+    pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    says = saliency.score_map(net, pixels)
+    assert says.shape == (2, 2, 5)
+    np.testing.assert_allclose(says.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_a_map_is_spread_to_where_its_places_lie():
+    spread = saliency.spread(np.array([[0.0, 1.0], [2.0, 3.0]]), (9, 7), stride=4, first=2.0)
+    assert spread.shape == (9, 7)
+    assert spread[2, 2] == 0
+    assert spread[2, 6] == 1
+    assert spread[6, 2] == 2
+    assert spread[4, 4] == 1.5
+    assert spread[0, 0] == 0  # beyond the outer places nothing changes
+    assert spread[8, 6] == 3
+
+
+def test_the_command(narrow_file, photos, tmp_path, run_main):
+    out = tmp_path / "seen.png"
+    process = run_main(
+        "saliency", f"--weights={narrow_file}", f"--out={out}", "--label=class 2", photos / "a.jpg"
+    )
+    assert (process.returncode, process.stdout) == (0, f"{out}\n"), process.stderr
+    assert PIL.Image.open(out).size == (900, 320)
+
+
+def test_a_class_by_its_name(net):
+    assert saliency.numbered(net, "class 2") == 2
+    with pytest.raises(UserError, match="--label=cat is none of the 5 classes, which begin with"):
+        saliency.numbered(net, "cat")
+
+
+def test_every_picture_has_a_row_of_its_best_label(net, photos):
+    source = pictures.open_pictures([photos / "more" / "c.JPG"] * 2)
+    figure = saliency.drawing(net, source, scale=64, label=None)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[1::3] == ["posteriors of the score map"] * 2
+    assert all(title.startswith("class ") for title in titles[::3])

@@ -1,0 +1,186 @@
+"""From a file to a network that every command takes; what is wrong with a file is one line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import deepconv
+from deepconv import scoring, trained, weights_file
+from deepconv.evaluate import Plan, evaluate
+from deepconv.user_error import UserError
+from deepconv.weights import importing, torch_file
+from deepconv.weights.__main__ import main
+
+GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tensors():
+    """Return VGG-11's tensors under torchvision's names."""
+    return {name: np.array(t) for name, t in torch_file.read(GOLDEN / "vgg11.pth").items()}
+
+
+@pytest.fixture
+def saved(tensors, tmp_path):
+    """Return a function that writes such tensors as safetensors, some of them replaced."""
+
+    def save(metadata=None, **changes):
+        changed = {**tensors, **{name.replace("__", "."): t for name, t in changes.items()}}
+        kept = {name: tensor for name, tensor in changed.items() if tensor is not None}
+        safetensors.numpy.save_file(kept, tmp_path / "net.safetensors", metadata)
+        return tmp_path / "net.safetensors"
+
+    return save
+
+
+def test_the_command_reports_every_tensor_and_writes_what_load_weights_takes(tmp_path, run_main):
+    out = tmp_path / "net.safetensors"
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\n")
+    process = run_main(
+        "weights", "import", GOLDEN / "vgg11.pth", out, f"--classes={tmp_path}/classes.txt"
+    )
+    assert process.returncode == 0, process.stderr
+    for name in torch_file.read(GOLDEN / "vgg11.pth"):
+        assert name in process.stdout
+    assert f"{out}: vgg_a of 5 classes, for crops of 32 in images of" in process.stdout
+    net = deepconv.load_weights(out)
+    assert (net.name, net.step, net.class_names) == ("net", 0, ("a", "b", "c", "d", "e"))
+    assert (net.network.crop, net.config.evaluation.scale) == (32, 37)
+    np.testing.assert_allclose(net.colors.mean_rgb, [123.675, 116.28, 103.53])
+    _, about = weights_file.read(out)
+    assert about["source"]["file"] == "vgg11.pth"
+    assert about["source"]["done"]["conv1_1/kernel"] == "OIHW to HWIO, divided by 255 std"
+    assert about["version"]
+
+
+def test_the_package_stays_cheap_to_import():
+    script = "import sys, deepconv; deepconv.load_weights; print('jax' in sys.modules)"
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert process.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features__8__weight": None}, r"net\.safetensors: features\.8\.weight of vgg11 missing"),
+        (
+            {"features__1__running_mean": np.zeros(1, np.float32)},
+            r"features\.1\.running_mean: not of vgg11, which is nearest",
+        ),
+        (
+            {"features__3__weight": np.zeros((2, 1, 5, 5), np.float32)},
+            r"features\.3\.weight is 2x1x5x5, and 2x1x3x3 in such a vgg_a",
+        ),
+        (
+            {"classifier__6__weight": np.zeros((4, 64), np.float32)},
+            r"classifier\.6\.weight is 4x64, and 5x64 in such a vgg_a",
+        ),
+        (
+            {"classifier__0__weight": np.zeros((64, 24), np.float32)},
+            r"classifier\.0\.weight is 64x24, and 64x8 in such a vgg_a",
+        ),
+        (
+            {"features__0__bias": np.full(1, np.nan, np.float32)},
+            r"features\.0\.weight or its bias holds what is no number",
+        ),
+    ],
+)
+def test_what_is_not_the_network_is_one_line(changes, message, saved):
+    with pytest.raises(UserError, match=message) as error:
+        importing.read(saved(**changes))
+    assert "\n" not in str(error.value)
+
+
+def test_another_network(tmp_path):
+    path = tmp_path / "net.safetensors"
+    safetensors.numpy.save_file({"layer1.0.conv1.weight": np.zeros((4, 4))}, path)
+    with pytest.raises(UserError, match=r"another network \(layer1\.0\.conv1\.weight\); known of"):
+        importing.read(path)
+
+
+def test_a_wrong_number_of_classes(saved, tmp_path):
+    (tmp_path / "classes.txt").write_text("a\nb\n\n")
+    with pytest.raises(UserError, match=r"tells 5 classes apart, and .*classes\.txt names 2"):
+        importing.read(saved(), class_names=tmp_path / "classes.txt")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.99])
+def test_a_truncated_file(kept, saved):
+    path = saved()
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(UserError, match=r"net\.safetensors is (damaged|none of)"):
+        importing.read(path)
+
+
+def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
+    with pytest.raises(UserError, match=r"python -m deepconv\.weights import .* makes one of it"):
+        trained.load(saved())
+    with pytest.raises(UserError, match="holds no run"):
+        deepconv.load_weights(tmp_path / "nothing.safetensors")
+    out = tmp_path / "ours.safetensors"
+    importing.write(importing.read(saved()), out)
+    altered = bytearray(out.read_bytes())
+    altered[-3] ^= 1
+    out.write_bytes(altered)
+    with pytest.raises(UserError, match=r"is damaged: the checksum of \S+ is wrong"):
+        trained.load(out)
+
+
+def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
+    process = run_main("weights", "import", "missing.pth", tmp_path / "out.safetensors")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == "deepconv: No such file or directory: missing.pth\n"
+    for arguments, line in (
+        (["import", "README.md"], "usage: python -m deepconv.weights import"),
+        (["imports", "README.md", "out"], "usage: python -m deepconv.weights import"),
+        (["import", "README.md", "nowhere/out.safetensors"], "there is no folder nowhere"),
+    ):
+        with pytest.raises(UserError, match=line):
+            main(["weights", *arguments])
+    with pytest.raises(UserError, match=r"README\.md is none of \.pth, \.safetensors"):
+        importing.read(ROOT / "README.md")
+
+
+def test_an_imported_network_is_evaluated_like_a_run(narrow_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "MOST_CANVASES", 1)
+    run = trained.load(narrow_run)
+    about = {
+        "network": "vgg_a",
+        "options": {"crop": 32, "width": 1 / 32},
+        "classes": 12,
+        "class_names": None,
+        "mean_rgb": run.colors.mean_rgb.tolist(),
+        "scale": 36,
+    }
+    arrays = {
+        f"{layer}/{part}": np.asarray(array)
+        for layer, parts in run.params.items()
+        for part, array in parts.items()
+    }
+    weights_file.write(tmp_path / "net.safetensors", arrays, about)
+    dataset = {key: run.config.dataset[key] for key in ("name", "data_dir", "eval_split")}
+    shutil.copytree(narrow_run, tmp_path / "run")
+    result = evaluate([tmp_path / "net.safetensors"], Plan("center"), dataset=dataset)
+    assert result["posteriors"] == str(
+        tmp_path / "net" / "evaluation" / "shapes_validation" / "center_q36.npz"
+    )
+    expected = evaluate([tmp_path / "run"], Plan("center"))
+    assert result["top1_error"] == expected["top1_error"]
+    assert [row["name"] for row in result["classes"]] == [
+        row["name"] for row in expected["classes"]
+    ]
+    # Other weights under the same name are not taken for these.
+    arrays["fc8/bias"] = arrays["fc8/bias"] + np.arange(12, dtype=np.float32)
+    weights_file.write(tmp_path / "net.safetensors", arrays, about)
+    again = evaluate([tmp_path / "net.safetensors"], Plan("center"), dataset=dataset)
+    assert again["top1_error"] != result["top1_error"]
+    assert json.loads(Path(again["posteriors"]).with_suffix(".json").read_text())["images"] == 600
