@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.batch_size = 64
     config.train.epochs = 20.0
     if "tiny" in chosen:
-        tiny(config, crop=64, scale=72)
+        tiny(config, crop=48, scale=56)
         config.model.name = "vgg_a"
         config.train.epochs = 5.0
     return config

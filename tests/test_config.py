@@ -5,13 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from configs import alexnet, cifar10, quickstart, vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e
+from configs import (
+    alexnet,
+    cifar10,
+    finetune,
+    quickstart,
+    vgg_a,
+    vgg_a_lrn,
+    vgg_b,
+    vgg_c,
+    vgg_d,
+    vgg_e,
+)
 from deepconv import config as configuration
 from deepconv.user_error import UserError
 
 CONFIGS = {
     "alexnet": alexnet,
     "cifar10": cifar10,
+    "finetune": finetune,
     "quickstart": quickstart,
     "vgg_a": vgg_a,
     "vgg_a_lrn": vgg_a_lrn,
@@ -20,7 +32,7 @@ CONFIGS = {
     "vgg_d": vgg_d,
     "vgg_e": vgg_e,
 }
-TINY = sorted(set(CONFIGS) - {"cifar10", "quickstart"})
+TINY = sorted(set(CONFIGS) - {"cifar10", "finetune", "quickstart"})
 
 
 def changed(**values):
@@ -48,6 +60,12 @@ def test_tiny_configs_are_sound_and_name_the_same_network(name):
     configuration.check(tiny)
     assert tiny.model.name == CONFIGS[name].get_config().model.name == name
     assert tiny.dataset.name == "shapes"
+
+
+def test_tiny_fine_tuning_fits_the_quickstarts_network():
+    tiny, trained = finetune.get_config("tiny"), quickstart.get_config()
+    for key in ("name", "width", "crop", "dropout"):
+        assert tiny.model[key] == trained.model[key]
 
 
 def test_the_papers_numbers():
