@@ -66,10 +66,10 @@ TABLES ?= 3,4,5,6
 tables: $(STAMP)  ## VGG's tables 3 to 6 of the runs that are there; TABLES=3,4 RUNS=runs
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS) --tables=$(TABLES)
 
-experiment-initialization: $(STAMP)  ## does a deep net need net A? (an hour and a half on two cores)
+experiment-initialization: $(STAMP)  ## does a deep net need net A? (twelve runs)
 	$(BIN)/python -m experiments.initialization --workdir=$(RUNS)/initialization
 
-experiment-jitter: $(STAMP)  ## does jittered training beat a fixed scale? (a quarter of an hour)
+experiment-jitter: $(STAMP)  ## does jittered training beat a fixed scale? (six runs)
 	$(BIN)/python -m experiments.jitter --workdir=$(RUNS)/jitter
 
 experiment-evaluation: $(STAMP)  ## dense, multi-crop, both; one scale and three; one net and two
