@@ -135,8 +135,7 @@ def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) ->
     scale = config.evaluation.scale
     geometry = pipeline.Geometry(config.model.crop, (scale, scale), config.input.square)
     batches = pipeline.eval_batches(source, geometry, batch_size=min(BATCH_SIZE, len(source)))
-    by_image = config.input.mean == "image"
-    mean = jnp.asarray(trained.colors.mean_image if by_image else trained.colors.mean_rgb)
+    mean = jnp.asarray(trained.colors.to_subtract(config.input.mean))
     network = cut(trained.network, layers)
 
     @jax.jit

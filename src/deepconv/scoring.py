@@ -193,12 +193,10 @@ def score(
 
 def _mean(trained: Trained, view: str, scale: int) -> jax.Array:
     """Return the mean to subtract: a mean image serves crops of squares of its own size alone."""
-    image = trained.colors.mean_image
-    if trained.config.input.mean == "image" and view in ("center", "ten_crop"):
-        assert image is not None
-        if len(image) == scale:
-            return jnp.asarray(image, jnp.float32)
-    return jnp.asarray(trained.colors.mean_rgb, jnp.float32)
+    mean = trained.colors.to_subtract(trained.config.input.mean)
+    if mean.ndim == 3 and not (view in ("center", "ten_crop") and len(mean) == scale):
+        mean = trained.colors.mean_rgb
+    return jnp.asarray(mean, jnp.float32)
 
 
 def _batch_size(canvas: Canvas, budget: int, devices: int) -> int:

@@ -53,11 +53,11 @@ class Trained(NamedTuple):
     @property
     def central_mean(self) -> np.ndarray:
         """What central crops are given without: `[3]`, or that part of the mean image, 0..255."""
-        image, crop = self.colors.mean_image, self.network.crop
-        if image is None or self.config.input.mean != "image":
-            return np.asarray(self.colors.mean_rgb, np.float32)
-        start = (len(image) - crop) // 2
-        return np.asarray(image[start : start + crop, start : start + crop], np.float32)
+        mean, crop = self.colors.to_subtract(self.config.input.mean), self.network.crop
+        if mean.ndim == 3:
+            start = (len(mean) - crop) // 2
+            mean = mean[start : start + crop, start : start + crop]
+        return np.asarray(mean, np.float32)
 
 
 def numbered(classes: int) -> tuple[str, ...]:

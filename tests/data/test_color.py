@@ -148,6 +148,15 @@ def test_unknown_convention_is_an_error():
         color.pca_magnitudes(np.ones(3), "variance")
 
 
+# What is subtracted.
+
+
+def test_the_mean_that_a_config_names_is_subtracted(statistics):
+    assert statistics.to_subtract("image") is statistics.mean_image
+    assert statistics.to_subtract("rgb") is statistics.mean_rgb
+    assert color.IMAGENET.to_subtract("rgb").tolist() == [123.68, 116.779, 103.939]
+
+
 # Keeping them.
 
 

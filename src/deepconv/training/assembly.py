@@ -86,9 +86,7 @@ def assemble(
         params = model.init(key, jnp.zeros(image.shape))["params"]
         return state.create(params, tx)
 
-    mean = jnp.asarray(
-        colors.mean_image if config.input.mean == "image" else colors.mean_rgb, jnp.float32
-    )
+    mean = jnp.asarray(colors.to_subtract(config.input.mean), jnp.float32)
     for_evaluation = functools.partial(augment.for_evaluation, mean=mean)
     for_training = functools.partial(
         augment.for_training,
