@@ -94,8 +94,9 @@ KILLS ?= 50
 torture: $(STAMP)  ## disturb real runs in every way and compare how they end; KILLS=50 (root: a full disk too)
 	$(BIN)/python -m experiments.torture --kills=$(KILLS)
 
+# A file's tests stay together: they share what is dear to make.
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .
