@@ -54,8 +54,8 @@ def main(_: Sequence[str]) -> None:
     options = flags.FLAGS
     what = things(options.what, options.compare)
     path = options.json and Path(options.json)
-    if path and (path.suffix != ".json" or not path.absolute().parent.is_dir()):
-        raise UserError(f"--json={path} is not a .json file in a folder that exists")
+    if path and not path.absolute().parent.is_dir():
+        raise UserError(f"--json={path} is not in a folder that exists")
     if options.compare:
         # Both are read at the first import or use: jax would take most of the GPU's memory, and
         # torch.compile would find on disk what an earlier run has compiled.
@@ -64,8 +64,12 @@ def main(_: Sequence[str]) -> None:
         require_torch()
 
     # Processes that decode import this module anew; they have no use for all that trains.
+    import jax
+
     from deepconv.benchmark import report, session
 
+    # What is compiled here is to be compiled, and not found on disk.
+    jax.config.update("jax_enable_compilation_cache", False)
     request = session.Request(
         config=options.config,
         what=what,
@@ -82,18 +86,35 @@ def main(_: Sequence[str]) -> None:
         reporting.write_json(path, result)
 
 
-if __name__ == "__main__":
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
     config_flags.DEFINE_config_file(
         "config",
         None,
         "The file of the configuration, such as configs/vgg_e.py or configs/vgg_e.py:tiny.",
+        flag_values=values,
     )
-    flags.DEFINE_list("what", ["train", "forward"], f"What to measure, of {', '.join(THINGS)}.")
-    flags.DEFINE_enum("compare", None, ["torch"], "Let another framework take turns.")
-    flags.DEFINE_integer("batch", None, "Images of a step; by default the config's.", 1)
-    flags.DEFINE_integer("classes", 1000, "The number of classes, where no data are opened.", 1)
-    flags.DEFINE_integer("rounds", 5, "Rounds that count.", 1)
-    flags.DEFINE_integer("steps", 10, "Steps of each contender in a round.", 1)
-    flags.DEFINE_string("json", None, "Also write every figure to this .json file.")
-    flags.mark_flag_as_required("config")
+
+    def count(name: str, default: int | None, text: str) -> None:
+        flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
+
+    count("batch", None, "Images of a step; by default the config's.")
+    count("classes", 1000, "The number of classes, where no data are opened.")
+    count("rounds", 5, "Rounds that count.")
+    count("steps", 10, "Steps of each contender in a round.")
+    flags.DEFINE_list(
+        "what",
+        ["train", "forward"],
+        f"What to measure, of {', '.join(THINGS)}.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "compare", None, ["torch"], "Let another framework take turns.", flag_values=values
+    )
+    flags.DEFINE_string("json", None, "Also write every figure to this file.", flag_values=values)
+    flags.mark_flag_as_required("config", flag_values=values)
+
+
+if __name__ == "__main__":
+    define_flags(flags.FLAGS)
     command_line.run(main)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # it imports PyTorch, which need not be there
 
 COMPILE = {"forward": programs.compile_forward, "train": programs.compile_training}
 
+# What jax says, and what PyTorch says.
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory")
+
 # What the matrix product is called among the contenders.
 _PEAK = "matrix product"
 
@@ -61,8 +64,6 @@ def measure(request: Request) -> Result:
     Raises:
       UserError: if the config, the batch or the data are wrong, or the memory is not enough.
     """
-    # "Cold" is what a first run waits for.
-    jax.config.update("jax_enable_compilation_cache", False)
     config = recipe.stages(request.config)[-1].config
     if request.batch:
         config.train.batch_size = request.batch
@@ -80,8 +81,8 @@ def measure(request: Request) -> Result:
     try:
         subject = programs.prepare(config, num_classes=classes, mesh=mesh)
         return _measured(request, subject, source)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except RuntimeError as error:
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         raise UserError(
             f"the memory does not hold batches of {config.train.batch_size}: try a smaller "

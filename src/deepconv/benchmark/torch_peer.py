@@ -97,9 +97,10 @@ def enter(
     """
     entrants, failures = {}, {}
     for name, mode in MODES.items():
-        peer = Peer(subject, params, mode, device)
+        peer = None
         for thing in what:
             try:
+                peer = peer or Peer(subject, params, mode, device)
                 entrants[f"{thing}, {name}"] = _first_step(peer.run(thing), device)
             # Each backend of torch.compile raises errors of its own, where no compiler is there.
             except Exception as error:
