@@ -21,6 +21,7 @@ from ml_collections import config_flags
 from deepconv import command_line, reporting
 from deepconv.config import check, create_model
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, LocalConv, Pool, map_size
+from deepconv.models.towers import TOWERS
 
 
 class LayerRow(NamedTuple):
@@ -67,7 +68,7 @@ def layer_table(layers: Iterable[Layer], crop: int) -> list[LayerRow]:
     """Follow an RGB crop through the layers.
 
     Args:
-      layers: the layers, in order.
+      layers: the layers, in order, of a whole network or of `towers.on_one_device`.
       crop: side of the crop, in pixels.
 
     Returns:
@@ -81,6 +82,8 @@ def layer_table(layers: Iterable[Layer], crop: int) -> list[LayerRow]:
     size, channels, field, stride = crop, 3, 1, 1
     for layer in layers:
         before, size = size, map_size([layer], size)
+        if isinstance(layer, Conv | Dropout) and layer.gather:
+            channels *= TOWERS
         kernel: tuple[int, ...] = ()
         window = step = 1
         biases = macs = 0
