@@ -18,8 +18,8 @@ from deepconv.plan import devices, network, report, stages
 from deepconv.plan.times import Machine
 from deepconv.user_error import UserError
 
-# Of ImageNet's photographs, with all cores at work (docs/performance.md, "Input").
-DECODED = 525.0
+# Of ImageNet's photographs: half of what two cores do together (docs/performance.md, "Input").
+DECODED = 524.0
 
 # Flags that are positive numbers: name, default, meaning.
 FIGURES = (

@@ -7,9 +7,9 @@ from deepconv.user_error import UserError
 FLOAT32, TF32, BFLOAT16 = "float32", "tf32", "bfloat16"
 
 # The share of the peak that training is assumed to reach where no measured speed is given. The two
-# papers' own times are 31 percent (AlexNet: 90 epochs in 5 to 6 days on two GTX 580) and 24 to 36
-# (VGG: 2 to 3 weeks a net on four Titan Blacks) of theirs, by this module's arithmetic; tensor
-# cores are often kept less busy.
+# papers' own times are 29 to 35 percent (AlexNet: 90 epochs in 5 to 6 days on two GTX 580) and 24
+# to 36 (VGG-D: 2 to 3 weeks a net on four Titan Blacks) of theirs, by the arithmetic used here;
+# tensor cores may be kept less busy.
 ASSUMED_SHARE = 0.3
 
 # Of a GPU's memory, jax takes this much unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise

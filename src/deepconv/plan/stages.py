@@ -27,7 +27,7 @@ class Sizes(NamedTuple):
 
 DATASETS = {
     "imagenet2012": Sizes(1_281_167, 50_000, 1000),
-    # "15M images, 22K categories" (AlexNet, section 7); how many are held out it does not say.
+    # "15M images, 22K categories" (AlexNet, section 6.1); how many are held out it does not say.
     "imagenet_fall2011": Sizes(15_000_000, 50_000, 22_000),
     "cifar10": Sizes(50_000, 10_000, 10),
     "shapes": Sizes(3_600, 600, 12),
