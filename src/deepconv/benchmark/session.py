@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from deepconv import recipe, reporting
-from deepconv.benchmark import arithmetic, programs, report, streams, timing
+from deepconv import recipe, reporting, summary
+from deepconv.benchmark import programs, report, streams, timing
 from deepconv.benchmark.programs import Program, Subject, Training
 from deepconv.benchmark.report import Result
 from deepconv.data.pipeline import Source
@@ -106,7 +106,8 @@ def _measured(request: Request, subject: Subject, source: Source | None) -> Resu
     seconds = timing.alternate(contenders, rounds=request.rounds, steps=request.steps)
 
     peak = 2 * side**3 * mesh.size / min(seconds[_PEAK]) if timed else None
-    work = arithmetic.of(subject.functions.model)
+    model = subject.functions.model
+    work = summary.flops(summary.layer_table(model.layers, model.crop))
     per_image = {"forward": work.forward, "train": work.training}
     batch = config.train.batch_size
     names = dict.fromkeys([*compiled, *what, *entrants])
