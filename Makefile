@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart data-imagenet data-check data-resize bench-input torture test lint format lock clean
+.PHONY: help env quickstart data-imagenet data-check data-resize bench-input benchmark torture test lint format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-27s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,14 @@ IMAGES ?=
 bench-input: $(STAMP)  ## time the input against tf.data and PyTorch (installs both); IMAGES=folder of JPEGs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m experiments.bench_input --images=$(IMAGES)
+
+CONFIG ?= configs/vgg_d.py
+WHAT ?= train,forward
+BATCH ?=
+COMPARE ?=
+benchmark: $(STAMP)  ## time a config; CONFIG=configs/vgg_d.py WHAT=train,forward BATCH=64 COMPARE=torch (installs it)
+	$(if $(COMPARE),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(COMPARE)]')
+	$(BIN)/python -m deepconv.benchmark --config=$(CONFIG) --what=$(WHAT) $(if $(BATCH),--batch=$(BATCH)) $(if $(COMPARE),--compare=$(COMPARE))
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
 .PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization \

@@ -150,3 +150,23 @@ def test_a_network_that_cannot_be():
     process = command("--config=configs/alexnet.py", "--config.model.towers=3")
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr == "deepconv: model.towers must be 1 or 2, not 3\n"
+
+
+def flops_of(net):
+    return summary.flops(summary.layer_table(net.layers, net.crop))
+
+
+def test_flops_are_those_of_the_papers_counts():
+    # Two towers, 224: README's 724,406,816 multiply-accumulates; conv1 makes 55x55x96 of 11x11x3.
+    macs, first = 724_406_816, 55 * 55 * 96 * 11 * 11 * 3
+    assert flops_of(models.create("alexnet")) == (2 * macs, 2 * (3 * macs - first))
+    macs, first = 15_470_264_320, 224 * 224 * 64 * 3 * 3 * 3
+    assert flops_of(models.create("vgg_d")) == (2 * macs, 2 * (3 * macs - first))
+
+
+def test_flops_of_local_convolutions():
+    net = models.create("cifar10_13pct", 10)
+    conv1, conv2 = 24 * 24 * 64 * 5 * 5 * 3, 12 * 12 * 64 * 5 * 5 * 64
+    local3, local4, fc10 = 36 * 32 * 9 * 64, 36 * 32 * 9 * 32, 36 * 32 * 10
+    macs = conv1 + conv2 + local3 + local4 + fc10
+    assert flops_of(net) == (2 * macs, 2 * (3 * macs - conv1))

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from deepconv.user_error import UserError
@@ -56,12 +56,14 @@ def tower_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     return Mesh(np.asarray(devices).reshape(-1, 2), (DATA_AXIS, MODEL_AXIS))
 
 
-def model_axis(mesh: Mesh) -> str | None:
+def model_axis(mesh: Mesh | AbstractMesh) -> str | None:
     """Return the axis that a copy of the network is spread over, or None."""
     return MODEL_AXIS if MODEL_AXIS in mesh.axis_names else None
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, name: str, microbatches: int = 1) -> None:
+def check_batch_size(
+    batch_size: int, mesh: Mesh | AbstractMesh, name: str, microbatches: int = 1
+) -> None:
     """Raise `UserError` unless the devices divide each of the microbatches of a batch."""
     shares = mesh.shape[DATA_AXIS]
     if batch_size < 1 or batch_size % (shares * microbatches):

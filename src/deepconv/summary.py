@@ -21,6 +21,7 @@ from ml_collections import config_flags
 from deepconv import command_line, reporting
 from deepconv.config import check, create_model
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, LocalConv, Pool, map_size
+from deepconv.models.towers import TOWERS
 
 
 class LayerRow(NamedTuple):
@@ -54,6 +55,21 @@ class LayerRow(NamedTuple):
         return self.weights + self.biases
 
 
+FLOPS_OF_A_MAC = 2  # a multiplication and an addition
+
+
+class Flops(NamedTuple):
+    """Floating-point operations of one crop; see `flops` for what is counted.
+
+    Attributes:
+      forward: of its scores.
+      training: of its scores and of all gradients.
+    """
+
+    forward: int
+    training: int
+
+
 class Totals(NamedTuple):
     """The sums over a network's layers."""
 
@@ -67,7 +83,7 @@ def layer_table(layers: Iterable[Layer], crop: int) -> list[LayerRow]:
     """Follow an RGB crop through the layers.
 
     Args:
-      layers: the layers, in order.
+      layers: the layers, in order, of a whole network or of `towers.on_one_device`.
       crop: side of the crop, in pixels.
 
     Returns:
@@ -81,6 +97,8 @@ def layer_table(layers: Iterable[Layer], crop: int) -> list[LayerRow]:
     size, channels, field, stride = crop, 3, 1, 1
     for layer in layers:
         before, size = size, map_size([layer], size)
+        if isinstance(layer, Conv | Dropout) and layer.gather:
+            channels *= TOWERS
         kernel: tuple[int, ...] = ()
         window = step = 1
         biases = macs = 0
@@ -123,6 +141,20 @@ def totals(rows: Iterable[LayerRow]) -> Totals:
     """Return the sums over the rows."""
     counts = [(row.parameters, row.weights, row.biases, row.macs) for row in rows]
     return Totals(*map(sum, zip(*counts, strict=True)))
+
+
+def flops(rows: Iterable[LayerRow]) -> Flops:
+    """Count the FLOPs of one crop, two for each multiply-accumulate.
+
+    forward = 2 M, training = 2 (3 M - M_1)
+
+    M are all multiply-accumulates and M_1 those of the first layer: each layer's product is made
+    once forward, once for the gradient of its kernel and once for that of its input, which the
+    first layer does not need. Taps that fall on padding count. Biases, activations, normalization,
+    pooling, dropout, loss, preprocessing and the update do not.
+    """
+    macs = [row.macs for row in rows if row.macs]
+    return Flops(FLOPS_OF_A_MAC * sum(macs), FLOPS_OF_A_MAC * (3 * sum(macs) - macs[0]))
 
 
 def text(rows: Sequence[LayerRow]) -> str:

@@ -1,0 +1,225 @@
+"""Our side: a config's own functions on drawn pixels, compiled cold and run.
+
+subject = prepare(config, num_classes=1000, mesh=mesh)
+program = compile_training(subject)
+run = training(subject, program)
+seconds = run(10)  # of one step
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from deepconv import parallel
+from deepconv.benchmark.timing import Run
+from deepconv.data import color
+from deepconv.data.pipeline import NumpyBatch
+from deepconv.training.assembly import Assembly, assemble
+from deepconv.training.step import Batch
+
+# Of the square matrices whose product is the device's peak, by jax's name of the platform.
+MATMUL_SIDE = {"cpu": 2048}
+LARGE_MATMUL_SIDE = 8192
+
+# A training set only has to be large enough for the learning rate not to drop meanwhile.
+_IMAGES = 1_000_000
+
+
+class Subject(NamedTuple):
+    """What is measured.
+
+    Attributes:
+      config: checked; `train.batch_size` is the batch of everything.
+      classes: outputs of the network.
+      functions: of the config, as a run has them.
+      colors: ImageNet's, with a mean image where the config subtracts one.
+      pixels: the drawn training batch, on the host.
+      batch: the same on the devices.
+      mesh: the devices.
+    """
+
+    config: ConfigDict
+    classes: int
+    functions: Assembly
+    colors: color.ColorStatistics
+    pixels: NumpyBatch
+    batch: Batch
+    mesh: Mesh
+
+
+class Program(NamedTuple):
+    """A compiled step.
+
+    Attributes:
+      call: what a run calls.
+      lower_seconds: of tracing and lowering it to StableHLO.
+      compile_seconds: of compiling that, with nothing cached.
+      memory: bytes of arguments, results and temporaries on one device, by the compiler's account;
+        None where it gives none.
+    """
+
+    call: Any
+    lower_seconds: float
+    compile_seconds: float
+    memory: int | None
+
+
+def prepare(config: ConfigDict, *, num_classes: int, mesh: Mesh) -> Subject:
+    """Assemble a config and draw a batch of its shapes.
+
+    Args:
+      config: checked.
+      num_classes: outputs of the network.
+      mesh: the devices, which divide the batch.
+
+    Raises:
+      UserError: as `assemble` does.
+    """
+    scale = config.evaluation.scale
+    mean_image = np.broadcast_to(color.IMAGENET.mean_rgb, (scale, scale, 3)).astype(np.float32)
+    colors = color.IMAGENET._replace(mean_image=mean_image)
+    functions = assemble(config, colors, num_classes=num_classes, images=_IMAGES, mesh=mesh)
+    pixels = _drawn(config, num_classes)
+    batch = parallel.shard_batch(pixels, mesh)
+    return Subject(config, num_classes, functions, colors, pixels, batch, mesh)
+
+
+def _drawn(config: ConfigDict, num_classes: int) -> NumpyBatch:
+    rng = np.random.default_rng(0)
+    count, crop = config.train.batch_size, config.model.crop
+    spare = min(config.evaluation.scale, config.input.scale[0]) - crop
+    return {
+        "image": rng.integers(0, 256, (count, crop, crop, 3), np.uint8),
+        "label": rng.integers(0, num_classes, count, np.int32),
+        "mask": np.ones(count, np.bool_),
+        "offset": rng.integers(0, spare, (count, 2), np.int32, endpoint=True),
+        "position": np.arange(count, dtype=np.uint32),
+    }
+
+
+def compile_training(subject: Subject) -> Program:
+    """Compile the update."""
+    functions = subject.functions
+    state = parallel.described(jax.eval_shape(functions.initial_state), functions.placement)
+    return compiled(functions.train_step, state, subject.batch)
+
+
+def compile_forward(subject: Subject) -> Program:
+    """Compile the evaluation of a batch."""
+    functions = subject.functions
+    state = parallel.described(jax.eval_shape(functions.initial_state), functions.placement)
+    return compiled(functions.eval_step, state.params, _without_position(subject.batch))
+
+
+def compiled(function: Any, *arguments: Any) -> Program:
+    """Lower and compile a jitted function for arguments, or descriptions of arguments."""
+    start = time.perf_counter()
+    lowered = function.lower(*arguments)
+    lower_end = time.perf_counter()
+    call = lowered.compile()
+    end = time.perf_counter()
+    return Program(call, lower_end - start, end - lower_end, _memory(call))
+
+
+def _memory(call: Any) -> int | None:
+    sizes = call.memory_analysis()
+    if sizes is None:
+        return None
+    results = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return sizes.argument_size_in_bytes + results + sizes.temp_size_in_bytes
+
+
+def _without_position(batch: Batch) -> Batch:
+    return {key: value for key, value in batch.items() if key != "position"}
+
+
+class Training:
+    """The real update, again and again, on whatever batch it is given."""
+
+    def __init__(self, subject: Subject, program: Program) -> None:
+        self.state = subject.functions.initial_state()
+        self.program, self.batch = program, subject.batch
+
+    def step(self, batch: Batch) -> Any:
+        """Make an update, and return its metrics without waiting for them."""
+        self.state, metrics = self.program.call(self.state, batch)
+        return metrics
+
+    def __call__(self, steps: int) -> float:
+        """Make updates on the drawn batch; see `timing.Run`."""
+        jax.block_until_ready(self.state)
+        start = time.perf_counter()
+        for _ in range(steps):
+            metrics = self.step(self.batch)
+        jax.block_until_ready((self.state, metrics))
+        return (time.perf_counter() - start) / steps
+
+
+def forward(subject: Subject, program: Program, training: Training | None) -> Run:
+    """Return what scores the drawn batch and counts its errors.
+
+    Args:
+      subject: what is measured.
+      program: see `compile_forward`.
+      training: whose parameters it uses, so that there is one copy of them; None: its own.
+    """
+    batch = _without_position(subject.batch)
+    own = None if training else subject.functions.initial_state().params
+
+    def run(steps: int) -> float:
+        params = training.state.params if training else own
+        jax.block_until_ready(params)
+        start = time.perf_counter()
+        counts = [program.call(params, batch) for _ in range(steps)]
+        jax.block_until_ready(counts)
+        return (time.perf_counter() - start) / steps
+
+    return run
+
+
+def matmul(mesh: Mesh, dtype: str, side: int) -> Run:
+    """Return what multiplies square matrices on all devices at once; a step is one product.
+
+    Args:
+      mesh: the devices.
+      dtype: of the matrices.
+      side: of the matrices; a step is 2 side^3 FLOPs on each device.
+    """
+    everywhere = P(mesh.axis_names)
+    product = jax.jit(
+        jax.shard_map(
+            lambda a, b: (a[0] @ b[0])[None],
+            mesh=mesh,
+            in_specs=(everywhere, everywhere),
+            out_specs=everywhere,
+        )
+    )
+    sharding = jax.sharding.NamedSharding(mesh, everywhere)
+    # Of numbers that differ: a GPU multiplies constants at less power, and so faster.
+    shape = (mesh.size, side, side)
+    key = jax.random.key(0, impl="rbg")
+    factor = jax.jit(
+        lambda: jax.random.normal(key, shape, dtype=dtype) / side**0.5, out_shardings=sharding
+    )()
+
+    def run(steps: int) -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            last = product(factor, factor)
+        jax.block_until_ready(last)
+        return (time.perf_counter() - start) / steps
+
+    return run
+
+
+def device_peak(mesh: Mesh) -> int | None:
+    """Return the most bytes in use so far on a device of the mesh; None where it does not count."""
+    statistics = [device.memory_stats() for device in mesh.local_devices]
+    if not all(statistics):
+        return None
+    return max(each["peak_bytes_in_use"] for each in statistics)

@@ -1,0 +1,142 @@
+"""What was measured, as the plain values of the JSON file and as a table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deepconv import reporting
+from deepconv.benchmark.timing import Spread, ratios, spread
+
+Result = dict[str, Any]
+
+COLUMNS = (
+    "",
+    "images/s",
+    "ms a step",
+    "quartiles",
+    "GFLOP/s",
+    "% of peak",
+    "memory MB",
+    "compile s",
+    "ours is so many times as fast",
+)
+
+PROGRAM_MEMORY = "arguments, results and temporaries, by the compiler's account"
+
+
+def line(
+    name: str,
+    *,
+    batch: int,
+    seconds: Sequence[float] = (),
+    flops: int | None = None,
+    peak: float | None = None,
+    memory: int | None = None,
+    compile_seconds: float | None = None,
+    ours: Sequence[float] = (),
+) -> Result:
+    """Return what is known of one thing; what is not measured is None.
+
+    Args:
+      name: of the thing.
+      batch: images of a step.
+      seconds: `[rounds]`, of a step.
+      flops: of a step.
+      peak: FLOP/s of the matrix product.
+      memory: bytes.
+      compile_seconds: with tracing and lowering.
+      ours: `[rounds]`, seconds of our own step, in a line of another's.
+    """
+    steps = spread(seconds) if seconds else None
+    rate = flops / steps.median if flops and steps else None
+    return {
+        "name": name,
+        "images_per_second": batch / steps.median if steps else None,
+        "seconds": _spread(steps),
+        "seconds_by_round": [*seconds],
+        "flops_per_second": rate,
+        "share_of_peak": rate / peak if rate and peak else None,
+        "memory_bytes": memory,
+        "compile_seconds": compile_seconds,
+        "ours_is_times_as_fast": _spread(spread(ratios(seconds, ours))) if ours else None,
+    }
+
+
+def _spread(values: Spread | None) -> dict[str, float] | None:
+    return values and values._asdict()
+
+
+def fastest_of_torch(
+    seconds: Mapping[str, Sequence[float]], things: Sequence[str]
+) -> dict[str, str]:
+    """Return PyTorch's fastest mode of each thing by the median, where there is any.
+
+    Args:
+      seconds: by "thing, mode", `[rounds]`.
+      things: of "train" and "forward".
+    """
+    modes = {thing: [name for name in seconds if name.startswith(f"{thing}, ")] for thing in things}
+    return {
+        thing: min(names, key=lambda name: spread(seconds[name]).median)
+        for thing, names in modes.items()
+        if names
+    }
+
+
+def text(result: Result) -> str:
+    """Return the table, and what was measured under which conditions."""
+    head = (
+        f"{result['network']}, {result['crop']}x{result['crop']} crops, {result['classes']} "
+        f"classes, batches of {result['batch']}, {result['dtype']}, on {result['devices']} with "
+        f"{result['cores']} CPU cores; {result['rounds']} rounds of {result['steps']} steps"
+    )
+    columns = zip(COLUMNS, *(_cells(row) for row in result["lines"]), strict=True)
+    known = [column for column in columns if any(cell is not None for cell in column[1:])]
+    titles, *rows = zip(*known, strict=True)
+    lines = [head, "", reporting.table(titles, rows), ""]
+    if peak := result["peak_flops_per_second"]:
+        side = result["matrix_side"]
+        lines.append(
+            f"peak: {peak / 1e9:,.1f} GFLOP/s, the best round of a {result['dtype']} product of "
+            f"{side}x{side} matrices"
+        )
+    if any(row["memory_bytes"] for row in result["lines"]):
+        of_device = result["memory_is_of_the_device"]
+        lines.append(
+            "memory: " + ("the most in use so far on a device" if of_device else PROGRAM_MEMORY)
+        )
+    for thing, best in result["fastest_of_torch"].items():
+        row = next(row for row in result["lines"] if row["name"] == best)
+        lines.append(
+            f"{thing}: ours is {_times(row['ours_is_times_as_fast'])} times as fast as "
+            f"PyTorch's fastest mode ({best.partition(', ')[2]}), within a round"
+        )
+    if share := result["pipeline_share"]:
+        lines.append(
+            f"pipeline: {100 * share['median']:.1f} % (quartiles {100 * share['lower']:.1f} to "
+            f"{100 * share['upper']:.1f}) of the slower of input and train alone, within a round"
+        )
+    lines += [f"not measured: {name}: {why}" for name, why in result["not_measured"].items()]
+    return "\n".join(lines)
+
+
+def _cells(row: Result) -> list[str | float | None]:
+    seconds, times = row["seconds"], row["ours_is_times_as_fast"]
+    return [
+        row["name"],
+        row["images_per_second"],
+        _scaled(seconds and seconds["median"], 1e3),
+        f"{1e3 * seconds['lower']:.1f} to {1e3 * seconds['upper']:.1f}" if seconds else None,
+        _scaled(row["flops_per_second"], 1e-9),
+        _scaled(row["share_of_peak"], 100),
+        _scaled(row["memory_bytes"], 1e-6),
+        row["compile_seconds"],
+        _times(times) if times else None,
+    ]
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value
+
+
+def _times(times: Mapping[str, float]) -> str:
+    return f"{times['median']:.2f} ({times['lower']:.2f} to {times['upper']:.2f})"

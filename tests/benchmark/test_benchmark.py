@@ -1,0 +1,228 @@
+"""What the benchmark counts and how it sums up; and the command, once, on a very narrow net."""
+
+import json
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+from absl import flags
+
+from configs import vgg_a
+from deepconv.benchmark import __main__ as command
+from deepconv.benchmark import report, session, timing
+from deepconv.user_error import UserError
+
+
+def test_the_spread_of_rounds():
+    assert timing.spread([5.0, 1.0, 2.0, 4.0, 3.0]) == (3.0, 2.0, 4.0, 1.0, 5.0)
+    assert timing.spread([1.0, 2.0]) == (1.5, 1.25, 1.75, 1.0, 2.0)
+    assert timing.spread([7.0]) == (7.0,) * 5
+    with pytest.raises(ValueError, match="no round"):
+        timing.spread([])
+
+
+def test_ratios_are_taken_within_a_round():
+    assert timing.ratios([2.0, 9.0], [1.0, 3.0]) == [2.0, 3.0]
+    # The slower of the two may be another in each round.
+    assert timing.shares_of_the_slower([4.0, 5.0], [3.0, 1.0], [2.0, 5.0]) == [0.75, 1.0]
+
+
+def test_contenders_take_turns_after_a_warm_up():
+    turns = []
+
+    def contender(name, seconds):
+        def run(steps):
+            turns.append((name, steps))
+            return seconds
+
+        return run
+
+    contenders = {"a": contender("a", 1.0), "b": contender("b", 2.0)}
+    found = timing.alternate(contenders, rounds=2, steps=7)
+    assert found == {"a": [1.0, 1.0], "b": [2.0, 2.0]}
+    warm = [("a", timing.WARM_UP), ("b", timing.WARM_UP)]
+    assert turns == [*warm, ("a", 7), ("b", 7), ("b", 7), ("a", 7)]
+
+
+def result(lines, **changes):
+    return {
+        "network": "vgg_a",
+        "crop": 32,
+        "classes": 3,
+        "batch": 8,
+        "dtype": "float32",
+        "devices": "1 x cpu",
+        "cores": 2,
+        "rounds": 2,
+        "steps": 4,
+        "matrix_side": 2048,
+        "peak_flops_per_second": 5e9,
+        "lines": lines,
+        "memory_is_of_the_device": False,
+        "fastest_of_torch": {},
+        "pipeline_share": None,
+        "not_measured": {},
+        **changes,
+    }
+
+
+def test_the_table():
+    seconds = {
+        "train": [0.5, 0.5],
+        "train, torch eager": [1.0, 2.0],
+        "train, torch compile": [3, 1],
+    }
+    lines = [
+        report.line(
+            "train",
+            batch=8,
+            seconds=seconds["train"],
+            flops=10**9,
+            peak=5e9,
+            memory=3_000_000,
+            compile_seconds=2.25,
+        ),
+        report.line(
+            "train, torch eager",
+            batch=8,
+            seconds=seconds["train, torch eager"],
+            flops=10**9,
+            peak=5e9,
+            ours=seconds["train"],
+        ),
+    ]
+    ours, theirs = lines
+    assert (ours["images_per_second"], ours["flops_per_second"]) == (16.0, 2e9)
+    assert ours["share_of_peak"] == pytest.approx(0.4)
+    assert theirs["ours_is_times_as_fast"]["median"] == 3.0
+    fastest = report.fastest_of_torch(seconds, ["train", "forward"])
+    assert fastest == {"train": "train, torch eager"}
+    text = report.text(
+        result(
+            lines,
+            fastest_of_torch=fastest,
+            pipeline_share=timing.spread([0.9, 1.0])._asdict(),
+            not_measured={"train, torch compile": "no C++ compiler"},
+        )
+    )
+    rows = [line.split() for line in text.splitlines()]
+    assert [
+        "train",
+        "16.0",
+        "500.0",
+        "500.0",
+        "to",
+        "500.0",
+        "2.0",
+        "40.0",
+        "3.0",
+        "2.2",
+        "-",
+    ] in rows
+    assert (
+        "train: ours is 3.00 (2.50 to 3.50) times as fast as PyTorch's fastest mode (torch eager)"
+        in text
+    )
+    assert "pipeline: 95.0 %" in text
+    assert "not measured: train, torch compile: no C++ compiler" in text
+
+
+def test_what_is_not_measured_has_no_column():
+    text = report.text(result([report.line("input", batch=8, seconds=[0.5])]))
+    assert text.splitlines()[2].split() == ["images/s", "ms", "a", "step", "quartiles"]
+
+
+def test_what_is_asked_for():
+    assert command.things(["train", "forward"], None) == ("forward", "train")
+    assert command.things(["pipeline"], "torch") == ("train", "input", "pipeline")
+    with pytest.raises(UserError, match="--what=trian is none of forward, train, input"):
+        command.things(["train", "trian"], None)
+    with pytest.raises(UserError, match="names nothing"):
+        command.things([], None)
+    with pytest.raises(UserError, match="--what has neither"):
+        command.things(["compile"], "torch")
+
+
+def test_without_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserError, match=r"pip install -e '.\[torch\]'"):
+        command.require_torch()
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [
+        ("--batch=0", "--batch=0: 0 is not a positive integer"),
+        ("--rounds=0", "--rounds=0: 0 is not a positive integer"),
+        ("--compare=caffe", "--compare=caffe: value should be one of <torch>"),
+    ],
+)
+def test_bad_flags(flag, complaint):
+    values = flags.FlagValues()
+    command.define_flags(values)
+    with pytest.raises(flags.Error, match=complaint):
+        values(["benchmark", flag])
+
+
+def request_for(**changes):
+    config = vgg_a.get_config("256,tiny")
+    request = session.Request(
+        config, ("train",), with_torch=False, batch=8, classes=3, rounds=1, steps=1
+    )
+    return request._replace(**changes)
+
+
+def test_what_cannot_be_measured(monkeypatch):
+    with pytest.raises(UserError, match="train.batch_size=9 is not a positive multiple of the 8"):
+        session.measure(request_for(batch=9))
+    with pytest.raises(UserError, match="one device, and here are 8"):
+        session.measure(request_for(with_torch=True))
+
+    def prepare(*_, **__):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+
+    monkeypatch.setattr(session.programs, "prepare", prepare)
+    with pytest.raises(UserError, match="does not hold batches of 8: try a smaller --batch"):
+        session.measure(request_for())
+
+
+def test_the_command(tmp_path, run_main):
+    rng = np.random.default_rng(0)
+    for part in ("train", "val"):
+        for name in ("a", "b", "c"):
+            (tmp_path / part / name).mkdir(parents=True)
+            pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
+            PIL.Image.fromarray(pixels).save(tmp_path / part / name / "x.png")
+    process = run_main(
+        "benchmark",
+        "--config=configs/vgg_a.py:256,tiny",
+        "--config.model.width=0.03125",
+        "--config.model.crop=32",
+        "--config.input.scale=(32, 36)",
+        f"--config.dataset.name=folder:{tmp_path}",
+        f"--config.dataset.data_dir={tmp_path}",
+        "--what=forward,pipeline",
+        "--batch=2",
+        "--rounds=1",
+        "--steps=1",
+        f"--json={tmp_path / 'found.json'}",
+    )
+    assert process.returncode == 0, process.stderr
+    assert "vgg_a, 32x32 crops, 3 classes, batches of 2, float32, on 1 x cpu" in process.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    lines = {line["name"]: line for line in found["lines"]}
+    assert [*lines] == ["forward", "train", "input", "pipeline"]
+    for name in ("forward", "train"):
+        line = lines[name]
+        flops = found["flops_per_image"][{"train": "training"}.get(name, name)]
+        assert line["flops_per_second"] == pytest.approx(flops * line["images_per_second"])
+        assert line["share_of_peak"] == pytest.approx(
+            line["flops_per_second"] / found["peak_flops_per_second"]
+        )
+        assert line["compile_seconds"] > 0
+    # Parameters, velocity and pixels at least; what the compiler gives back is not counted twice.
+    assert lines["train"]["memory_bytes"] > lines["forward"]["memory_bytes"] > 0
+    slower = max(lines[name]["seconds"]["median"] for name in ("train", "input"))
+    share = slower / lines["pipeline"]["seconds"]["median"]
+    assert found["pipeline_share"]["median"] == pytest.approx(share)
