@@ -41,4 +41,6 @@ def get_config(variant: str = "") -> ConfigDict:
         tiny(config, crop=48, scale=56)
         config.model.name = "vgg_a"
         config.train.epochs = 5.0
+    # Layers that keep their weights have to see pixels as they did.
+    config.input.color = "inherited"
     return config

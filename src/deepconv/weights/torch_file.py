@@ -100,8 +100,8 @@ class _Unpickler(pickle.Unpickler):
 def read(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a state dict, in whatever dtype they were saved.
 
-    A checkpoint that holds its state dict under "state_dict" is opened, and "module." taken from the
-    front of the names, where DataParallel puts it.
+    A checkpoint that holds its state dict under "state_dict" is opened, and "module." taken off
+    the front of names, where DataParallel puts it.
 
     Args:
       path: of the file.
