@@ -333,9 +333,9 @@ class _Run:
         for batch in pipeline.iter_from(batches, 0, threads=self._threads()):
             if not batch["readable"].all():
                 names = _names(self.dataset.evaluation, batch["record"][~batch["readable"]])
-                raise UserError(
-                    f"{self.config.dataset.name}, {self.config.dataset.eval_split}: cannot read "
-                    f"{', '.join(names)}; an evaluation scores every image, so mend or remove it"
+                dataset = self.config.dataset
+                raise pipeline.unreadable(
+                    f"{', '.join(names)} of {dataset.name}, {dataset.eval_split}"
                 )
             self._check_labels(batch, self.dataset.evaluation)
             yield parallel.shard_batch(_for_device(batch), self.mesh)
