@@ -50,7 +50,7 @@ benchmark: $(STAMP)  ## time a config; CONFIG=configs/vgg_d.py WHAT=train,forwar
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
 .PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization \
-  experiment-jitter experiment-evaluation bench-dense \
+  experiment-jitter experiment-evaluation experiment-finetune bench-dense \
   sweep-alexnet-ablations experiment-alexnet-presets experiment-relu experiment-lrn
 
 # VARIANT=tiny trains them narrow on the embedded data.
@@ -82,6 +82,10 @@ experiment-jitter: $(STAMP)  ## does jittered training beat a fixed scale? (six 
 
 experiment-evaluation: $(STAMP)  ## dense, multi-crop, both; one scale and three; one net and two
 	$(BIN)/python -m experiments.protocols --workdir=$(RUNS)/jitter
+
+PHOTOS ?=
+experiment-finetune: $(STAMP)  ## from drawn images to photographs (sixteen runs); PHOTOS=folder
+	$(BIN)/python -m experiments.finetune --photos=$(PHOTOS) --workdir=$(RUNS)/finetune
 
 bench-dense: $(STAMP)  ## time dense evaluation against 150 crops (VGG-D in full width)
 	$(BIN)/python -m experiments.bench_dense

@@ -99,7 +99,7 @@ def test_steps_of_the_papers_epochs():
         ({"model__dtype": "float16"}, "model.dtype='float16'"),
         ({"input__scale": (200, 256)}, r"input.scale=\(200, 256\) goes below model.crop=224"),
         ({"input__scale": (384, 256)}, "input.scale"),
-        ({"input__mean": "image"}, "input.color='computed'"),
+        ({"input__mean": "image"}, "input.color='computed' or 'inherited'"),
         ({"input__color": "lab"}, "input.color='lab'"),
         ({"evaluation__scale": 128}, "evaluation.scale=128 is below"),
         ({"augment__pca_magnitude": "cube"}, "'cube'"),

@@ -70,10 +70,13 @@ def test_the_examples_of_the_docstring(net):
 
 def test_the_command_writes_features_of_central_crops(net, narrow_file, photos, tmp_path, run_main):
     out = tmp_path / "x.npz"
-    text = run_main(
+    (photos / "aa.jpg").write_bytes((photos / "a.jpg").read_bytes()[:700])
+    process = run_main(
         "features", f"--weights={narrow_file}", "--layer=relu7,pool5", f"--out={out}", photos
     )
-    assert text.stdout == f"{out}: relu7 3x1x1x64, pool5 3x1x1x8\n"
+    assert process.stdout == f"{out}: relu7 3x1x1x64, pool5 3x1x1x8\n"
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"deepconv: {photos}/aa.jpg is no picture that can be read")
     arrays = np.load(out)
     assert [name[len(str(photos)) :] for name in arrays["image_ids"]] == [
         "/a.jpg",

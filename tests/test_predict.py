@@ -89,20 +89,45 @@ def test_pictures_are_found_and_faults_named(photos, tmp_path):
     PIL.Image.new("RGB", (400, 10)).save(tmp_path / "long.png")
     (tmp_path / "text.png").write_text("text")
     paths = [tmp_path / "long.png", tmp_path / "text.png", photos / "a.jpg"]
-    kept, refused = pictures.readable(pictures.open_pictures(paths), 2)
+    kept, refused = pictures.recognized(pictures.open_pictures(paths), 2)
     assert kept.file_names == [str(photos / "a.jpg")]
     assert [line.split(" is ")[1] for line in refused] == [
         "400x10, longer than 32:1",
         "no picture that can be read: no image of a known format",
     ]
     with pytest.raises(UserError, match="400x10, longer"):
-        pictures.readable(pictures.open_pictures(paths[:1]), 2)
+        pictures.recognized(pictures.open_pictures(paths[:1]), 2)
     for paths, message in (
         ([tmp_path / "nothing"], "there is no picture or folder .*nothing"),
         ([], "there is no picture in what was named"),
     ):
         with pytest.raises(UserError, match=message):
             pictures.open_pictures(paths)
+
+
+def test_pixels_are_decoded_once_and_what_is_damaged_is_set_aside(net, photos, monkeypatch):
+    whole = (photos / "a.jpg").read_bytes()
+    (photos / "a.jpg").write_bytes(whole[: len(whole) // 2])  # the header is whole
+    decoded = []
+    load_crop = decode.load_crop
+
+    def counted(data, choose):
+        decoded.append(data)
+        return load_crop(data, choose)
+
+    monkeypatch.setattr(decode, "load_crop", counted)
+    source, refused = pictures.recognized(pictures.open_pictures([photos]), 2)
+    assert (len(source), refused) == (3, [])
+    says = predict.posteriors(net, source, Plan("dense", (40,)), threads=2)
+    assert len(decoded) == 3
+    assert np.isnan(says).all(axis=1).tolist() == [True, False, False]
+    others, kept, damaged = pictures.set_aside(source, [0])
+    assert kept == [1, 2]
+    assert others.file_names == source.file_names[1:]
+    assert [line.partition(": ")[0] for line in damaged] == [
+        f"{source.file_names[0]} is no picture that can be read"
+    ]
+    assert pictures.set_aside(others, [])[1] == [0, 1]
 
 
 def test_a_sheet_has_every_picture_over_its_labels(net, photos):

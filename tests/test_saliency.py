@@ -7,7 +7,6 @@ import PIL.Image
 import pytest
 
 from deepconv import saliency, trained
-from deepconv.data import pictures
 from deepconv.user_error import UserError
 
 
@@ -29,14 +28,18 @@ def test_grad_cam_is_its_definition(net):
 
     slopes = jax.jacfwd(score)(jnp.zeros(maps.shape[-1])) / (maps.shape[1] * maps.shape[2])
     expected = np.maximum((slopes * maps[0]).sum(-1), 0)
-    np.testing.assert_allclose(saliency.grad_cam(net, pixels, 3), expected, rtol=1e-4, atol=1e-7)
+    seen = saliency.viewer(net)(pixels, 3)
+    assert seen.label == 3
+    np.testing.assert_allclose(seen.grad_cam, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_a_place_of_the_score_map_is_its_crop(net):
     pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-    says = saliency.score_map(net, pixels)
+    label, says, _ = saliency.viewer(net)(pixels, None)
     assert says.shape == (2, 2, 5)
-    np.testing.assert_allclose(says.sum(axis=-1), 1, rtol=1e-5)
+    scores = net.network.apply({"params": net.params}, (pixels - net.colors.mean_rgb)[None])
+    np.testing.assert_allclose(says, jax.nn.softmax(scores[0]), rtol=1e-4)
+    assert label == says.mean(axis=(0, 1)).argmax()
 
 
 def test_a_map_is_spread_to_where_its_places_lie():
@@ -50,13 +53,17 @@ def test_a_map_is_spread_to_where_its_places_lie():
     assert spread[8, 6] == 3
 
 
-def test_the_command(narrow_file, photos, tmp_path, run_main):
+def test_the_command_and_a_picture_that_is_cut_short(narrow_file, photos, tmp_path, run_main):
     out = tmp_path / "seen.png"
+    (photos / "more" / "c.JPG").write_bytes((photos / "more" / "c.JPG").read_bytes()[:700])
+    files = (photos / "more", photos / "a.jpg")
     process = run_main(
-        "saliency", f"--weights={narrow_file}", f"--out={out}", "--label=class 2", photos / "a.jpg"
+        "saliency", f"--weights={narrow_file}", f"--out={out}", "--label=class 2", *files
     )
-    assert (process.returncode, process.stdout) == (0, f"{out}\n"), process.stderr
-    assert PIL.Image.open(out).size == (900, 320)
+    assert (process.returncode, process.stdout) == (2, f"{out}\n"), process.stderr
+    assert process.stderr.startswith(f"deepconv: {photos}/more/c.JPG is no picture")
+    assert process.stderr.count("\n") == 1
+    assert PIL.Image.open(out).size == (900, 238)  # of a picture of 70x50, and a title
 
 
 def test_a_class_by_its_name(net):
@@ -65,9 +72,9 @@ def test_a_class_by_its_name(net):
         saliency.numbered(net, "cat")
 
 
-def test_every_picture_has_a_row_of_its_best_label(net, photos):
-    source = pictures.open_pictures([photos / "more" / "c.JPG"] * 2)
-    figure = saliency.drawing(net, source, scale=64, label=None)
+def test_every_picture_has_a_row_of_its_label(net, photos):
+    pixels = np.asarray(PIL.Image.open(photos / "a.jpg"))
+    figure = saliency.drawing(net, [pixels] * 2, [1, 4])
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles[1::3] == ["posteriors of the score map"] * 2
-    assert all(title.startswith("class ") for title in titles[::3])
+    assert titles[1::3] == ["posterior at each place"] * 2
+    assert [title.partition(",")[0] for title in titles[::3]] == ["class 1", "class 4"]

@@ -81,6 +81,32 @@ def complain(lines: Sequence[str]) -> None:
         sys.exit(USER_ERROR)
 
 
+def define_weights() -> None:
+    """Define --weights and --which, of the commands that look at pictures with a network."""
+    flags.DEFINE_string("weights", None, "The folder of a run, or a file of weights.")
+    flags.DEFINE_enum("which", "last", ["last", "best"], "Which of a run's parameters.")
+    flags.mark_flag_as_required("weights")
+
+
+def output_file(flag: str, ending: str) -> Path | None:
+    """Return the file to write that a flag names, if it is set.
+
+    Args:
+      flag: its name.
+      ending: that the file must have, such as ".png".
+
+    Raises:
+      UserError: if it has another, or lies in no folder that exists.
+    """
+    value = flags.FLAGS[flag].value
+    if value is None:
+        return None
+    path = Path(value)
+    if path.suffix != ending or not path.absolute().parent.is_dir():
+        raise UserError(f"--{flag}={path} is not a {ending} file in a folder that exists")
+    return path
+
+
 def _without_echoes(echo: "sys.UnraisableHookArgs") -> None:
     # After a failed write tensorstore's threads report to orbax's loop of events, which has ended.
     if str(echo.exc_value) != "Event loop is closed":

@@ -59,7 +59,9 @@ def default() -> ConfigDict:
     config.input.scale = (256, 256)
     config.input.square = False  # whether only the central SxS square is kept (AlexNet)
     config.input.mean = "rgb"  # subtract the mean RGB, or "image": the mean image (AlexNet)
-    config.input.color = "imagenet"  # published statistics, or "computed": over the training set
+    # Mean and principal components: published ones, "computed" over the training set, or
+    # "inherited" from what the run starts from.
+    config.input.color = "imagenet"
     config.input.max_unreadable = 0.01  # a larger share of unreadable images ends the run
     config.input.threads = 0  # that decode, in each process; 0: one for each core
     config.input.workers = 0  # processes that decode besides; pays from some ten cores on
@@ -206,12 +208,13 @@ def check(config: ConfigDict) -> None:
     if config.evaluation.scale < crop:
         raise UserError(f"evaluation.scale={config.evaluation.scale} is below model.crop={crop}")
     _check_choice("input.mean", config.input.mean, ("rgb", "image"))
-    _check_choice("input.color", config.input.color, ("imagenet", "computed"))
+    _check_choice("input.color", config.input.color, ("imagenet", "computed", "inherited"))
     _check_choice("model.dtype", model.dtype, ("float32", "bfloat16"))
     if config.input.mean == "image":
-        if config.input.color != "computed":
+        if config.input.color == "imagenet":
             raise UserError(
-                "input.mean='image' needs input.color='computed': no mean image is published"
+                "input.mean='image' needs input.color='computed' or 'inherited': no mean image is "
+                "published"
             )
         if not config.input.square or {*scale} != {config.evaluation.scale}:
             raise UserError(

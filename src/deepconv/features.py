@@ -47,11 +47,13 @@ class Crops(NamedTuple):
     """Central crops that could be read, and what the network makes of them.
 
     Attributes:
+      records: their numbers, int `[N]`.
       images: uint8 `[N, S, S, 3]`.
       labels: int `[N]`.
       outputs: by layer, float32 `[N, h, w, C]`.
     """
 
+    records: np.ndarray
     images: np.ndarray
     labels: np.ndarray
     outputs: dict[str, np.ndarray]
@@ -149,12 +151,14 @@ def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) ->
         kept = batch["mask"]
         found.append(
             Crops(
+                batch["record"][kept],
                 batch["image"][kept],
                 batch["label"][kept],
                 {name: outputs[name][kept] for name in layers},
             )
         )
     return Crops(
+        np.concatenate([crops.records for crops in found]),
         np.concatenate([crops.images for crops in found]),
         np.concatenate([crops.labels for crops in found]),
         {name: np.concatenate([crops.outputs[name] for crops in found]) for name in layers},
@@ -164,27 +168,27 @@ def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) ->
 def main(argv: Sequence[str]) -> None:
     """Write the activations of pictures' central crops."""
     options = flags.FLAGS
-    out = Path(options.out)
-    if out.suffix != ".npz" or not out.absolute().parent.is_dir():
-        raise UserError(f"--out={out} is not a .npz file in a folder that exists")
+    out = command_line.output_file("out", ".npz")
+    assert out is not None  # the flag is required
     source = pictures.open_pictures([Path(name) for name in argv[1:]])
     trained = load(Path(options.weights), which=options.which)
     try:
         cut(trained.network, options.layer)
     except ValueError as error:
         raise UserError(f"--layer: {error}") from None
-    source, refused = pictures.readable(source, os.cpu_count() or 1)
+    source, refused = pictures.recognized(source, os.cpu_count() or 1)
     crops = of_central_crops(trained, source, options.layer)
+    suspects = sorted({*range(len(source))} - {*crops.records.tolist()})
+    source, _, damaged = pictures.set_aside(source, suspects)
     np.savez(out, image_ids=np.array(source.file_names, str), **crops.outputs)  # type: ignore[arg-type]
     shapes = (f"{name} {'x'.join(map(str, x.shape))}" for name, x in crops.outputs.items())
     print(f"{out.absolute()}: {', '.join(shapes)}")
-    command_line.complain(refused)
+    command_line.complain(refused + damaged)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("weights", None, "The folder of a run, or a file of weights.")
+    command_line.define_weights()
     flags.DEFINE_list("layer", None, "Names of layers, such as relu7 or relu3_3,pool5.")
     flags.DEFINE_string("out", None, "The .npz file: an array of each layer, and image_ids.")
-    flags.DEFINE_enum("which", "last", ["last", "best"], "Which of a run's parameters.")
-    flags.mark_flags_as_required(["weights", "layer", "out"])
+    flags.mark_flags_as_required(["layer", "out"])
     command_line.run(main, arguments=sys.maxsize)

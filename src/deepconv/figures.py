@@ -246,9 +246,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"unknown figure {name!r}; one of {', '.join(FIGURES)}")
     run = Path(options.workdir)
     beside = run.with_name(f"{run.stem}_{name}.png") if run.is_file() else run / f"{name}.png"
-    out = Path(options.out or beside)
-    if out.suffix != ".png" or not out.parent.is_dir():
-        raise UserError(f"--out={out} is not a .png file in a folder that exists")
+    out = command_line.output_file("out", ".png") or beside
     everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
     FIGURES[name](load(run, everywhere, which=options.which)).savefig(out)
     print(out.absolute())

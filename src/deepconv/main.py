@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from deepconv import command_line, recipe, reporting
+from deepconv.workdir import has_begun
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -52,9 +53,10 @@ def main(_: Sequence[str]) -> None:
     stages = recipe.stages(config)
     for stage in stages:
         loop.check(stage.config)
-    images = [len(loop.open_dataset(stage.config).train) for stage in stages]
-    if len(stages) > 1 and parallel.is_first():
-        print(plan(stages, folder, images), flush=True)
+    if len(stages) > 1:
+        images = [len(loop.open_dataset(stage.config).train) for stage in stages]
+        if parallel.is_first():
+            print(plan(stages, folder, images), flush=True)
     for stage in stages:
         run = folder / stage.name
         source = folder / stage.source if stage.source else None
@@ -93,7 +95,7 @@ def plan(stages: Sequence[recipe.Stage], folder: Path, images: Sequence[int]) ->
 def _status(run: Path) -> str:
     if (run / "result.json").exists():
         return "complete"
-    return "begun" if (run / "metrics.jsonl").exists() else "to do"
+    return "begun" if has_begun(run) else "to do"
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -27,12 +27,11 @@ from deepconv.evaluation.posteriors import fuse
 from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.figures import draw_bars
 from deepconv.trained import Trained, load
-from deepconv.user_error import UserError
 
 BEST = 5
 SHEET_COLUMNS = 4
 MOST_ON_A_SHEET = 60  # the others stand in the table and the JSON
-THUMBNAIL = 200  # shorter side, in pixels
+THUMBNAIL = 200  # shorter side at most, in pixels
 
 
 class Prediction(NamedTuple):
@@ -50,6 +49,8 @@ class Prediction(NamedTuple):
 def posteriors(trained: Trained, source: Source, plan: Plan, *, threads: int) -> np.ndarray:
     """Return what a network says of pictures, float32 `[N, C]`, as evaluation computes it.
 
+    Those of a picture that cannot be decoded are NaN.
+
     Args:
       trained: the network, its parameters on all devices.
       source: the pictures.
@@ -57,7 +58,7 @@ def posteriors(trained: Trained, source: Source, plan: Plan, *, threads: int) ->
       threads: that decode.
 
     Raises:
-      UserError: if a picture cannot be read, or the network cannot look like this.
+      UserError: if a file's header is no picture's, or the network cannot look like this.
     """
     survey = canvases.survey(source, threads)
     scales = plan.scales or (trained.config.evaluation.scale,)
@@ -74,6 +75,7 @@ def posteriors(trained: Trained, source: Source, plan: Plan, *, threads: int) ->
                 path=Path(folder) / f"{view}_{scale}.npz",
                 mesh=parallel.data_mesh(),
                 threads=threads,
+                strict=False,
             )
             for view in plan.views
             for scale in scales
@@ -115,22 +117,26 @@ def contact_sheet(
         axes.axis("off")
     for number in range(count):
         row, column = divmod(number, SHEET_COLUMNS)
-        whole, _ = decode.load_crop(
-            source[number]["image"], lambda height, width: decode.whole(height, width, THUMBNAIL)
-        )
-        grid[2 * row, column].imshow(whole)
-        grid[2 * row, column].set_title(Path(predictions[number].picture).name, fontsize=7)
+        axes = grid[2 * row, column]
+        thumbnail, _ = decode.load_crop(source[number]["image"], _thumbnail)
+        # Small pictures show their pixels; interpolated they would look out of focus.
+        small = min(thumbnail.shape[:2]) < THUMBNAIL
+        axes.imshow(thumbnail, interpolation="nearest" if small else None)
+        axes.set_title(Path(predictions[number].picture).name, fontsize=7)
+        axes.set_anchor("S")
         draw_bars(grid[2 * row + 1, column], says[number], None, class_names)
     return figure
+
+
+def _thumbnail(height: int, width: int) -> decode.Crop:
+    return decode.whole(height, width, min(height, width, THUMBNAIL))
 
 
 def main(argv: Sequence[str]) -> None:
     """Predict, print a table, and write what is asked for."""
     options = flags.FLAGS
-    for name, ending in (("json", ".json"), ("sheet", ".png")):
-        path = options[name].value
-        if path and (Path(path).suffix != ending or not Path(path).absolute().parent.is_dir()):
-            raise UserError(f"--{name}={path} is not a {ending} file in a folder that exists")
+    json_file = command_line.output_file("json", ".json")
+    sheet_file = command_line.output_file("sheet", ".png")
     source = pictures.open_pictures([Path(name) for name in argv[1:]])
     everywhere = parallel.replicated(parallel.data_mesh())
     trained = load(Path(options.weights), everywhere, which=options.which)
@@ -138,8 +144,10 @@ def main(argv: Sequence[str]) -> None:
     for view in plan.views:
         scoring.check(trained, view, options.scale or trained.config.evaluation.scale)
     threads = os.cpu_count() or 1
-    source, refused = pictures.readable(source, threads)
+    source, refused = pictures.recognized(source, threads)
     says = posteriors(trained, source, plan, threads=threads)
+    source, kept, damaged = pictures.set_aside(source, np.flatnonzero(np.isnan(says).any(axis=1)))
+    says = says[kept]
     predictions = best(says, source.file_names, trained.class_names)
     rows = [
         (each.picture, *(f"{label} {posterior:.2f}" for label, posterior in each.best))
@@ -147,7 +155,7 @@ def main(argv: Sequence[str]) -> None:
     ]
     columns = len(predictions[0].best)
     print(reporting.table(("picture", "best labels", *[""] * (columns - 1)), rows))
-    if options.json:
+    if json_file:
         listed = [
             {
                 "picture": each.picture,
@@ -155,18 +163,16 @@ def main(argv: Sequence[str]) -> None:
             }
             for each in predictions
         ]
-        reporting.write_json(Path(options.json), listed)
-    if options.sheet:
-        contact_sheet(source, says, predictions, trained.class_names).savefig(options.sheet)
-    command_line.complain(refused)
+        reporting.write_json(json_file, listed)
+    if sheet_file:
+        contact_sheet(source, says, predictions, trained.class_names).savefig(sheet_file)
+    command_line.complain(refused + damaged)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("weights", None, "The folder of a run, or a file of weights.")
+    command_line.define_weights()
     flags.DEFINE_enum("protocol", "dense", [*PROTOCOLS], "How pictures are looked at.")
     flags.DEFINE_integer("scale", None, "The shorter side Q; by default the network's own.", 1)
     flags.DEFINE_string("json", None, "Also write the labels to this .json file.")
     flags.DEFINE_string("sheet", None, "Also draw the pictures to this .png file.")
-    flags.DEFINE_enum("which", "last", ["last", "best"], "Which of a run's parameters.")
-    flags.mark_flag_as_required("weights")
     command_line.run(main, arguments=sys.maxsize)

@@ -3,7 +3,8 @@
     python -m deepconv.saliency --weights=vgg16.safetensors --out=seen.png cat.jpg photos
     python -m deepconv.saliency --weights=vgg16.safetensors --out=seen.png --label="tabby" cat.jpg
 
-Two views beside each picture. The dense score map (VGG, section 3.2): the posterior of the class at
+Without --label it is the class that the network thinks best at its own scale, as predict does. Two
+views beside each picture. The dense score map (VGG, section 3.2): the posterior of the class at
 every place of the map, drawn where the crop that it judges has its center; no gradient is needed.
 Grad-CAM (Selvaraju et al. 2017): the last convolution's maps, weighted by the gradient of the
 class's mean score.
@@ -11,13 +12,14 @@ class's mean score.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 from absl import flags
 from matplotlib.figure import Figure
 
@@ -31,51 +33,58 @@ from deepconv.trained import Trained, load
 from deepconv.user_error import UserError
 
 MOST_PICTURES = 20  # in one file
+WIDTH, TITLE = 3.0, 0.25  # of a picture and what stands over it, in inches
 
 
-def score_map(trained: Trained, pixels: jax.typing.ArrayLike) -> jax.Array:
-    """Return the posteriors of all classes at every place of an image's score map.
+class Seen(NamedTuple):
+    """Where a class is seen in an image.
 
-    Args:
-      trained: a fully convolutional network.
-      pixels: RGB `[H, W, 3]`, 0..255, at least as large as a crop.
-
-    Returns:
-      float32 `[h, w, C]`.
-    """
-    scores: Any = trained.network.apply({"params": trained.params}, _without_mean(trained, pixels))
-    return jax.nn.softmax(scores[0])
-
-
-def grad_cam(trained: Trained, pixels: jax.typing.ArrayLike, label: int) -> jax.Array:
-    """Weight the last convolution's maps by what each does for a class (Grad-CAM).
-
-    L = relu(sum_k a_k A_k), a_k the mean over the map of dS/dA_k, S the class's score averaged over
-    the score map, A the output of the last convolution's ReLU.
-
-    Args:
-      trained: a fully convolutional network.
-      pixels: see `score_map`.
+    Attributes:
       label: the class's number.
+      posteriors: of all classes at every place of the score map, float32 `[h, w, C]`.
+      grad_cam: over the map of the last convolution, float32 `[h', w']`, at least 0.
+    """
+
+    label: int
+    posteriors: np.ndarray
+    grad_cam: np.ndarray
+
+
+def viewer(trained: Trained) -> Callable[[jax.typing.ArrayLike, int | None], Seen]:
+    """Return a function that finds where a class is seen, compiled once for every size of image.
+
+    Grad-CAM: L = relu(sum_k a_k A_k), a_k the mean over the map of dS/dA_k, S the class's score
+    averaged over the score map, A the output of the last convolution's ReLU.
+
+    Args:
+      trained: a fully convolutional network.
 
     Returns:
-      float32 `[h, w]`, at least 0.
+      From an RGB image `[H, W, 3]`, 0..255, at least as large as a crop, and the number of a class
+      (None: the one with the highest mean posterior), to what is seen.
     """
     below, above = _parts(trained.network)
-    images = _without_mean(trained, pixels)
-    outputs: Any = below.apply({"params": trained.params}, images)
-
-    def score(maps: jax.Array) -> jax.Array:
-        scores: Any = above.apply({"params": trained.params}, maps)
-        return scores[..., label].mean()
-
-    weights = jax.grad(score)(outputs).mean(axis=(1, 2), keepdims=True)
-    return jax.nn.relu((weights * outputs).sum(axis=-1))[0]
-
-
-def _without_mean(trained: Trained, pixels: jax.typing.ArrayLike) -> jax.Array:
     mean = jnp.asarray(trained.colors.mean_rgb, jnp.float32)
-    return jnp.asarray(pixels, jnp.float32)[None] - mean
+
+    @jax.jit
+    def look(params: Any, pixels: jax.Array, label: jax.Array) -> tuple[jax.Array, ...]:
+        maps: Any = below.apply({"params": params}, (pixels - mean)[None])
+        scores: Any
+        scores, pull = jax.vjp(lambda maps: above.apply({"params": params}, maps), maps)
+        posteriors = jax.nn.softmax(scores[0].astype(jnp.float32))
+        label = jnp.where(label < 0, posteriors.mean(axis=(0, 1)).argmax(), label)
+        places = scores.shape[1] * scores.shape[2]
+        (slopes,) = pull(jnp.zeros_like(scores).at[..., label].set(1 / places))
+        weights = slopes.mean(axis=(1, 2), keepdims=True)
+        return label, posteriors, jax.nn.relu((weights * maps).sum(axis=-1))[0].astype(jnp.float32)
+
+    def seen(pixels: jax.typing.ArrayLike, label: int | None) -> Seen:
+        found = look(
+            trained.params, jnp.asarray(pixels, jnp.float32), -1 if label is None else label
+        )
+        return Seen(int(found[0]), np.asarray(found[1]), np.asarray(found[2]))
+
+    return seen
 
 
 def _parts(network: Network) -> tuple[Network, Network]:
@@ -103,43 +112,41 @@ def spread(values: np.ndarray, size: tuple[int, int], *, stride: int, first: flo
     return np.stack([np.interp(np.arange(size[1]), columns, row) for row in np.stack(tall, 1)])
 
 
-def drawing(trained: Trained, source: Source, *, scale: int, label: int | None) -> Figure:
-    """Draw pictures, each with both views of a class beside it.
+def drawing(trained: Trained, images: Sequence[np.ndarray], labels: Sequence[int]) -> Figure:
+    """Draw images, each with both views of a class beside it.
 
     Args:
       trained: a fully convolutional network.
-      source: the pictures.
-      scale: their shorter side.
-      label: the class's number; None: the one that the network thinks best of each picture.
+      images: RGB `[H, W, 3]`, 0..255.
+      labels: the class's number, for each.
     """
     network = trained.network
     stride = summary.layer_table(network.layers, network.crop)[-1].stride
     below, _ = _parts(network)
     cam_stride = summary.layer_table(below.layers, network.crop)[-1].stride
-    columns = ("", "posteriors of the score map", "Grad-CAM")
-    figure = Figure(figsize=(9, 3.2 * len(source)), dpi=100, layout="constrained")
-    grid = figure.subplots(len(source), len(columns), squeeze=False)
-    for number, row in enumerate(grid):
-        pixels, _ = decode.load_crop(
-            source[number]["image"], lambda height, width: decode.whole(height, width, scale)
-        )
-        says = np.asarray(score_map(trained, pixels))
-        wanted = int(says.mean(axis=(0, 1)).argmax()) if label is None else label
-        cam = np.asarray(grad_cam(trained, pixels, wanted))
+    look = viewer(trained)
+    columns = ("", "posterior at each place", "Grad-CAM")
+    heights = [WIDTH * pixels.shape[0] / pixels.shape[1] + TITLE for pixels in images]
+    figure = Figure(figsize=(3 * WIDTH, sum(heights)), dpi=100, layout="constrained")
+    grid = figure.subplots(len(images), len(columns), squeeze=False, height_ratios=heights)
+    for pixels, label, row in zip(images, labels, grid, strict=True):
+        _, posteriors, cam = look(pixels, label)
+        says = posteriors[..., label]
         size = (pixels.shape[0], pixels.shape[1])
         views = (
-            (spread(says[..., wanted], size, stride=stride, first=(network.crop - 1) / 2), 1.0),
+            (spread(says, size, stride=stride, first=(network.crop - 1) / 2), 1.0),
             (spread(cam, size, stride=cam_stride, first=(cam_stride - 1) / 2), cam.max() or 1.0),
         )
         for axes, title in zip(row, columns, strict=True):
-            axes.imshow(pixels)
             axes.axis("off")
             axes.set_title(title, fontsize=8)
-        row[0].set_title(
-            f"{trained.class_names[wanted]} {says[..., wanted].mean():.2f}", fontsize=8
-        )
+        row[0].imshow(pixels)
+        row[0].set_title(f"{trained.class_names[label]}, up to {says.max():.2f}", fontsize=8)
         for axes, (values, most) in zip(row[1:], views, strict=True):
-            axes.imshow(values, cmap="inferno", alpha=0.6, vmin=0.0, vmax=most)
+            # Colors of the picture would be taken for those of the map.
+            axes.imshow(pixels.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
+            opacity = 0.8 * np.clip(values / most, 0.0, 1.0)
+            axes.imshow(values, cmap="inferno", alpha=opacity, vmin=0.0, vmax=most)
     return figure
 
 
@@ -161,28 +168,47 @@ def numbered(trained: Trained, label: str) -> int:
 def main(argv: Sequence[str]) -> None:
     """Draw where the network sees its best label, or the one that is asked for."""
     options = flags.FLAGS
-    out = Path(options.out)
-    if out.suffix != ".png" or not out.absolute().parent.is_dir():
-        raise UserError(f"--out={out} is not a .png file in a folder that exists")
+    out = command_line.output_file("out", ".png")
+    assert out is not None  # the flag is required
     source = pictures.open_pictures([Path(name) for name in argv[1:]])
     trained = load(Path(options.weights), which=options.which)
+    own = trained.config.evaluation.scale
     # Twice a crop: a map of some places, which that of one crop is not.
     scale = options.scale or 2 * trained.network.crop
-    scoring.check(trained, "dense", scale)
+    for side in (own, scale):
+        scoring.check(trained, "dense", side)
     label = None if options.label is None else numbered(trained, options.label)
-    source, refused = pictures.readable(source, os.cpu_count() or 1)
+    source, refused = pictures.recognized(source, os.cpu_count() or 1)
     if len(source) > MOST_PICTURES:
         raise UserError(f"{len(source)} pictures do not fit one file; {MOST_PICTURES} do")
-    drawing(trained, source, scale=scale, label=label).savefig(out)
+    decoded = [_decoded(source, record) for record in range(len(source))]
+    _, _, damaged = pictures.set_aside(source, [n for n, x in enumerate(decoded) if x is None])
+    whole = [image for image in decoded if image is not None]
+    if label is None:
+        look = viewer(trained)
+        labels = [look(_rescaled(image, own), None).label for image in whole]
+    else:
+        labels = [label] * len(whole)
+    drawing(trained, [_rescaled(image, scale) for image in whole], labels).savefig(out)
     print(out.absolute())
-    command_line.complain(refused)
+    command_line.complain(refused + damaged)
+
+
+def _decoded(source: Source, record: int) -> PIL.Image.Image | None:
+    try:
+        return decode.decode(source[record]["image"])
+    except decode.UnreadableImageError:
+        return None
+
+
+def _rescaled(image: PIL.Image.Image, scale: int) -> np.ndarray:
+    return decode.resample(image, decode.whole(image.height, image.width, scale))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("weights", None, "The folder of a run, or a file of weights.")
+    command_line.define_weights()
     flags.DEFINE_string("out", None, "The .png file to write.")
-    flags.DEFINE_string("label", None, "The name of a class; by default each picture's best.")
+    flags.DEFINE_string("label", None, "The name of a class; by default what predict says.")
     flags.DEFINE_integer("scale", None, "The shorter side Q; by default twice the crop.", 1)
-    flags.DEFINE_enum("which", "last", ["last", "best"], "Which of a run's parameters.")
-    flags.mark_flags_as_required(["weights", "out"])
+    flags.mark_flag_as_required("out")
     command_line.run(main, arguments=sys.maxsize)

@@ -116,6 +116,7 @@ def score(
     path: Path,
     mesh: Mesh,
     threads: int,
+    strict: bool = True,
 ) -> Sheet:
     """Compute the posteriors of a set of images, or what is still missing of them.
 
@@ -132,6 +133,7 @@ def score(
       path: of the `.npz`.
       mesh: the devices that share each batch.
       threads: how many decode.
+      strict: whether an image that cannot be read is an error; else its posteriors are NaN.
 
     Raises:
       UserError: if an image cannot be read, or `check` finds a fault.
@@ -175,7 +177,9 @@ def score(
             if not len(missing.records):
                 continue
             size = _batch_size(canvas, budget, mesh.size)
-            batches = canvases.canvas_batches(source, scale, missing, batch_size=size)
+            batches = canvases.canvas_batches(
+                source, scale, missing, batch_size=size, strict=strict
+            )
             pending: tuple[np.ndarray, jax.Array] | None = None
             for batch in pipeline.iter_from(batches, 0, threads=threads):
                 arrays = parallel.shard_batch((batch["image"], batch["extent"]), mesh)
@@ -183,9 +187,8 @@ def score(
                 pending, before = (batch["record"], step(trained.params, *arrays)), pending
                 bar.update(rows.write(before))
             bar.update(rows.write(pending))
-    sheet = Sheet(
-        np.array(rows.posteriors), survey.labels, survey.image_ids, trained.class_names, origin
-    )
+    says = np.where(rows.done[:, None], rows.posteriors, np.float32(np.nan))
+    sheet = Sheet(says, survey.labels, survey.image_ids, trained.class_names, origin)
     sheet.save(path)
     rows.remove()
     return sheet

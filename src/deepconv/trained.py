@@ -4,7 +4,9 @@ trained = load(Path("runs/vgg_d_jitter"))  # or vgg16.safetensors, see deepconv.
 scores = trained.network.apply({"params": trained.params}, images)
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +96,33 @@ def load_file(path: Path, sharding: jax.sharding.Sharding) -> Trained:
     """
     saved = FileParameters(path)
     about = saved.about
+    config, colors = _input_of_file(saved)
+    return Trained(
+        name=path.stem,
+        network=configuration.create_model(config, about["classes"]),
+        params=saved.read(list(saved.shapes), sharding),
+        config=config,
+        colors=colors,
+        class_names=tuple(about["class_names"] or numbered(about["classes"])),
+        step=0,
+        digest=weights_file.digest(about),
+    )
+
+
+def load_input(path: Path) -> tuple[ConfigDict, ColorStatistics]:
+    """Load what a network's images go through: its config, and the colors it was trained with.
+
+    Args:
+      path: of the folder of a run or of a file.
+
+    Raises:
+      UserError: if there is neither, or it is damaged.
+    """
+    return _input_of_file(FileParameters(path)) if path.is_file() else _input_of_run(path)
+
+
+def _input_of_file(saved: FileParameters) -> tuple[ConfigDict, ColorStatistics]:
+    about = saved.about
     scale = about["scale"]
     config = configuration.default().unlock()
     config.model.update(name=about["network"], **about["options"])
@@ -101,19 +130,27 @@ def load_file(path: Path, sharding: jax.sharding.Sharding) -> Trained:
     config.evaluation.scale = scale
     if saved.mean_image is not None:
         config.input.mean, config.input.color, config.input.square = "image", "computed", True
-    class_names = tuple(about["class_names"] or numbered(about["classes"]))
-    return Trained(
-        name=path.stem,
-        network=configuration.create_model(config, about["classes"]),
-        params=saved.read(list(saved.shapes), sharding),
-        config=config.lock(),
-        colors=color.IMAGENET._replace(
-            mean_rgb=np.array(about["mean_rgb"]), mean_image=saved.mean_image
-        ),
-        class_names=class_names,
-        step=0,
-        digest=weights_file.digest(about),
+    colors = color.IMAGENET._replace(
+        mean_rgb=np.array(about["mean_rgb"]), mean_image=saved.mean_image
     )
+    return config.lock(), colors
+
+
+def _input_of_run(folder: Path) -> tuple[ConfigDict, ColorStatistics]:
+    with _naming(folder):
+        config = configuration.from_json((folder / "config.json").read_text())
+        return config, color.load(folder / "colors.npz")
+
+
+@contextlib.contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Name the run that cannot be read."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no run: there is no {error.filename}") from None
+    except (ValueError, UserError) as error:
+        raise UserError(f"the run in {folder} cannot be read: {error}") from None
 
 
 def results_folder(path: Path) -> Path:
@@ -133,14 +170,9 @@ def load_run(folder: Path, sharding: jax.sharding.Sharding, *, which: str = "las
     Raises:
       UserError: if the folder holds no run, or no checkpoint yet, or a damaged one.
     """
-    try:
-        config = configuration.from_json((folder / "config.json").read_text())
-        colors = color.load(folder / "colors.npz")
+    config, colors = _input_of_run(folder)
+    with _naming(folder):
         class_names = tuple(json.loads((folder / "class_names.json").read_text()))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no run: there is no {error.filename}") from None
-    except (ValueError, UserError) as error:
-        raise UserError(f"the run in {folder} cannot be read: {error}") from None
     saved = SavedParameters(folder, which=which)
     return Trained(
         name=folder.absolute().name,

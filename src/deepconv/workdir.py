@@ -46,7 +46,8 @@ def hold(folder: Path) -> Iterator[None]:
 def claim(folder: Path, config: ConfigDict) -> Iterator[None]:
     """Hold a run's folder while the run goes on.
 
-    The first claim writes the config there; a later one must have the same in all that matters.
+    The first claim writes the config there; once the run has begun, a later one must have the same
+    in all that matters.
 
     Args:
       folder: made if it is missing.
@@ -57,9 +58,15 @@ def claim(folder: Path, config: ConfigDict) -> Iterator[None]:
         of another config; nothing in it has been changed then.
     """
     with hold(folder):
-        _compare(folder / "config.json", config)
+        if has_begun(folder):  # else the config may be what kept it from beginning
+            _compare(folder / "config.json", config)
         reporting.write_json(folder / "config.json", config.to_dict())
         yield
+
+
+def has_begun(folder: Path) -> bool:
+    """Say whether a folder holds a run that has begun to train."""
+    return (folder / "metrics.jsonl").exists()
 
 
 def require_space(folder: Path, state: Any, *, keep: int) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from configs import finetune
-from deepconv import trained
+from deepconv import trained, weights_file
+from deepconv.data import color
 from deepconv.training import loop
 from deepconv.user_error import UserError
 
@@ -30,9 +31,11 @@ def config_from(file, shapes_root):
     return config
 
 
-def test_frozen_layers_keep_their_bits_and_others_move(narrow_file, shapes_root, tmp_path):
+def test_frozen_layers_keep_their_bits_and_see_the_same_pixels(narrow_file, shapes_root, tmp_path):
     loop.train(config_from(narrow_file, shapes_root), tmp_path / "run")
-    before, after = trained.load(narrow_file).params, trained.load(tmp_path / "run").params
+    source, run = trained.load(narrow_file), trained.load(tmp_path / "run")
+    np.testing.assert_array_equal(run.colors.mean_rgb, source.colors.mean_rgb)
+    before, after = source.params, run.params
     moved = {
         layer: not np.array_equal(parts["kernel"], after[layer]["kernel"])
         for layer, parts in before.items()
@@ -43,8 +46,39 @@ def test_frozen_layers_keep_their_bits_and_others_move(narrow_file, shapes_root,
     assert after["fc8"]["kernel"].shape == (1, 1, 64, 12)  # it was of five classes
 
 
-def test_a_file_that_does_not_fit_is_one_line(narrow_file, shapes_root, tmp_path):
+def test_a_file_that_does_not_fit_is_one_line_and_the_folder_stays_free(
+    narrow_file, shapes_root, tmp_path
+):
     config = config_from(narrow_file, shapes_root)
     config.model.width = 1 / 32
-    with pytest.raises(UserError, match=r"cannot start from .*narrow\.safetensors: layer conv1_1"):
+    for width in (1 / 32, 1 / 16):
+        config.model.width = width
+        with pytest.raises(
+            UserError, match=r"cannot start from .*narrow\.safetensors: layer conv1_1"
+        ):
+            loop.train(config, tmp_path / "run")
+
+
+def test_the_mean_is_that_of_the_source_or_refused(narrow_file, narrow_run, shapes_root, tmp_path):
+    tensors, about = weights_file.read(narrow_file)
+    image = np.random.default_rng(0).uniform(0, 255, (36, 36, 3)).astype(np.float32)
+    file = tmp_path / "image.safetensors"
+    weights_file.write(file, {**tensors, "mean_image": image}, {**about, "scale": 36})
+    config = config_from(file, shapes_root)
+    with pytest.raises(UserError, match="its mean image: set input.mean='image' and input.square"):
+        loop.train(config, tmp_path / "run")
+    config.input.mean, config.input.square = "image", True
+    config.optimizer.trained_layers = "fc9"  # ends before anything is compiled
+    with pytest.raises(UserError, match="fc9"):
+        loop.train(config, tmp_path / "run")
+    kept = color.load(tmp_path / "run" / "colors.npz")
+    np.testing.assert_array_equal(kept.to_subtract("image"), image)
+    config.input.scale, config.evaluation.scale = (40, 40), 40
+    with pytest.raises(UserError, match="its mean image has 36 pixels, and evaluation.scale=40"):
+        loop.train(config, tmp_path / "run")
+    config.init.checkpoint = str(narrow_run)
+    with pytest.raises(UserError, match=r"narrow: .*a mean RGB: set input\.mean='rgb'"):
+        loop.train(config, tmp_path / "run")
+    config.init.checkpoint = ""
+    with pytest.raises(UserError, match=r"^init\.checkpoint is not set"):
         loop.train(config, tmp_path / "run")

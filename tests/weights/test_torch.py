@@ -103,6 +103,24 @@ def test_views_of_a_storage_are_read_as_pytorch_has_them(tmp_path):
             np.testing.assert_array_equal(found[name], view.numpy())
 
 
+def test_module_is_taken_from_the_front_of_a_name_alone(tmp_path):
+    names = {
+        b"features.0.weight": b"module.feat.0.wgt",
+        b"features.0.bias": b"ft.module.0.bia",  # as long as they were, so the pickle stays whole
+    }
+    with (
+        zipfile.ZipFile(GOLDEN / "vgg11.pth") as golden,
+        zipfile.ZipFile(tmp_path / "net.pth", "w") as file,
+    ):
+        for entry in golden.namelist():
+            data = golden.read(entry)
+            if entry.endswith("data.pkl"):
+                for name, other in names.items():
+                    data = data.replace(name, other)
+            file.writestr(entry, data)
+    assert [*torch_file.read(tmp_path / "net.pth")][:2] == ["feat.0.wgt", "ft.module.0.bia"]
+
+
 class Malicious:
     """Makes a folder when it is unpickled."""
 

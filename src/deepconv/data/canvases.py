@@ -17,7 +17,7 @@ import grain
 import numpy as np
 
 from deepconv.data import decode
-from deepconv.data.pipeline import NumpyBatch, Source, record_name
+from deepconv.data.pipeline import NumpyBatch, Source, record_name, unreadable
 from deepconv.user_error import UserError
 
 # Of the longer side to the shorter; a whole image is held in memory, and a map of it.
@@ -77,7 +77,7 @@ def survey(source: Source, threads: int) -> Survey:
         try:
             height, width = decode.image_size(example["image"])
         except decode.UnreadableImageError as error:
-            raise _unreadable(name, error) from None
+            raise unreadable(f"{name} ({error})") from None
         if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
             raise UserError(
                 f"{name} is {width}x{height}; only images up to {MAX_ASPECT_RATIO}:1 are evaluated "
@@ -91,12 +91,6 @@ def survey(source: Source, threads: int) -> Survey:
         np.array([size for size, _, _ in found], int).reshape(-1, 2),
         np.array([label for _, label, _ in found], np.int32),
         tuple(name for _, _, name in found),
-    )
-
-
-def _unreadable(name: str, error: decode.UnreadableImageError) -> UserError:
-    return UserError(
-        f"cannot read {name} ({error}); an evaluation scores every image, so mend or remove it"
     )
 
 
@@ -149,7 +143,13 @@ def lay_out(sizes: np.ndarray, most: int) -> list[Canvas]:
 
 
 def load_canvas(
-    source: Source, scale: int, height: int, width: int, records: Iterable[int]
+    source: Source,
+    scale: int,
+    height: int,
+    width: int,
+    records: Iterable[int],
+    *,
+    strict: bool = True,
 ) -> NumpyBatch:
     """Decode whole images into one batch.
 
@@ -159,10 +159,11 @@ def load_canvas(
       height: of the canvas.
       width: of the canvas.
       records: numbers of the images; -1 leaves an empty canvas.
+      strict: whether an image that cannot be read is an error; else it leaves an empty canvas too.
 
     Returns:
       `image` uint8 `[n, height, width, 3]`, zero beyond the images; `extent` int32 `[n, 2]`, the
-      images' (height, width), all of the canvas where it is empty; `record` int64 `[n]`.
+      images' (height, width), all of the canvas where it is empty; `record` int64 `[n]`, -1 there.
 
     Raises:
       UserError: if an image cannot be read.
@@ -179,14 +180,18 @@ def load_canvas(
                 example["image"], functools.partial(decode.whole, shorter=scale)
             )
         except decode.UnreadableImageError as error:
-            raise _unreadable(record_name(example, int(record)), error) from None
+            if strict:
+                name = record_name(example, int(record))
+                raise unreadable(f"{name} ({error})") from None
+            records[row] = -1
+            continue
         images[row, : pixels.shape[0], : pixels.shape[1]] = pixels
         extents[row] = pixels.shape[:2]
     return {"image": images, "extent": extents, "record": records}
 
 
 def canvas_batches(
-    source: Source, scale: int, canvas: Canvas, *, batch_size: int
+    source: Source, scale: int, canvas: Canvas, *, batch_size: int, strict: bool = True
 ) -> grain.MapDataset:
     """Lay out the batches of a canvas; the last is filled up with empty ones.
 
@@ -195,9 +200,10 @@ def canvas_batches(
       scale: the shorter side Q, in pixels.
       canvas: which images, and the shape.
       batch_size: images in a batch.
+      strict: see `load_canvas`.
     """
     batches = -(-len(canvas.records) // batch_size)
     rows = np.full(batches * batch_size, -1)
     rows[: len(canvas.records)] = canvas.records
-    load = functools.partial(load_canvas, source, scale, canvas.height, canvas.width)
+    load = functools.partial(load_canvas, source, scale, canvas.height, canvas.width, strict=strict)
     return grain.MapDataset.source(rows.reshape(batches, batch_size).tolist()).map(load)

@@ -1,10 +1,10 @@
 """Pictures named on a command line: files, and folders of them.
 
 source = open_pictures([Path("cat.jpg"), Path("holidays")])
-source, refused = readable(source, threads=8)
+source, refused = recognized(source, threads=8)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,12 +35,14 @@ def open_pictures(paths: Sequence[Path]) -> FolderSource:
     return FolderSource(Path(), found, [0] * len(found))
 
 
-def readable(source: FolderSource, threads: int) -> tuple[FolderSource, list[str]]:
-    """Decode every picture once, and set aside those that cannot be decoded or are too long.
+def recognized(source: FolderSource, threads: int) -> tuple[FolderSource, list[str]]:
+    """Set aside the files whose header is no picture's, and pictures that are too long.
+
+    No pixel is decoded; one of the others may still turn out to be damaged, see `set_aside`.
 
     Args:
       source: the pictures.
-      threads: that decode.
+      threads: that read.
 
     Returns:
       The others, and a line about each that was set aside.
@@ -50,22 +52,52 @@ def readable(source: FolderSource, threads: int) -> tuple[FolderSource, list[str
     """
 
     def fault(record: int) -> str | None:
-        name = source.file_names[record]
         try:
-            image = decode.decode(source[record]["image"])
+            height, width = decode.image_size(source[record]["image"])
         except (decode.UnreadableImageError, UserError) as error:
-            return f"{name} is no picture that can be read: {error}"
-        longer, shorter = max(image.size), min(image.size)
-        if longer > canvases.MAX_ASPECT_RATIO * shorter:
-            return (
-                f"{name} is {image.width}x{image.height}, longer than {canvases.MAX_ASPECT_RATIO}:1"
-            )
+            return f"is no picture that can be read: {error}"
+        if max(height, width) > canvases.MAX_ASPECT_RATIO * min(height, width):
+            return f"is {width}x{height}, longer than {canvases.MAX_ASPECT_RATIO}:1"
         return None
 
     with ThreadPoolExecutor(threads) as pool:
-        faults = list(pool.map(fault, range(len(source))))
-    refused = [line for line in faults if line]
-    kept = [name for name, line in zip(source.file_names, faults, strict=True) if not line]
+        faults = dict(enumerate(pool.map(fault, range(len(source)))))
+    others, _, refused = _without(source, faults)
+    return others, refused
+
+
+def set_aside(
+    source: FolderSource, suspects: Iterable[int]
+) -> tuple[FolderSource, list[int], list[str]]:
+    """Set aside those of some pictures that cannot be decoded, and say why.
+
+    Args:
+      source: the pictures.
+      suspects: numbers of pictures.
+
+    Returns:
+      The others, their numbers, and a line about each that was set aside.
+
+    Raises:
+      UserError: if none is left; the message is the first line.
+    """
+
+    def fault(record: int) -> str | None:
+        try:
+            decode.decode(source[record]["image"])
+        except (decode.UnreadableImageError, UserError) as error:
+            return f"is no picture that can be read: {error}"
+        return None
+
+    return _without(source, {int(record): fault(int(record)) for record in suspects})
+
+
+def _without(
+    source: FolderSource, faults: Mapping[int, str | None]
+) -> tuple[FolderSource, list[int], list[str]]:
+    refused = [f"{source.file_names[record]} {fault}" for record, fault in faults.items() if fault]
+    kept = [record for record in range(len(source)) if not faults.get(record)]
     if not kept:
         raise UserError(refused[0])
-    return FolderSource(source.folder, kept, [0] * len(kept)), refused
+    names = [source.file_names[record] for record in kept]
+    return FolderSource(source.folder, names, [0] * len(names)), kept, refused

@@ -51,6 +51,13 @@ def record_name(example: dict[str, Any], record: int) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+def unreadable(images: str) -> UserError:
+    """Return the error of an evaluation that cannot read some images, named by the caller."""
+    return UserError(
+        f"cannot read {images}; an evaluation scores every image, so mend or remove it"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Geometry:
     """How a crop is cut from an image.

@@ -22,15 +22,17 @@ from deepconv import config as configuration
 from deepconv import parallel, reporting
 from deepconv.checkpoint import Checkpoints, SavedParameters
 from deepconv.data import color, datasets, pipeline
+from deepconv.data.color import ColorStatistics
 from deepconv.data.pipeline import NumpyBatch, Source
 from deepconv.evaluation import protocols
+from deepconv.trained import load_input
 from deepconv.training import diagnosis, plateau, transfer
 from deepconv.training.assembly import Assembly, assemble
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
 from deepconv.user_error import DivergenceError, Preempted, UserError
 from deepconv.weights_file import FileParameters
-from deepconv.workdir import claim, require_space
+from deepconv.workdir import claim, has_begun, require_space
 
 _LOG = logging.getLogger(__name__)
 
@@ -98,6 +100,13 @@ def train(
       Preempted: after SIGTERM, when all is saved.
     """
     mesh = check(config)
+    if source is None and config.init.checkpoint:
+        source = Path(config.init.checkpoint)
+    if source is None and config.input.color == "inherited":
+        raise UserError(
+            "init.checkpoint is not set: this config trains on from the folder of a run or a file "
+            "of weights, --config.init.checkpoint=PATH (input.color='inherited')"
+        )
     dataset = open_dataset(config)
     if len(dataset.train) < config.train.batch_size:
         raise UserError(
@@ -108,11 +117,7 @@ def train(
         parallel.on_first(lambda: claimed.enter_context(claim(folder, config)))
         if result := parallel.on_first(lambda: _complete(folder)):
             return result
-        colors = color.IMAGENET
-        if config.input.color == "computed":
-            colors = parallel.first_then_all(
-                lambda: dataset.color_statistics(config.evaluation.scale)
-            )
+        colors = parallel.first_then_all(lambda: _colors(config, dataset, folder, source))
         # With these the run's folder is all that is needed to use the network; see trained.py.
         if parallel.is_first():
             color.save(colors, folder / "colors.npz")
@@ -130,12 +135,39 @@ def train(
             Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
             Checkpoints(folder / "best", keep=1) as best,
         ):
-            if source is None and config.init.checkpoint:
-                source = Path(config.init.checkpoint)
             run = _Run(
                 config, folder, mesh, dataset, functions, checkpoints, best, source, debug_nans
             )
             return run.to_the_end()
+
+
+def _colors(
+    config: ConfigDict, dataset: datasets.Dataset, folder: Path, source: Path | None
+) -> ColorStatistics:
+    """Return the colors that `input.color` names."""
+    scale = config.evaluation.scale
+    if config.input.color == "computed":
+        return dataset.color_statistics(scale)
+    if config.input.color == "imagenet" or source is None:
+        return color.IMAGENET
+    if has_begun(folder):  # what it started from may have gone since
+        return color.load(folder / "colors.npz")
+    theirs, colors = load_input(source)
+    if theirs.input.mean != config.input.mean:
+        image = "without its mean image: set input.mean='image' and input.square=True"
+        rgb = "without a mean RGB: set input.mean='rgb'"
+        raise UserError(
+            f"cannot start from {source}: it was trained on images "
+            f"{image if theirs.input.mean == 'image' else rgb}"
+        )
+    if config.input.mean == "image" and theirs.evaluation.scale != scale:
+        raise UserError(
+            f"cannot start from {source}: its mean image has {theirs.evaluation.scale} pixels, and "
+            f"evaluation.scale={scale}"
+        )
+    mean = ", ".join(f"{value:.1f}" for value in colors.mean_rgb)
+    _LOG.info("images are given without the mean of %s (RGB %s)", source, mean)
+    return colors
 
 
 def _complete(folder: Path) -> dict[str, Any] | None:
@@ -301,9 +333,9 @@ class _Run:
         for batch in pipeline.iter_from(batches, 0, threads=self._threads()):
             if not batch["readable"].all():
                 names = _names(self.dataset.evaluation, batch["record"][~batch["readable"]])
-                raise UserError(
-                    f"{self.config.dataset.name}, {self.config.dataset.eval_split}: cannot read "
-                    f"{', '.join(names)}; an evaluation scores every image, so mend or remove it"
+                dataset = self.config.dataset
+                raise pipeline.unreadable(
+                    f"{', '.join(names)} of {dataset.name}, {dataset.eval_split}"
                 )
             self._check_labels(batch, self.dataset.evaluation)
             yield parallel.shard_batch(_for_device(batch), self.mesh)

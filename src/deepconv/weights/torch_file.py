@@ -100,8 +100,8 @@ class _Unpickler(pickle.Unpickler):
 def read(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a state dict, in whatever dtype they were saved.
 
-    A checkpoint that holds its state dict under "state_dict" is opened, and "module." taken out of
-    the names, which DataParallel puts there.
+    A checkpoint that holds its state dict under "state_dict" is opened, and "module." taken off
+    the front of names, where DataParallel puts it.
 
     Args:
       path: of the file.
@@ -121,7 +121,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         if not (isinstance(state, dict) and state):
             raise UserError(f"{path} holds no state dict of PyTorch")
         return {
-            str(name).replace("module.", ""): _resolve(str(name), tensor, storages)
+            str(name).removeprefix("module."): _resolve(str(name), tensor, storages)
             for name, tensor in state.items()
         }
     except (UserError, OSError):

@@ -1,0 +1,77 @@
+"""A net of drawn images fine-tuned on photographs, beside one that has seen the photographs alone.
+
+    python -m experiments.finetune --photos=/data/flowers --workdir=runs/finetune --seeds=3
+
+The quickstart's net, trained once (seed 0), then ten epochs on a folder of pictures from it; the
+seeds draw fc8, the order and the crops. The layers that train, and how fast, are what differs.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from configs import finetune, quickstart
+from deepconv import command_line
+from deepconv.data import folder
+from deepconv.recipe import ALL_BUT_FC8
+from experiments import conditions
+from experiments.conditions import Condition
+
+EPOCHS = 10.0
+
+
+def from_scratch(photos: str) -> ConfigDict:
+    """Return the quickstart's config for a folder of pictures."""
+    config = quickstart.get_config()
+    config.dataset.name = f"folder:{photos}"
+    config.train.epochs = EPOCHS
+    return config
+
+
+def all_alike(photos: str, source: Path) -> ConfigDict:
+    """Return the same config with another run's layers to start from, all but fc8."""
+    config = from_scratch(photos)
+    config.init.checkpoint, config.init.layers = str(source), ALL_BUT_FC8
+    config.input.color = "inherited"
+    return config
+
+
+def fine_tuned(photos: str, source: Path, layers: str) -> ConfigDict:
+    """Return the config of `configs/finetune.py:tiny`, other layers training."""
+    config = finetune.get_config("tiny")
+    config.dataset.name = f"folder:{photos}"
+    config.train.epochs = EPOCHS
+    config.init.checkpoint = str(source)
+    config.optimizer.trained_layers = layers
+    return config
+
+
+def main(_: Sequence[str]) -> None:
+    """Run what is missing, then write the table and the figure."""
+    root, photos = Path(WORKDIR.value), PHOTOS.value
+    folder.open_folder(photos)  # what is wrong there, before anything trains
+    drawn = conditions.run([Condition("drawn images", quickstart.get_config())], root, 1)
+    (source,) = drawn["drawn images"]
+    usual = finetune.get_config("tiny").optimizer.trained_layers
+    folders = conditions.run(
+        (
+            Condition("photographs alone", from_scratch(photos)),
+            Condition("all layers alike", all_alike(photos, source)),
+            Condition("fine-tuned, all layers", fine_tuned(photos, source, ".*")),
+            Condition("fine-tuned, conv4 to fc8", fine_tuned(photos, source, usual)),
+            Condition("fine-tuned, fc8", fine_tuned(photos, source, "fc8")),
+        ),
+        root,
+        SEEDS.value,
+    )
+    conditions.compare(root, "finetune", folders)
+
+
+if __name__ == "__main__":
+    PHOTOS = flags.DEFINE_string("photos", None, "Folder of pictures, a folder for each class.")
+    WORKDIR = flags.DEFINE_string("workdir", "runs/finetune", "Folder of all the runs.")
+    SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
+    flags.mark_flag_as_required("photos")
+    command_line.run(main)
