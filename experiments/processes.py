@@ -87,7 +87,9 @@ class Command:
         environment = {
             **os.environ,
             "TFDS_DATA_DIR": str(self.data_dir),
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            # Of two values of a flag the last one counts.
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
+            f"--xla_force_host_platform_device_count={devices}",
             "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": str(self.data_dir / "compiled"),
         }

@@ -1,10 +1,5 @@
 """The figures show what the network has and says, checked against numpy."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +13,6 @@ from deepconv.trained import Trained, load_run
 from deepconv.training import loop
 from deepconv.user_error import UserError
 
-ROOT = Path(__file__).parents[1]
 ONE_DEVICE = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
 
 
@@ -155,21 +149,9 @@ def test_images_are_drawn_once_each_and_by_the_seed():
     assert len(figures.drawn(source, 50, seed=0)) == 20
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "deepconv.figures", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-
-
-def test_the_command(run, tmp_path):
+def test_the_command(run, run_main, tmp_path):
     for name in ("kernels", "neighbors"):
-        process = command(name, f"--workdir={run}", f"--out={tmp_path}/{name}.png")
+        process = run_main("figures", name, f"--workdir={run}", f"--out={tmp_path}/{name}.png")
         assert process.returncode == 0, process.stderr
         assert process.stdout == f"{tmp_path}/{name}.png\n"
         assert (tmp_path / f"{name}.png").read_bytes()[1:4] == b"PNG"
@@ -185,8 +167,8 @@ def test_the_command(run, tmp_path):
         (["labels"], "holds no run: there is no"),
     ],
 )
-def test_bad_input_is_one_line(arguments, line, tmp_path):
-    process = command(*arguments, f"--workdir={tmp_path}")
+def test_bad_input_is_one_line(arguments, line, tmp_path, run_main):
+    process = run_main("figures", *arguments, f"--workdir={tmp_path}")
     assert (process.returncode, process.stdout) == (2, "")
     assert line in process.stderr
     assert process.stderr.count("\n") == 1

@@ -14,7 +14,7 @@ def run(*arguments, devices=1, cwd=ROOT, **environment):
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         **environment,
     }
     return subprocess.run(
