@@ -81,12 +81,21 @@ def compiled_step(config, count, num_classes):
     return functions.train_step.lower(state, batch).compile(compiler_options=QUICK)
 
 
+def group_size(attributes):
+    """Return how many devices take part, from either way in which XLA's versions write it."""
+    if found := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
+        return len(found[1].split(","))
+    mesh, over = re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", attributes).groups()
+    sizes = dict(re.findall(r"('\w+')=(\d+)", mesh))
+    return math.prod(int(sizes[axis]) for axis in over.split(","))
+
+
 def collectives(hlo):
     """Return {(kind, group size): bytes of the whole arrays} of a compiled module's text."""
     found = {}
     pattern = r" = (.*?) (all-reduce|all-gather|reduce-scatter)(?:-start)?\((.*)"
     for shapes_text, kind, rest in re.findall(pattern, hlo):
-        group = len(re.search(r"replica_groups=\{\{([\d,]+)\}", rest)[1].split(","))
+        group = group_size(rest)
         size = sum(
             BYTES[dtype] * math.prod(int(d) for d in dims.split(",") if d)
             for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shapes_text)
