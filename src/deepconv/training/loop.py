@@ -6,7 +6,6 @@ import itertools
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from deepconv.data.color import ColorStatistics
 from deepconv.data.pipeline import NumpyBatch, Source
 from deepconv.evaluation import protocols
 from deepconv.trained import load_input
-from deepconv.training import diagnosis, plateau, transfer
+from deepconv.training import diagnosis, plateau, stream, transfer
 from deepconv.training.assembly import Assembly, assemble
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
@@ -291,38 +290,15 @@ class _Run:
         last_drop = plateau.finished(self.state.plateau, max_drops=self.config.plateau.max_drops)
         return self.step >= self.total_steps or bool(last_drop)
 
-    def _geometry(self) -> pipeline.Geometry:
-        scale = self.config.input.scale
-        return pipeline.Geometry(
-            self.config.model.crop, (scale[0], scale[1]), self.config.input.square
-        )
-
-    def _threads(self) -> int:
-        return self.config.input.threads or os.cpu_count() or 1
-
     def _train_batches(self) -> Iterator[Any]:
-        batches = pipeline.train_batches(
-            self.dataset.train,
-            self._geometry(),
-            batch_size=self.config.train.batch_size,
-            seed=self.config.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        stream = pipeline.iter_from(
-            batches,
-            self.step,
-            threads=self._threads(),
-            workers=self.config.input.workers,
-        )
-        for batch in stream:
+        for batch in stream.train(self.config, self.dataset.train, first=self.step):
             self._check_labels(batch, self.dataset.train)
             self.unread |= {int(record) for record in batch["record"][~batch["readable"]]}
-            yield parallel.shard_batch(_for_device(batch), self.mesh)
+            yield parallel.shard_batch(stream.for_devices(batch), self.mesh)
 
     def _eval_batches(self) -> Iterator[Any]:
         scale = self.config.evaluation.scale
-        geometry = dataclasses.replace(self._geometry(), scale=(scale, scale))
+        geometry = dataclasses.replace(stream.geometry(self.config), scale=(scale, scale))
         batches = pipeline.eval_batches(
             self.dataset.evaluation,
             geometry,
@@ -330,7 +306,7 @@ class _Run:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        for batch in pipeline.iter_from(batches, 0, threads=self._threads()):
+        for batch in pipeline.iter_from(batches, 0, threads=stream.threads(self.config)):
             if not batch["readable"].all():
                 names = _names(self.dataset.evaluation, batch["record"][~batch["readable"]])
                 dataset = self.config.dataset
@@ -338,7 +314,7 @@ class _Run:
                     f"{', '.join(names)} of {dataset.name}, {dataset.eval_split}"
                 )
             self._check_labels(batch, self.dataset.evaluation)
-            yield parallel.shard_batch(_for_device(batch), self.mesh)
+            yield parallel.shard_batch(stream.for_devices(batch), self.mesh)
 
     def _check_labels(self, batch: NumpyBatch, source: Source) -> None:
         classes = len(self.dataset.class_names)
@@ -482,10 +458,6 @@ class _Run:
         title = f"{self.config.model.name} on {self.config.dataset.name}"
         reporting.plot_curves(metrics, self.folder / "curves.png", title=title)
         return result
-
-
-def _for_device(batch: NumpyBatch) -> NumpyBatch:
-    return {key: value for key, value in batch.items() if key not in ("record", "readable")}
 
 
 def _names(source: Source, records: Any) -> list[str]:
