@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from deepconv import command_line, models, reporting
+from deepconv import command_line, compilation, models, reporting
 from deepconv.data.decode import rescaled_size
 from deepconv.evaluation.protocols import VIEWS
 from deepconv.models.layers import Conv, output_size
@@ -49,7 +49,7 @@ def main(_: Sequence[str]) -> None:
     mean = jnp.array([123.68, 116.779, 103.939])
 
     def jitted(view: str) -> Callable[[], float]:
-        step = jax.jit(lambda x, extents: VIEWS[view](network, params, x, extents, mean))
+        step = compilation.jit(lambda x, extents: VIEWS[view](network, params, x, extents, mean))
 
         def run() -> float:
             start = time.perf_counter()

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from deepconv import command_line
+from deepconv import command_line, compilation
 from deepconv.data import augment, pictures, pipeline
 from deepconv.data.pipeline import Source
 from deepconv.models import Network
@@ -140,7 +140,7 @@ def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) ->
     mean = jnp.asarray(trained.colors.to_subtract(config.input.mean))
     network = cut(trained.network, layers)
 
-    @jax.jit
+    @compilation.jit
     def look(params: Any, images: jax.Array, offset: jax.Array) -> dict[str, jax.Array]:
         crops = augment.for_evaluation({"image": images, "offset": offset}, mean)
         return _outputs(network, params, crops, layers)

@@ -23,7 +23,7 @@ import PIL.Image
 from absl import flags
 from matplotlib.figure import Figure
 
-from deepconv import command_line, scoring, summary
+from deepconv import command_line, compilation, scoring, summary
 from deepconv.data import decode, pictures
 from deepconv.data.pipeline import Source
 from deepconv.features import cut
@@ -66,7 +66,7 @@ def viewer(trained: Trained) -> Callable[[jax.typing.ArrayLike, int | None], See
     below, above = _parts(trained.network)
     mean = jnp.asarray(trained.colors.mean_rgb, jnp.float32)
 
-    @jax.jit
+    @compilation.jit
     def look(params: Any, pixels: jax.Array, label: jax.Array) -> tuple[jax.Array, ...]:
         maps: Any = below.apply({"params": params}, (pixels - mean)[None])
         scores: Any

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
-from deepconv import parallel, reporting
+from deepconv import compilation, parallel, reporting
 from deepconv.data import canvases, pipeline
 from deepconv.data.canvases import Canvas, Survey
 from deepconv.data.pipeline import Source
@@ -154,7 +154,7 @@ def score(
         if sheet.origin == origin and sheet.image_ids == survey.image_ids:
             return sheet
     rows = _Rows(path.with_suffix(".partial"), origin, len(source), len(trained.class_names))
-    step = jax.jit(
+    step = compilation.jit(
         jax.shard_map(
             lambda params, image, extent: VIEWS[view](
                 trained.network, params, image, extent, _mean(trained, view, scale)

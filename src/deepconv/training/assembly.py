@@ -10,8 +10,8 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from deepconv import compilation, parallel
 from deepconv import config as configuration
-from deepconv import parallel
 from deepconv.data import augment
 from deepconv.data.color import ColorStatistics, pca_magnitudes
 from deepconv.evaluation import errors
@@ -140,5 +140,5 @@ def assemble(
         ),
         eval_step=make_eval_step(model, for_evaluation, mesh),
         after_evaluation=after_evaluation,
-        activations=jax.jit(activations),
+        activations=compilation.jit(activations),
     )

@@ -20,6 +20,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from deepconv import compilation
 from deepconv.evaluation import errors
 from deepconv.models import towers
 from deepconv.models.network import Network
@@ -156,7 +157,7 @@ def make_train_step(
     mapped = jax.shard_map(
         local_step, mesh=mesh, in_specs=(states, P(DATA_AXIS)), out_specs=(states, P())
     )
-    return jax.jit(mapped, donate_argnums=0)
+    return compilation.jit(mapped, donate_argnums=0)
 
 
 def _summed(
@@ -204,6 +205,6 @@ def make_eval_step(
             counts = lax.pmax(counts, axis)
         return lax.psum(counts, DATA_AXIS)
 
-    return jax.jit(
+    return compilation.jit(
         jax.shard_map(local_eval, mesh=mesh, in_specs=(specs, P(DATA_AXIS)), out_specs=P())
     )
