@@ -29,7 +29,7 @@ from experiments.conditions import Condition, Curve
 
 TARGET = 0.25
 SPEEDUP = 6.0  # the paper's
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 UPDATES_PER_POINT = 39  # ten points of the curve an epoch
 
 
