@@ -10,7 +10,7 @@ import jax
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 
 # By default XLA leaves a CPU's convolutions to YNNPACK, which runs many of them on one core and is
-# slow at the gradients of kernels; what XLA has itself trains 1.2 to 1.7 times as fast
+# slow at the gradients of kernels; what XLA has itself trains 1.2 to 1.9 times as fast
 # (docs/performance.md). This is the rest of the default.
 _ON_A_CPU = {_LIBRARY: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 

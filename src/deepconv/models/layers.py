@@ -161,8 +161,8 @@ def convolve(
       `[N, h, w, F]` with `h = floor((H + padding - K) / stride) + 1`.
     """
     if groups > 1:
-        # Two convolutions side by side: XLA's own grouped convolution is several times slower on a
-        # CPU, its gradient nine times (docs/performance.md).
+        # Convolutions side by side: the gradient of XLA's own grouped convolution takes nine times
+        # as long on a CPU (docs/performance.md).
         halves = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
         return jnp.concatenate(
             [convolve(a, k, stride=stride, padding=padding) for a, k in halves], axis=-1
