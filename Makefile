@@ -6,7 +6,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart data-imagenet data-check data-resize bench-input benchmark torture test lint format lock clean
+.PHONY: help env quickstart data-imagenet data-check data-resize bench-input benchmark bench-layers torture test lint \
+  format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-27s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,10 @@ COMPARE ?=
 benchmark: $(STAMP)  ## time a config; CONFIG=configs/vgg_d.py WHAT=train,forward BATCH=64 COMPARE=torch (installs it)
 	$(if $(COMPARE),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(COMPARE)]')
 	$(BIN)/python -m deepconv.benchmark --config=$(CONFIG) --what=$(WHAT) $(if $(BATCH),--batch=$(BATCH)) $(if $(COMPARE),--compare=$(COMPARE))
+
+bench-layers: $(STAMP)  ## time a config's convolutions against PyTorch's (installs it); CONFIG=configs/vgg_d.py BATCH=4
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+	$(BIN)/python -m experiments.bench_layers --config=$(CONFIG) $(if $(BATCH),--batch=$(BATCH))
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
 .PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization \

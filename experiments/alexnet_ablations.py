@@ -3,9 +3,9 @@
     python -m experiments.alexnet_ablations --workdir=runs/alexnet_ablations
     python -m experiments.alexnet_ablations --variant=tiny    # narrow, embedded data, two cores
 
-Differences are to the net as the paper has it, in points of error: positive where the net without
-the part is worse. The paper's are of ten crops on ImageNet (sections 3.2 to 3.4, 4.1 and 7), ours
-of the center crop at the last step.
+Differences are to the config's net, in points of error: positive where the changed net is worse.
+The paper's are of ten crops on ImageNet (sections 3.2 to 3.4, 4.1 and 7), ours of the center crop
+at the last step.
 """
 
 from collections.abc import Sequence
@@ -95,9 +95,6 @@ def main(_: Sequence[str]) -> None:
     """Run what is missing, then write the table."""
     root = Path(WORKDIR.value)
     nets = [Condition(a.label, config_of(a, VARIANT.value)) for a in (BASE, *ABLATIONS)]
-    if EPOCHS.value:
-        for net in nets:
-            net.config.train.epochs = EPOCHS.value
     folders = conditions.run(nets, root, SEEDS.value)
     columns = (
         "net",
@@ -119,5 +116,4 @@ if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", "runs/alexnet_ablations", "Folder of all the runs.")
     VARIANT = flags.DEFINE_string("variant", "", "Of configs/alexnet.py, such as tiny.")
     SEEDS = flags.DEFINE_integer("seeds", 1, "Number of seeds.", lower_bound=1)
-    EPOCHS = flags.DEFINE_float("epochs", None, "Length of every run, if not the config's.")
     command_line.run(main)

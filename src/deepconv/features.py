@@ -102,7 +102,7 @@ def extractor(
     }
     mean = jnp.asarray(trained.colors.mean_rgb, jnp.float32)
 
-    @jax.jit
+    @jax.jit  # not compilation.jit: users call it inside their own, and differentiate it
     def outputs(images: jax.Array) -> dict[str, jax.Array]:
         return _outputs(network, params, images - mean, layers)
 

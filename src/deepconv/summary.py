@@ -12,7 +12,6 @@ that fall on padding, without the biases.
 
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
@@ -188,11 +187,12 @@ def _numbers(header: str, values: Iterable[int]) -> list[str]:
 def main(_: Sequence[str]) -> None:
     """Print the table of the config's network."""
     options = flags.FLAGS
+    path = command_line.output_file("json", ".json")
     config = options.config
     check(config)
     network = create_model(config, options.classes)
     rows = layer_table(network.layers, network.crop)
-    if options.json:
+    if path:
         result = {
             "network": config.model.name,
             "crop": network.crop,
@@ -200,7 +200,7 @@ def main(_: Sequence[str]) -> None:
             "layers": [{**row._asdict(), "parameters": row.parameters} for row in rows],
             "totals": totals(rows)._asdict(),
         }
-        reporting.write_json(Path(options.json), result)
+        reporting.write_json(path, result)
     crop = f"{network.crop}x{network.crop}"
     print(f"{config.model.name}, {crop} crop, {options.classes} classes\n\n{text(rows)}")
 
@@ -213,6 +213,6 @@ if __name__ == "__main__":
         "The file of the configuration, such as configs/vgg_e.py or configs/vgg_e.py:tiny.",
     )
     flags.DEFINE_integer("classes", 1000, "The number of classes.", lower_bound=1)
-    flags.DEFINE_string("json", None, "Also write the table to this file.")
+    flags.DEFINE_string("json", None, "Also write the table to this .json file.")
     flags.mark_flag_as_required("config")
     command_line.run(main)

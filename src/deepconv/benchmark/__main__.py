@@ -10,7 +10,6 @@ What each figure counts is in docs/performance.md.
 import importlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
@@ -45,7 +44,7 @@ def require_torch() -> None:
         importlib.import_module("torch")
     except ImportError:
         raise UserError(
-            "--compare=torch needs PyTorch, which is not installed: pip install -e '.[torch]'"
+            "the comparison needs PyTorch, which is not installed: pip install -e '.[torch]'"
         ) from None
 
 
@@ -53,9 +52,7 @@ def main(_: Sequence[str]) -> None:
     """Measure, print the table, and write what is asked for."""
     options = flags.FLAGS
     what = things(options.what, options.compare)
-    path = options.json and Path(options.json)
-    if path and not path.absolute().parent.is_dir():
-        raise UserError(f"--json={path} is not in a folder that exists")
+    path = command_line.output_file("json", ".json")
     if options.compare:
         # Both are read at the first import or use: jax would take most of the GPU's memory, and
         # torch.compile would find on disk what an earlier run has compiled.
@@ -111,7 +108,9 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "compare", None, ["torch"], "Let another framework take turns.", flag_values=values
     )
-    flags.DEFINE_string("json", None, "Also write every figure to this file.", flag_values=values)
+    flags.DEFINE_string(
+        "json", None, "Also write every figure to this .json file.", flag_values=values
+    )
     flags.mark_flag_as_required("config", flag_values=values)
 
 

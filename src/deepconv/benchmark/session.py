@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from deepconv import recipe, reporting, summary
+from deepconv import compilation, recipe, reporting, summary
 from deepconv.benchmark import programs, report, streams, timing
 from deepconv.benchmark.programs import Program, Subject, Training
 from deepconv.benchmark.report import Result
@@ -153,6 +153,8 @@ def _measured(request: Request, subject: Subject, source: Source | None) -> Resu
         "pipeline_share": _pipeline_share(seconds),
         "not_measured": failures,
         "settings": config.to_dict(),
+        "compiler_options": compilation.compiler_options(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "versions": reporting.versions() | (_torch_version() if request.with_torch else {}),
         "git_revision": reporting.git_revision(Path(__file__).parent),
     }

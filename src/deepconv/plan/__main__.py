@@ -7,7 +7,6 @@ python -m deepconv.plan --config=configs/vgg_d.py --devices=8 --device_kind=a100
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -90,6 +89,7 @@ def machine(last: ConfigDict, classes: int) -> Machine:
 def main(_: Sequence[str]) -> None:
     """Print the plan of all stages."""
     options = flags.FLAGS
+    path = command_line.output_file("json", ".json")
     config = options.config
     stages.check(config, options.devices)
     given = {
@@ -102,8 +102,8 @@ def main(_: Sequence[str]) -> None:
     last = todo[-1].config
     on = machine(last, sizes[-1].classes)
     plans = [stages.plan(stage, size, on) for stage, size in zip(todo, sizes, strict=True)]
-    if options.json:
-        reporting.write_json(Path(options.json), report.data(plans, on))
+    if path:
+        reporting.write_json(path, report.data(plans, on))
     print(report.text(plans, on))
 
 
@@ -125,7 +125,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("train_images", None, "In the training set.", lower_bound=1)
     flags.DEFINE_integer("eval_images", None, "In the evaluation set.", lower_bound=1)
     flags.DEFINE_integer("classes", None, "Of the data set.", lower_bound=1)
-    flags.DEFINE_string("json", None, "Also write the plan to this file.")
+    flags.DEFINE_string("json", None, "Also write the plan to this .json file.")
     flags.mark_flags_as_required(["config", "devices", "device_kind"])
 
 
