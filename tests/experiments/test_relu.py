@@ -63,6 +63,7 @@ def test_the_rate_with_the_lowest_training_error_is_taken(runs, tmp_path, capsys
         ["0.001", "40.0"],
         ["0.003", "50.0"],
         ["0.01", "-"],
+        ["0.03", "-"],
     ]
 
 
