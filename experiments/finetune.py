@@ -26,6 +26,7 @@ def from_scratch(photos: str) -> ConfigDict:
     """Return the quickstart's config for a folder of pictures."""
     config = quickstart.get_config()
     config.dataset.name = f"folder:{photos}"
+    config.optimizer.learning_rate = finetune.get_config("tiny").optimizer.learning_rate
     config.train.epochs = EPOCHS
     return config
 

@@ -32,6 +32,7 @@ def config_of(
     with config.unlocked():
         config.model.keep_gain = True
     config.init.layers = layers
+    config.optimizer.learning_rate = 0.01  # the paper's
     config.train.epochs = epochs
     # A net that fades needs its time; the rate must not fall before it has begun to learn.
     config.plateau.patience = 1000

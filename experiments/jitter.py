@@ -36,6 +36,7 @@ def config_of(network: str, scale: tuple[int, int]) -> ConfigDict:
     config.input.scale = scale
     config.evaluation.scale = FIXED[0]
     config.evaluation.every_epochs = 2.0
+    config.optimizer.learning_rate = 0.01  # the paper's
     config.train.epochs = 30.0
     config.plateau.drop_epochs = (22.0, 27.0)
     return config
