@@ -206,7 +206,7 @@ def test_fixed_epochs_drop_the_rate_whatever_the_error_says(train, tmp_path):
     )
     result = train(config)
     rates = [row["learning_rate"] for row in rows(tmp_path, "train")]
-    np.testing.assert_allclose(rates, np.repeat([1e-2, 1e-3, 1e-4], [6, 9, 3]), rtol=1e-5)
+    np.testing.assert_allclose(rates, np.repeat([5e-3, 5e-4, 5e-5], [6, 9, 3]), rtol=1e-5)
     assert result["steps"] == 18
 
 
