@@ -83,17 +83,19 @@ def ours(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
 
 
 def theirs(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
-    """Return what makes each of PyTorch's passes."""
+    """Return what makes each of PyTorch's passes and waits for it."""
     import torch
 
-    torch.set_num_threads(cores())
+    from deepconv.benchmark import torch_peer
+
+    device = torch_peer.use_device(cores())
     layer = place.layer
     drawn, *others = arrays(place, batch)
     padding, after = layer.padding
     if padding != after:  # which PyTorch's own padding cannot be
         drawn = np.pad(drawn, ((0, 0), layer.padding, layer.padding, (0, 0)))
         padding = 0
-    maps, kernel, slopes = map(torch.from_numpy, (drawn, *others))
+    maps, kernel, slopes = (torch.tensor(array, device=device) for array in (drawn, *others))
     # Seen as [N, C, H, W], these lie in memory with the channels last.
     x, y = maps.permute(0, 3, 1, 2), slopes.permute(0, 3, 1, 2)
     w = kernel.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
@@ -107,7 +109,13 @@ def theirs(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
         lambda: backward(True, False, False),
         lambda: backward(False, True, False),
     )
-    return dict(zip(WHAT, calls, strict=True))
+
+    def done(found: Any) -> Any:
+        torch_peer.wait(device)
+        return found
+
+    waiting = [lambda call=call: done(call()) for call in calls]
+    return dict(zip(WHAT, waiting, strict=True))
 
 
 def timed(call: Callable[[], Any]) -> timing.Run:
@@ -148,7 +156,7 @@ def main(_: Sequence[str]) -> None:
         cells = []
         for what in WHAT:
             pair = [found.get(f"{what}, {side}") for side in ("ours", "torch")]
-            cells.append(", ".join(f"{rate:.0f}" for rate in pair if rate) or "-")
+            cells.append(", ".join(f"{rate:.0f}" for rate in pair if rate is not None) or "-")
         rows.append((place.layer.name, "x".join(map(str, place.input)), *cells))
     print(f"{config.model.name}, batches of {batch}; GFLOP/s: ours, PyTorch's\n")
     print(reporting.table(("layer", "input", *WHAT), rows))

@@ -67,6 +67,12 @@ def use_device(threads: int) -> torch.device:
     return torch.device("cuda")
 
 
+def wait(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 class Entrant(NamedTuple):
     """What takes part in the rounds.
 
@@ -162,19 +168,14 @@ class Peer:
 
         def run(steps: int) -> float:
             self.network.train(what == "train")
-            self.wait()
+            wait(self.device)
             start = time.perf_counter()
             for _ in range(steps):
                 step()
-            self.wait()
+            wait(self.device)
             return (time.perf_counter() - start) / steps
 
         return run
-
-    def wait(self) -> None:
-        """Wait until the device has done all that it was given."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
     def train(self) -> None:
         """Make one update: gradients of all parts of the batch, then one step of SGD."""
