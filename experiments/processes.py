@@ -74,6 +74,7 @@ class Command:
         processes: int = 1,
         devices: int = 1,
         environments: tuple[dict[str, str], ...] = (),
+        join: bool = False,
     ) -> list[Process]:
         """Start it.
 
@@ -83,6 +84,7 @@ class Command:
           processes: how many, which train together.
           devices: simulated ones, of each process.
           environments: variables for each process, in place of the flags that say who it is.
+          join: whether these flags are given all the same.
         """
         environment = {
             **os.environ,
@@ -97,7 +99,7 @@ class Command:
         started = []
         for index in range(processes):
             arguments = [f"--workdir={folder}", *self.settings, *more]
-            if processes > 1 and not environments:
+            if processes > 1 and (join or not environments):
                 arguments += [
                     f"--coordinator=127.0.0.1:{port}",
                     f"--num_processes={processes}",

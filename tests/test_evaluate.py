@@ -117,7 +117,7 @@ def test_images_of_other_classes_are_refused(run, tmp_path):
         for split in ("train", "val"):
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "1.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"other classes apart \(12: .*\(2: cat, dog\)"):
+    with pytest.raises(UserError, match=r"different classes \(12: .*\(2: cat, dog\)"):
         evaluate([run], Plan(), dataset={"name": f"folder:{tmp_path}"})
 
 

@@ -34,7 +34,14 @@ def survey(source):
 def score(trained, source, survey, tmp_path):
     def score(path=tmp_path / "dense.npz", devices=8, **changes):
         mesh = parallel.data_mesh(jax.devices()[:devices])
-        arguments = {"trained": trained, "view": "dense", "scale": 40, "source": source, **changes}
+        arguments = {
+            "trained": trained,
+            "view": "dense",
+            "scale": 40,
+            "source": source,
+            "contents": "0123",
+            **changes,
+        }
         net = arguments.pop("trained")
         net = net._replace(params=jax.device_put(net.params, parallel.replicated(mesh)))
         return scoring.score(
@@ -87,6 +94,8 @@ def test_what_is_on_disk_is_not_computed_again(score, traces, trained):
     again = score()
     np.testing.assert_array_equal(again.posteriors, first.posteriors)
     assert len(traces) == count
+    other = score(contents="4567")  # other images under the same names
+    assert other.origin != first.origin
     later = score(trained=trained._replace(step=3))  # other parameters under the same name
     assert later.origin["step"] == 3
     assert len(traces) > count

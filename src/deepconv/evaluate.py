@@ -21,14 +21,13 @@ from absl import flags
 
 from deepconv import command_line, parallel, reporting, scoring
 from deepconv.data import canvases, datasets
-from deepconv.data.canvases import Survey
 from deepconv.evaluation.posteriors import fuse
 from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.evaluation.report import report
 from deepconv.scoring import Sheet
 from deepconv.trained import load, results_folder
 from deepconv.user_error import UserError
-from deepconv.workdir import hold
+from deepconv.workdir import hold, require_unseen
 
 # Rows of each part of the printed report; the JSON has more.
 _ROWS = 10
@@ -101,19 +100,26 @@ def score_runs(
     for net, parts in zip(nets, wanted, strict=True):
         for view, scale in parts:
             scoring.check(net, view, scale)
-    settings = {**nets[0].config.dataset, **(dataset or {})}
-    opened = _open(**settings)
-    described = f"{settings['name']}, {settings['eval_split']}"
+    own = nets[0].config.dataset
+    settings = {**own, **(dataset or {})}
+    name, split = settings["name"], settings["eval_split"]
+    if name != own.name and datasets.is_folder(name):
+        split = (dataset or {}).get("eval_split")  # the run's own split is of another folder
+    opened = datasets.open_split(name, split, data_dir=settings["data_dir"])
+    described = f"{name}, {opened.part.split}"
+    for run, net in zip(runs, nets, strict=True):
+        if net.config.dataset.name == name and run.is_dir():
+            require_unseen(run, opened.part)
     for index, (run, net) in enumerate(zip(runs, nets, strict=True)):
         if net.unnamed and len(net.class_names) == len(opened.class_names):
             nets[index] = net._replace(class_names=opened.class_names)
         elif net.class_names != opened.class_names:
             raise UserError(
-                f"{run} tells other classes apart ({_few(net.class_names)}) than there are in "
-                f"{settings['name']} ({_few(opened.class_names)})"
+                f"{run} was trained on different classes ({_few(net.class_names)}) than those of "
+                f"{name} ({_few(opened.class_names)})"
             )
     threads = threads or os.cpu_count() or 1
-    survey = _survey(threads, **settings)
+    survey = _survey(threads, name, split, settings["data_dir"], opened.part.digest)
     scored = []
     for run, net, parts in zip(runs, nets, wanted, strict=True):
         folder = results_folder(run) / "evaluation" / re.sub(r"\W+", "_", described)
@@ -123,9 +129,10 @@ def score_runs(
                     net,
                     view=view,
                     scale=scale,
-                    source=opened.evaluation,
+                    source=opened.source,
                     survey=survey,
                     dataset=described,
+                    contents=opened.part.digest,
                     path=folder / f"{plan.stem([view], [scale])}.npz",
                     mesh=mesh,
                     threads=threads,
@@ -138,12 +145,12 @@ def score_runs(
 
 
 # A table of many rows asks for the same images each time, and a survey reads every file.
-_open = functools.lru_cache(maxsize=1)(datasets.open_dataset)
-
-
 @functools.lru_cache(maxsize=1)
-def _survey(threads: int, **settings: str) -> Survey:
-    return canvases.survey(_open(**settings).evaluation, threads)
+def _survey(
+    threads: int, name: str, split: str | None, data_dir: str, contents: str
+) -> canvases.Survey:
+    """Survey a split; `contents`, its digest, is what makes a stored survey out of date."""
+    return canvases.survey(datasets.open_split(name, split, data_dir=data_dir).source, threads)
 
 
 def _few(names: Sequence[str]) -> str:
@@ -321,7 +328,9 @@ if __name__ == "__main__":
     )
     CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which parameters.")
     DATASET = flags.DEFINE_string("dataset", None, "Other images of the same classes.")
-    SPLIT = flags.DEFINE_string("split", None, "Their split; by default the config's eval_split.")
+    SPLIT = flags.DEFINE_string(
+        "split", None, "Their split; by default the config's eval_split, or all of a plain folder."
+    )
     DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data sets lie.")
     OUT = flags.DEFINE_string("out", None, "The folder of the results.")
     THREADS = flags.DEFINE_integer("threads", 0, "That decode; 0: one for each core.", 0)

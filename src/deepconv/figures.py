@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from sklearn.neighbors import NearestNeighbors
 
 from deepconv import command_line, features, parallel
-from deepconv.data import datasets
+from deepconv.data import datasets, identity
 from deepconv.data.pipeline import Source
 from deepconv.models.layers import Activation, Conv, Layer
 from deepconv.trained import Trained, load
@@ -217,14 +217,24 @@ def last_hidden_layer(layers: Sequence[Layer]) -> str:
     return [layer.name for layer in layers if isinstance(layer, Activation)][-1]
 
 
-def _draw_labels(trained: Trained) -> Figure:
+def _dataset(trained: Trained) -> datasets.Dataset:
+    """Open the data set that a network was trained on."""
     dataset = datasets.open_dataset(**trained.config.dataset)
+    if change := identity.class_difference(trained.class_names, dataset.class_names):
+        raise UserError(
+            f"{trained.config.dataset.name} is not what {trained.name} was trained on: {change}"
+        )
+    return dataset
+
+
+def _draw_labels(trained: Trained) -> Figure:
+    dataset = _dataset(trained)
     images = drawn(dataset.evaluation, TEST_IMAGES, flags.FLAGS.seed)
     return labels(trained, look_at(trained, images, trained.network.layers[-1].name))
 
 
 def _draw_neighbors(trained: Trained) -> Figure:
-    dataset = datasets.open_dataset(**trained.config.dataset)
+    dataset = _dataset(trained)
     hidden = last_hidden_layer(trained.network.layers)
     queries = drawn(dataset.evaluation, QUERIES, flags.FLAGS.seed)
     gallery = drawn(dataset.train, flags.FLAGS.gallery, flags.FLAGS.seed)

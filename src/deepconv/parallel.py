@@ -236,10 +236,22 @@ def on_first(call: Callable[[], T]) -> T:
 
 
 def first_then_all(call: Callable[[], T]) -> T:
-    """Call on process 0, and then on the others, which find on disk what it has made."""
+    """Call on process 0, and then on the others, which find on disk what it has made.
+
+    All processes raise the `UserError` that any of them meets.
+    """
     results: list[T] = []
     on_first(lambda: results.append(call()))
-    return results[0] if results else call()
+    error = None
+    if not results:
+        try:
+            results.append(call())
+        except UserError as raised:
+            error = str(raised)
+    for process, message in enumerate(gather(error)):
+        if message is not None:
+            raise UserError(f"process {process}: {message}")
+    return results[0]
 
 
 def tells_of_a_lost_process(error: BaseException) -> bool:

@@ -72,6 +72,7 @@ def posteriors(trained: Trained, source: Source, plan: Plan, *, threads: int) ->
                 source=source,
                 survey=survey,
                 dataset="pictures",
+                contents="",
                 path=Path(folder) / f"{view}_{scale}.npz",
                 mesh=parallel.data_mesh(),
                 threads=threads,

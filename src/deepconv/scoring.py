@@ -1,7 +1,8 @@
 """Posteriors of a whole set of images: computed once, kept on disk, taken up where they stopped.
 
 sheet = score(trained, view="dense", scale=256, source=source, survey=survey, mesh=mesh,
-              path=folder / "dense_q256.npz", dataset="imagenet2012, validation", threads=8)
+              path=folder / "dense_q256.npz", dataset="imagenet2012, validation",
+              contents=part.digest, threads=8)
 sheet.posteriors  # [N, C]
 """
 
@@ -113,6 +114,7 @@ def score(
     source: Source,
     survey: Survey,
     dataset: str,
+    contents: str,
     path: Path,
     mesh: Mesh,
     threads: int,
@@ -130,6 +132,7 @@ def score(
       source: the images.
       survey: of them.
       dataset: their name, for the record.
+      contents: a digest that changes with the images.
       path: of the `.npz`.
       mesh: the devices that share each batch.
       threads: how many decode.
@@ -148,6 +151,7 @@ def score(
         "scale": scale,
         "dataset": dataset,
         "images": len(source),
+        "contents": contents,
     }
     if path.exists():
         sheet = Sheet.load(path)

@@ -14,6 +14,9 @@ from ml_collections import ConfigDict
 
 from deepconv import config as configuration
 from deepconv import reporting
+from deepconv.data import identity
+from deepconv.data.folder import HELD_OUT
+from deepconv.data.identity import Identity, Part
 from deepconv.user_error import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -43,25 +46,73 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def claim(folder: Path, config: ConfigDict) -> Iterator[None]:
+def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]:
     """Hold a run's folder while the run goes on.
 
-    The first claim writes the config there; once the run has begun, a later one must have the same
-    in all that matters.
+    The first claim writes the config and the data set's identity there; once the run has begun, a
+    later one must have the same in all that matters.
 
     Args:
       folder: made if it is missing.
       config: of the run.
+      dataset: what it is trained on.
 
     Raises:
       UserError: if the folder cannot be written, another process holds it, or it belongs to a run
-        of another config; nothing in it has been changed then.
+        of another config or on other data; nothing in it has been changed then.
     """
     with hold(folder):
         if has_begun(folder):  # else the config may be what kept it from beginning
             _compare(folder / "config.json", config)
+            if change := changed_data(folder, dataset):
+                raise UserError(
+                    f"{config.dataset.name} is not what the run in {folder} was trained on: "
+                    f"{change}; restore the data set, or choose another --workdir"
+                )
         reporting.write_json(folder / "config.json", config.to_dict())
+        reporting.write_json(folder / "class_names.json", dataset.class_names)
+        reporting.write_json(folder / "dataset.json", dataset.to_json())
         yield
+
+
+def changed_data(folder: Path, dataset: Identity) -> str | None:
+    """Say how a data set differs from the one that a run was trained on, or return None.
+
+    Args:
+      folder: of the run. Of one that an earlier version began, only the classes are known.
+      dataset: as it is now.
+    """
+    names, stored = folder / "class_names.json", folder / "dataset.json"
+    if not stored.exists():
+        known = tuple(json.loads(names.read_text())) if names.exists() else dataset.class_names
+        return identity.class_difference(known, dataset.class_names)
+    before = Identity.from_json(json.loads(stored.read_text()))
+    change = identity.difference(before, dataset)
+    if change and identity.difference(before.without_times(), dataset.without_times()) is None:
+        change += f" (if they are copies of the same files, delete {stored} to accept them)"
+    return change
+
+
+def require_unseen(folder: Path, part: Part) -> None:
+    """Check that the held-out images of a data set are still those that a run has not seen.
+
+    Args:
+      folder: of a run on the same data set.
+      part: the images to be evaluated.
+
+    Raises:
+      UserError: if they are held out of the training images, and others were when the run began.
+    """
+    stored = folder / "dataset.json"
+    if part.split != HELD_OUT or not stored.exists():
+        return
+    before = Part(**json.loads(stored.read_text())["evaluation"])
+    if before._replace(times="") != part._replace(times=""):
+        raise UserError(
+            f"the data set of {folder} has changed since the run began, and some of the "
+            f"{part.records:,} images that are held out of it now may have been trained on: "
+            "restore it, or evaluate a folder of other images (--dataset=folder:PATH)"
+        )
 
 
 def has_begun(folder: Path) -> bool:

@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from deepconv.data import color, datasets, shapes
+from deepconv.data import color, datasets, identity, shapes
+from deepconv.data.identity import Identity, Part
 from deepconv.user_error import UserError
 
 
@@ -118,14 +120,92 @@ def test_an_own_set_is_prepared_when_first_opened_and_never_again(monkeypatch, t
 
 def test_color_statistics_lie_beside_the_data_under_the_name_of_their_split(monkeypatch, tmp_path):
     monkeypatch.setattr(shapes, "SPLITS", {"train": 24, "validation": 12})
+    files = set()
     for split, count in (("train", 24), ("train[:50%]", 12)):
         dataset = datasets.open_dataset("shapes", data_dir=str(tmp_path), train_split=split)
         records = [{"image": shapes.example("train", i)["image"]} for i in range(count)]
         expected = color.of_training_set(records, 20)
         statistics = dataset.color_statistics(20)
         np.testing.assert_array_equal(statistics.mean_image, expected.mean_image)
-    files = {path.name for path in dataset.directory.glob("color_*")}
-    assert files == {"color_train_20.npz", "color_train_50_20.npz"}
+        part = dataset.identity.train
+        files.add(f"color_{'train' if count == 24 else 'train_50'}_20_{part.digest}.npz")
+    assert {path.name for path in dataset.directory.glob("color_*")} == files
+
+
+def test_color_statistics_of_pictures_that_were_replaced_are_computed_anew(tmp_path):
+    def lay(gray):
+        for number in range(4):
+            path = tmp_path / "set" / "a" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.new("L", (8, 8), gray).save(path)
+
+    def mean():
+        name = f"folder:{tmp_path / 'set'}"
+        dataset = datasets.open_dataset(name, data_dir=str(tmp_path / "data"))
+        return dataset.color_statistics(8).mean_rgb
+
+    lay(10)
+    np.testing.assert_array_equal(mean(), [10, 10, 10])
+    lay(20)  # the files have the same names and sizes
+    np.testing.assert_array_equal(mean(), [20, 20, 20])
+
+
+def test_two_folders_of_one_relative_name_share_nothing(tmp_path, monkeypatch):
+    for home, gray in (("one", 10), ("two", 20)):
+        path = tmp_path / home / "ds" / "a" / "1.png"
+        path.parent.mkdir(parents=True)
+        for name in ("1.png", "2.png"):
+            PIL.Image.new("L", (8, 8), gray).save(path.with_name(name))
+            os.utime(path.with_name(name), (0, 0))
+        monkeypatch.chdir(tmp_path / home)
+        dataset = datasets.open_dataset("folder:ds", data_dir=str(tmp_path / "data"))
+        np.testing.assert_array_equal(dataset.color_statistics(8).mean_rgb, [gray] * 3)
+
+
+# What a set is known by.
+
+
+def test_a_newer_version_is_another_set(edited, shapes_root, tmp_path):
+    before = datasets.open_dataset("shapes", data_dir=str(shapes_root)).identity
+    assert datasets.open_dataset("shapes", data_dir=str(shapes_root)).identity == before
+    edited("dataset_info.json", lambda content: content.update(version="9.0.0"))
+    now = datasets.open_dataset("shapes", data_dir=str(tmp_path)).identity
+    change = identity.difference(before, now)
+    assert change is not None
+    assert "9.0.0" in change
+
+
+def test_what_is_known_of_a_set_survives_json(shapes_root):
+    known = datasets.open_dataset("shapes", data_dir=str(shapes_root)).identity
+    assert Identity.from_json(json.loads(json.dumps(known.to_json()))) == known
+    assert identity.difference(known, known) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"class_names": ("a", "zb")}, "class 'b' is missing, class 'zb' is new"),
+        ({"class_names": ("b", "a")}, "its classes are in another order"),
+        ({"class_names": ("a", "b", "c", "d")}, "class 'c' is new (and 1 more)"),
+        ({"train": {"records": 9}}, "it has 9 training images and had 8"),
+        ({"train": {"contents": {"a": "4 x", "b": "4 z"}}}, "other names or sizes, for one in 'b'"),
+        ({"train": {"split": "train[:1%]"}}, "its training split is train[:1%] and was train"),
+        ({"evaluation": {"version": "set/2.0.0"}}, "it is set/2.0.0 and was set/1.0.0"),
+        ({"evaluation": {"times": "x"}}, "its evaluation images have other modification times"),
+    ],
+)
+def test_a_difference_is_said_in_words(change, words):
+    part = Part("train", "set/1.0.0", 8, {"a": "4 x", "b": "4 y"}, "t")
+    before = Identity(("a", "b"), part, part._replace(split="validation"))
+    now = before._replace(
+        **{
+            name: value if name == "class_names" else getattr(before, name)._replace(**value)
+            for name, value in change.items()
+        }
+    )
+    assert words in identity.difference(before, now)
+    untimed = identity.difference(before.without_times(), now.without_times())
+    assert (untimed is None) == ("modification times" in words)
 
 
 # What the user can mend.

@@ -59,15 +59,112 @@ def test_records_are_bytes_label_and_name(split):
     assert evaluation[1]["image"] == b"val/b/z.PNG"
 
 
-@pytest.mark.parametrize("name", ["val", "validation", "test"])
-def test_the_part_for_evaluation_has_three_names(tmp_path, name):
-    lay(tmp_path, "train/a/1.jpg", f"{name}/a/2.jpg")
-    assert names(open_folder(tmp_path).evaluation) == ["a/2.jpg"]
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+@pytest.mark.parametrize("asked", ["val", "valid", "validation"])
+def test_the_validation_part_has_three_names(tmp_path, name, asked):
+    lay(tmp_path, "train/a/1.jpg", f"{name}/a/2.jpg", "test/a/3.jpg")
+    dataset = open_folder(tmp_path, eval_split=asked)
+    assert (names(dataset.train), dataset.train.split) == (["a/1.jpg"], "train")
+    assert (names(dataset.evaluation), dataset.evaluation.split) == (["a/2.jpg"], "validation")
 
 
-def test_validation_goes_before_test(tmp_path):
-    lay(tmp_path, "train/a/1.jpg", "test/a/2.jpg", "val/a/3.jpg")
-    assert names(open_folder(tmp_path).evaluation) == ["a/3.jpg"]
+def test_each_split_is_what_its_name_says(tmp_path):
+    lay(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/b/2.jpg", "val/a/3.jpg")
+    splits = {name: folder.open_split(tmp_path, name) for name in ("train", "val", "test")}
+    assert {name: names(source) for name, source in splits.items()} == {
+        "train": ["a/1.jpg", "b/1.jpg"],
+        "val": ["a/3.jpg"],
+        "test": ["b/2.jpg"],
+    }
+    assert splits["test"][0]["label"] == 1  # as in training
+    assert folder.whole_split(tmp_path) == "validation"
+
+
+def test_the_test_part_never_stands_in_for_validation(tmp_path):
+    pictures(tmp_path / "train", ("a",), 20)
+    lay(tmp_path, "test/a/t.jpg")
+    train, evaluation, _ = open_folder(tmp_path)
+    assert evaluation.split == folder.HELD_OUT
+    assert (len(train), len(evaluation)) == (18, 2)
+    assert not {*names(train)} & {*names(evaluation)}
+    train, evaluation, _ = open_folder(tmp_path, eval_split="test")
+    assert names(evaluation) == ["a/t.jpg"]
+    assert len(train) == 20
+
+
+def test_all_of_a_folder_without_splits_can_be_evaluated(tmp_path):
+    pictures(tmp_path, ("a", "b"), 10)
+    assert folder.whole_split(tmp_path) == "all"
+    assert len(folder.open_split(tmp_path, "all")) == 20
+    parts = [folder.open_split(tmp_path, name) for name in ("train", "validation")]
+    both = [name for part in parts for name in names(part)]
+    assert sorted(both) == names(folder.open_split(tmp_path, "all"))
+
+
+def test_a_set_for_testing_alone_has_its_own_classes(tmp_path):
+    lay(tmp_path, "test/b/1.jpg", "test/c/1.jpg")
+    source = folder.open_split(tmp_path, "test")
+    assert source.class_names == ("b", "c")
+    with pytest.raises(UserError, match="no split 'train'; it has test"):
+        open_folder(tmp_path, eval_split="test")
+
+
+@pytest.mark.parametrize("split", ["banana", "train[:90%]", "all", ""])
+def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path, split):
+    lay(tmp_path, "train/a/1.jpg", "val/a/2.jpg")
+    for argument in ("train_split", "eval_split"):
+        with pytest.raises(UserError) as error:
+            open_folder(tmp_path, **{argument: split})
+        assert_one_line(error, tmp_path, repr(split), "it has train, validation")
+
+
+@pytest.mark.parametrize("name", ["dev", "extra", "Val"])
+def test_an_unknown_folder_beside_training_pictures_is_named(split, name):
+    lay(split, f"{name}/a/1.jpg")
+    with pytest.raises(UserError) as error:
+        open_folder(split)
+    assert_one_line(error, split / name, "val (or valid, validation)", "rename it")
+
+
+def test_two_validation_parts_are_refused(split):
+    lay(split, "valid/a/1.jpg")
+    with pytest.raises(UserError) as error:
+        open_folder(split)
+    assert_one_line(error, split, "val and valid")
+
+
+# What a folder is known by.
+
+
+def test_pictures_are_known_by_class_name_size_and_time(tmp_path):
+    pictures(tmp_path, ("a", "b"), 4)
+    first = folder.open_split(tmp_path, "all").part()
+    assert first == folder.open_split(tmp_path, "all").part()
+    assert first.records == 8
+    file = tmp_path / "a" / "000.jpg"
+
+    def changed():
+        return {
+            name
+            for name, value in folder.open_split(tmp_path, "all").part()._asdict().items()
+            if value != getattr(first, name)
+        }
+
+    status = file.stat()
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert changed() == {"times"}
+    file.write_bytes(file.read_bytes() + b"x")
+    assert {"contents"} <= changed() <= {"contents", "times"}
+    file.unlink()
+    assert changed() == {"records", "contents", "times"}
+
+
+def test_a_picture_that_has_gone_is_named(tmp_path):
+    pictures(tmp_path, ("a",), 2)
+    source = folder.open_split(tmp_path, "all")
+    (tmp_path / "a" / "001.jpg").unlink()
+    with pytest.raises(UserError, match=r"001\.jpg cannot be read: No such file"):
+        source.part()
 
 
 def test_a_class_without_pictures_for_evaluation_keeps_its_label(tmp_path):
@@ -263,7 +360,7 @@ def test_a_class_that_training_lacks_is_named(split):
     lay(split, "val/unknown/1.jpg")
     with pytest.raises(UserError) as error:
         open_folder(split)
-    assert_one_line(error, split / "val" / "unknown", split / "train", "lacks")
+    assert_one_line(error, split / "val" / "unknown", split / "train", "does not have")
 
 
 def test_an_empty_folder_for_evaluation_is_named(split):

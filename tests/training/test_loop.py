@@ -16,6 +16,7 @@ from configs import alexnet, quickstart
 from deepconv import parallel, recipe, reporting, workdir
 from deepconv.checkpoint import SavedParameters
 from deepconv.data import datasets
+from deepconv.data.identity import Identity, Part
 from deepconv.training import loop
 from deepconv.user_error import UserError
 from experiments.processes import checksums
@@ -69,12 +70,17 @@ def make_config(**values):
     return config
 
 
+def identify(class_names, train, evaluation):
+    return Identity(
+        class_names, Part("train", "", train, {}), Part("validation", "", evaluation, {})
+    )
+
+
 @pytest.fixture
 def train(tmp_path, monkeypatch):
     def run(config, broken=(), broken_eval=(), **options):
-        data = datasets.Dataset(
-            Pictures(96, broken), Pictures(20, broken_eval), ("a", "b", "c"), tmp_path, "train"
-        )
+        identity = identify(("a", "b", "c"), 96, 20)
+        data = datasets.Dataset(Pictures(96, broken), Pictures(20, broken_eval), identity, tmp_path)
         monkeypatch.setattr(datasets, "open_dataset", lambda **_: data)
         return loop.train(config, tmp_path / "run", **options)
 
@@ -302,7 +308,7 @@ def test_a_net_pretrained_on_more_classes_is_fine_tuned_with_a_new_fc8(tmp_path,
     def open_dataset(name, **_):
         classes = ("a", "b", "c") if name == "larger" else ("a", "b")
         sets = [Pictures(count, classes=len(classes)) for count in (32, 8)]
-        return datasets.Dataset(*sets, classes, tmp_path / name, "train")
+        return datasets.Dataset(*sets, identify(classes, *map(len, sets)), tmp_path / name)
 
     monkeypatch.setattr(datasets, "open_dataset", open_dataset)
     config = alexnet_config(**{"model.conv6": True})
@@ -340,7 +346,7 @@ def test_pairs_of_devices_divide_a_batch():
 
 def test_two_processes_do_not_work_in_one_folder(train, tmp_path):
     with (
-        workdir.claim(tmp_path / "run", make_config()),
+        workdir.claim(tmp_path / "run", make_config(), identify(("a", "b", "c"), 96, 20)),
         pytest.raises(UserError, match="another process is at work"),
     ):
         train(make_config())

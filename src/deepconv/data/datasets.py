@@ -21,6 +21,7 @@ import tensorflow_datasets as tfds
 from deepconv.data import color, folder
 from deepconv.data.cifar10 import Cifar10
 from deepconv.data.color import ColorStatistics
+from deepconv.data.identity import Identity, Part
 from deepconv.data.pipeline import Source
 from deepconv.data.shapes import Shapes
 from deepconv.user_error import UserError
@@ -39,21 +40,43 @@ class Dataset(NamedTuple):
     Attributes:
       train: records `{"image": bytes, "label": int, ...}`.
       evaluation: likewise.
-      class_names: of the labels 0, 1, ...
-      directory: where its files lie.
-      train_split: as tfds writes it.
+      identity: its classes, and what its records are known by.
+      directory: where what is computed of it is kept.
     """
 
     train: Source
     evaluation: Source
-    class_names: tuple[str, ...]
+    identity: Identity
     directory: Path
-    train_split: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the labels 0, 1, ..."""
+        return self.identity.class_names
 
     def color_statistics(self, scale: int) -> ColorStatistics:
-        """Return the training set's colors at a scale, computed once and kept beside the data."""
-        split = re.sub(r"\W+", "_", self.train_split).strip("_")
-        return color.stored(self.train, scale, self.directory / f"color_{split}_{scale}.npz")
+        """Return the training set's colors at a scale, computed once and kept on disk.
+
+        What is kept is used again for the same images alone.
+        """
+        part = self.identity.train
+        split = re.sub(r"\W+", "_", part.split).strip("_")
+        file = self.directory / f"color_{split}_{scale}_{part.digest}.npz"
+        return color.stored(self.train, scale, file)
+
+
+class Split(NamedTuple):
+    """One split of a data set, opened to be evaluated.
+
+    Attributes:
+      source: its records.
+      class_names: of the labels 0, 1, ...
+      part: what its records are known by; `part.split` says what was opened.
+    """
+
+    source: Source
+    class_names: tuple[str, ...]
+    part: Part
 
 
 def root(data_dir: str) -> Path:
@@ -82,16 +105,58 @@ def open_dataset(
 
     Args:
       name: its name under tfds, or `folder:` and the path of a folder of pictures (see
-        `folder.open_folder`), which has its own splits.
+        `folder.open_folder`).
       data_dir: see `root`.
-      train_split: as tfds writes splits, such as `train[:90%]`.
+      train_split: as tfds writes splits, such as `train[:90%]`; of a folder, see
+        `folder.open_split`.
       eval_split: likewise.
 
     Raises:
       UserError: if it is not there, or in a form that cannot be read; the line says what to do.
     """
-    if name.startswith("folder:"):
-        return _open_folder(name.removeprefix("folder:"), root(data_dir))
+    if is_folder(name):
+        path = _path(name)
+        train, evaluation, class_names = folder.open_folder(
+            path, train_split=train_split, eval_split=eval_split
+        )
+        identity = Identity(class_names, train.part(), evaluation.part())
+        # The user's own folder is left alone.
+        location = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+        return Dataset(train, evaluation, identity, root(data_dir) / "folder" / location)
+    builder, directory = _builder(name, data_dir)
+    parts = [_open(builder, directory, split) for split in (train_split, eval_split)]
+    identity = Identity(parts[0].class_names, parts[0].part, parts[1].part)
+    return Dataset(parts[0].source, parts[1].source, identity, directory)
+
+
+def open_split(name: str, split: str | None, *, data_dir: str = "") -> Split:
+    """Open one split of a data set, see `open_dataset`.
+
+    Args:
+      name: of the data set.
+      split: its name; None: of a folder, see `folder.whole_split`, else `validation`.
+      data_dir: see `root`.
+
+    Raises:
+      UserError: if it is not there, or in a form that cannot be read; the line says what to do.
+    """
+    if is_folder(name):
+        path = _path(name)
+        source = folder.open_split(path, folder.whole_split(path) if split is None else split)
+        return Split(source, source.class_names, source.part())
+    return _open(*_builder(name, data_dir), "validation" if split is None else split)
+
+
+def is_folder(name: str) -> bool:
+    """Say whether a data set's name is that of a folder of pictures."""
+    return name.startswith("folder:")
+
+
+def _path(name: str) -> Path:
+    return Path(name.removeprefix("folder:")).expanduser()
+
+
+def _builder(name: str, data_dir: str) -> tuple[Any, Path]:
     directory = prepared_directory(name, data_dir)
     if directory is None and name in OWN_BUILDERS:
         directory = _prepare(name, data_dir)
@@ -103,15 +168,7 @@ def open_dataset(
             "$TFDS_DATA_DIR) at a folder that holds it; a config's :tiny variant "
             "(--config=configs/vgg_e.py:tiny) runs on drawn images"
         )
-    return _open(tfds.builder_from_directory(directory), directory, train_split, eval_split)
-
-
-def _open_folder(path: str, data_root: Path) -> Dataset:
-    train, evaluation, class_names = folder.open_folder(path)
-    # The user's own folder is left alone; the digest renews what is computed when files are added.
-    names = "\n".join([str(train.folder), *train.file_names])
-    digest = hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:16]
-    return Dataset(train, evaluation, class_names, data_root / "folder" / digest, "train")
+    return tfds.builder_from_directory(directory), directory
 
 
 def _prepare(name: str, data_dir: str) -> Path:
@@ -132,28 +189,32 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _open(builder: Any, directory: Path, train_split: str, eval_split: str) -> Dataset:
-    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+def _open(builder: Any, directory: Path, split: str) -> Split:
+    info = builder.info
+    if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise UserError(
-            f"{directory} is in the format {builder.info.file_format.value}, which has no random "
+            f"{directory} is in the format {info.file_format.value}, which has no random "
             "access; prepare it again with file_format=array_record"
         )
-    missing = {"image", "label"} - set(builder.info.features)
+    missing = {"image", "label"} - set(info.features)
     if missing:
         raise UserError(
             f"{directory} has no feature {missing.pop()!r}: it is not a classification set"
         )
-
     _allow_many_files()
-
-    def source(split: str) -> Source:
-        try:
-            if not builder.info.splits[split].num_examples:
-                raise UserError(f"{directory} has no image in the split {split!r}")
-            return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-        except (KeyError, ValueError) as error:
-            reason = str(error.args[0] if error.args else error).splitlines()[0]
-            raise UserError(f"{directory}: {reason}") from None
-
-    names = tuple(builder.info.features["label"].names)
-    return Dataset(source(train_split), source(eval_split), names, directory, train_split)
+    try:
+        records = info.splits[split].num_examples
+        if not records:
+            raise UserError(f"{directory} has no image in the split {split!r}")
+        source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    except (KeyError, ValueError) as error:
+        reason = str(error.args[0] if error.args else error).splitlines()[0]
+        raise UserError(f"{directory}: {reason}") from None
+    # A split such as `train[:90%]+validation` is made of these.
+    whole = {base for base in info.splits if re.search(rf"\b{re.escape(base)}\b", split)}
+    contents = {
+        base: f"{info.splits[base].num_examples} images, {info.splits[base].num_bytes} bytes"
+        for base in sorted(whole)
+    }
+    part = Part(split, info.full_name, records, contents)
+    return Split(source, tuple(info.features["label"].names), part)

@@ -20,8 +20,9 @@ from ml_collections import ConfigDict
 from deepconv import config as configuration
 from deepconv import parallel, reporting
 from deepconv.checkpoint import Checkpoints, SavedParameters
-from deepconv.data import color, datasets, pipeline
+from deepconv.data import color, datasets, identity, pipeline
 from deepconv.data.color import ColorStatistics
+from deepconv.data.identity import Identity
 from deepconv.data.pipeline import NumpyBatch, Source
 from deepconv.evaluation import protocols
 from deepconv.trained import load_input
@@ -74,8 +75,21 @@ def check(config: ConfigDict) -> Mesh:
 
 
 def open_dataset(config: ConfigDict) -> datasets.Dataset:
-    """Open a run's data set; the first of several processes prepares it where that is needed."""
-    return parallel.first_then_all(lambda: datasets.open_dataset(**config.dataset))
+    """Open a run's data set; the first of several processes prepares it where that is needed.
+
+    Raises:
+      UserError: if it cannot be opened, or several processes do not see the same.
+    """
+    dataset = parallel.first_then_all(lambda: datasets.open_dataset(**config.dataset))
+    # Each machine may have a copy of its own, with times of its own.
+    seen = parallel.gather(dataset.identity.without_times().to_json())
+    for process, value in enumerate(seen[1:], start=1):
+        if change := identity.difference(Identity.from_json(seen[0]), Identity.from_json(value)):
+            raise UserError(
+                f"process {process} sees another {config.dataset.name} than process 0: {change}; "
+                "give all of them the same files"
+            )
+    return dataset
 
 
 def train(
@@ -113,14 +127,13 @@ def train(
             f"train.batch_size={config.train.batch_size}"
         )
     with contextlib.ExitStack() as claimed:
-        parallel.on_first(lambda: claimed.enter_context(claim(folder, config)))
+        parallel.on_first(lambda: claimed.enter_context(claim(folder, config, dataset.identity)))
         if result := parallel.on_first(lambda: _complete(folder)):
             return result
         colors = parallel.first_then_all(lambda: _colors(config, dataset, folder, source))
         # With these the run's folder is all that is needed to use the network; see trained.py.
         if parallel.is_first():
             color.save(colors, folder / "colors.npz")
-            reporting.write_json(folder / "class_names.json", dataset.class_names)
         functions = assemble(
             config,
             colors,

@@ -1,0 +1,118 @@
+"""What makes a data set the same one when it is opened again, elsewhere or later.
+
+    identity = dataset.identity
+    before = Identity.from_json(json.loads(stored))
+    change = difference(before, identity)  # None, or what differs, in words
+
+Files are known by their names, sizes and modification times, a prepared set by its version and
+counts. Reading every image would tell more and take as long as an epoch.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+
+class Part(NamedTuple):
+    """One split of a data set.
+
+    Attributes:
+      split: its name, such as `train[:90%]` or `validation (held out)`.
+      version: of a prepared set; empty for a folder.
+      records: how many there are.
+      contents: by class (of a folder) or by split (of a prepared set), what is there: a count and
+        a digest.
+      times: digest of the modification times; empty where they are not looked at.
+    """
+
+    split: str
+    version: str
+    records: int
+    contents: dict[str, str]
+    times: str = ""
+
+    @property
+    def digest(self) -> str:
+        """A short hash that changes whenever the part does."""
+        text = json.dumps(self, sort_keys=True)
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+class Identity(NamedTuple):
+    """What a run was trained on.
+
+    Attributes:
+      class_names: of the labels 0, 1, ...
+      train: the training part.
+      evaluation: the part that the validation error is measured on.
+    """
+
+    class_names: tuple[str, ...]
+    train: Part
+    evaluation: Part
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "class_names": [*self.class_names],
+            "train": self.train._asdict(),
+            "evaluation": self.evaluation._asdict(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Return what `to_json` has written."""
+        return cls(tuple(value["class_names"]), Part(**value["train"]), Part(**value["evaluation"]))
+
+    def without_times(self) -> Self:
+        """Return the identity that copies of the same files on several machines share."""
+        return self._replace(
+            train=self.train._replace(times=""), evaluation=self.evaluation._replace(times="")
+        )
+
+
+def difference(before: Identity, now: Identity) -> str | None:
+    """Say in words how a data set differs from what it was, or return None."""
+    return (
+        class_difference(before.class_names, now.class_names)
+        or _part_difference("training", before.train, now.train)
+        or _part_difference("evaluation", before.evaluation, now.evaluation)
+    )
+
+
+def class_difference(before: tuple[str, ...], now: tuple[str, ...]) -> str | None:
+    """Say in words how the classes differ from what they were, or return None."""
+    if before == now:
+        return None
+    added = [name for name in now if name not in before]
+    missing = [name for name in before if name not in now]
+    if not added and not missing:
+        return "its classes are in another order"
+    changes = [
+        f"class {names[0]!r} {what}" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
+        for names, what in ((missing, "is missing"), (added, "is new"))
+        if names
+    ]
+    return ", ".join(changes)
+
+
+def _part_difference(what: str, before: Part, now: Part) -> str | None:
+    if before.split != now.split:
+        return f"its {what} split is {now.split} and was {before.split}"
+    if before.version != now.version:
+        return f"it is {now.version} and was {before.version}"
+    different = sorted(
+        name
+        for name in before.contents.keys() | now.contents.keys()
+        if before.contents.get(name) != now.contents.get(name)
+    )
+    if before.records != now.records or different:
+        counts = f"it has {now.records:,} {what} images and had {before.records:,}"
+        if before.records == now.records:
+            counts = f"its {what} images have other names or sizes"
+        where = f", for one in {different[0]!r}" if different else ""
+        return counts + where
+    if before.times != now.times:
+        return f"its {what} images have other modification times"
+    return None
