@@ -204,10 +204,19 @@ def zero_beyond(x: jax.Array, extents: jax.Array) -> jax.Array:
       x: `[N, H, W, C]`.
       extents: `[N, 2]` int.
     """
-    rows = jnp.arange(x.shape[1]) < extents[:, :1]
-    columns = jnp.arange(x.shape[2]) < extents[:, 1:]
-    inside = rows[:, :, None, None] & columns[:, None, :, None]
-    return jnp.where(inside, x, jnp.zeros((), x.dtype))
+    own = inside(extents, x.shape[1], x.shape[2])
+    return jnp.where(own, x, jnp.zeros((), x.dtype))
+
+
+def inside(extents: jax.Array, height: int, width: int) -> jax.Array:
+    """Say which places of maps are within each map's own (height, width), `extents` `[N, 2]`.
+
+    Returns:
+      bool `[N, height, width, 1]`.
+    """
+    rows = jnp.arange(height) < extents[:, :1]
+    columns = jnp.arange(width) < extents[:, 1:]
+    return rows[:, :, None, None] & columns[:, None, :, None]
 
 
 def convolve_locally(

@@ -22,6 +22,7 @@ from deepconv import parallel, reporting
 from deepconv.checkpoint import Checkpoints, SavedParameters
 from deepconv.data import color, datasets, pipeline
 from deepconv.data.color import ColorStatistics
+from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import NumpyBatch, Source
 from deepconv.evaluation import protocols
 from deepconv.trained import load_input
@@ -317,14 +318,12 @@ class _Run:
             yield parallel.shard_batch(stream.for_devices(batch), self.mesh)
 
     def _check_labels(self, batch: NumpyBatch, source: Source) -> None:
-        classes = len(self.dataset.class_names)
-        wrong = np.flatnonzero((batch["label"] < 0) | (batch["label"] >= classes))
-        if len(wrong):
-            (name,) = _names(source, batch["record"][wrong[:1]])
-            raise UserError(
-                f"{self.config.dataset.name}: {name} has the label {batch['label'][wrong[0]]}, and "
-                f"there are {classes} classes; python -m deepconv.data.check finds all such records"
-            )
+        check_labels(
+            batch["label"],
+            len(self.dataset.class_names),
+            dataset=self.config.dataset.name,
+            name_of=lambda place: _names(source, batch["record"][[place]])[0],
+        )
 
     def _note_unreadable(self) -> None:
         """Log and count the records that any process has found unreadable since the last time."""
