@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from configs import cifar10
+from deepconv import config as configuration
 from deepconv import parallel, scoring
-from deepconv.data import canvases, datasets
+from deepconv.data import canvases, datasets, decode
 from deepconv.evaluation import protocols
 from deepconv.scoring import Sheet
 from deepconv.trained import load_run
@@ -229,12 +231,44 @@ def test_a_scale_that_is_too_small_is_refused_before_anything_is_read(trained):
     scoring.check(trained, "dense", 32)
 
 
-def test_a_net_with_local_layers_is_not_applied_densely(trained):
-    from configs import cifar10
-    from deepconv import config as configuration
-
+@pytest.fixture(scope="module")
+def cifar(trained):
+    """Return the AlexNet paper's CIFAR-10 net with random weights, for the embedded classes."""
     config = cifar10.get_config()
-    local = trained._replace(network=configuration.create_model(config, 10), config=config)
+    config.model.initializer = "he"
+    network = configuration.create_model(config, 12)
+    params = jax.jit(network.init)(jax.random.key(0, impl="rbg"), np.zeros((1, 24, 24, 3)))
+    params = jax.tree.map(lambda w: w / 4 if w.shape[0] == 6 else w, params["params"])  # of fc10
+    mean_image = np.random.default_rng(0).uniform(100, 150, (32, 32, 3)).astype(np.float32)
+    return trained._replace(
+        network=network,
+        config=config,
+        params=params,
+        colors=trained.colors._replace(mean_image=mean_image),
+    )
+
+
+def test_the_nine_views_have_their_own_part_of_the_mean_image_subtracted(score, source, cifar):
+    """From files to posteriors, against a loop over CIFAR-10's offsets in each central square."""
+    found = score(trained=cifar, view="nine_view", scale=32).posteriors
+
+    @jax.jit
+    def says(crops):
+        return jax.nn.softmax(cifar.network.apply({"params": cifar.params}, crops)[:, 0, 0])
+
+    for number in range(0, 150, 30):
+        pixels, _ = decode.load_crop(
+            source[number]["image"], lambda height, width: decode.whole(height, width, 32)
+        )
+        top, left = ((length - 32) // 2 for length in pixels.shape[:2])
+        square = pixels[top : top + 32, left : left + 32] - cifar.colors.mean_image
+        crops = [square[i : i + 24, j : j + 24] for i in (0, 4, 8) for j in (0, 4, 8)]
+        expected = np.asarray(says(np.stack(crops)), np.float64).mean(axis=0)
+        np.testing.assert_allclose(found[number], expected, atol=1e-5)
+    assert np.ptp(found, axis=0).max() > 0.05
+
+
+def test_a_net_with_local_layers_is_not_applied_densely(cifar):
     with pytest.raises(UserError, match="cifar10_13pct has locally connected .*=nine_view"):
-        scoring.check(local, "dense", 32)
-    scoring.check(local, "center", 32)
+        scoring.check(cifar, "dense", 32)
+    scoring.check(cifar, "center", 32)

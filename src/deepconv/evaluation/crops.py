@@ -39,8 +39,8 @@ def ten_crop(extents: jax.Array, crop: int) -> jax.Array:
 def nine_view(extents: jax.Array, crop: int) -> jax.Array:
     """Return a 3x3 grid of crops over the central square (the AlexNet paper's CIFAR-10 code).
 
-    cuda-convnet, to whose files section 3.3 points, tests on these nine crops without their mirror
-    images. For crops of 24 in CIFAR-10's 32 pixels the offsets are 0, 4, 8.
+    The test of the nets of section 3.3, without mirror images. For crops of 24 in CIFAR-10's 32
+    pixels the offsets are 0, 4, 8.
 
     Args:
       extents: see `center`.
