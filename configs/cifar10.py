@@ -4,7 +4,8 @@
 
 The published binary files belong in ~/tensorflow_datasets/downloads/manual/cifar-10-batches-bin (or
 under $TFDS_DATA_DIR). Paper: 13 percent test error without local response normalization, 11 percent
-with it (section 3.3); `--config=configs/cifar10.py:11pct` is the net with it.
+with it (section 3.3); `--config=configs/cifar10.py:11pct` is the net with it. The paper's code
+tests on nine crops: `python -m deepconv.evaluate --workdir=runs/cifar10 --protocol=nine_view`.
 """
 
 from ml_collections import ConfigDict

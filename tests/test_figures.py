@@ -140,6 +140,24 @@ def test_records_that_cannot_be_read_are_left_out(run):
         figures.look_at(trained, broken[:1], "fc8")
 
 
+@pytest.mark.parametrize("label", [-1, 12])
+def test_a_label_that_no_class_has_is_named(run, label):
+    trained = load_run(run, ONE_DEVICE)
+    source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
+    records = [source[0], {**source[1], "label": label}]
+    with pytest.raises(UserError, match=rf"^shapes: validation_00001\.jpg has the label {label}, "):
+        figures.look_at(trained, records, "fc8")
+
+
+def test_bars_are_in_the_order_of_the_scores_where_posteriors_vanish():
+    scores = np.array([[-300.0, -200, 500, -400, -100, 0, -150, 0, 0, 0, 0, 0]], np.float32)
+    scores[:, 7:] = -900
+    pictures = Pictures(np.zeros((1, 8, 8, 3), np.uint8), np.array([0]), scores)
+    figure = figures.labels(untrained("cifar10_13pct"), pictures)
+    (bars,) = [axes for axes in figure.axes if axes.patches]
+    assert [text.get_text() for text in bars.texts] == [f"class {n}" for n in (2, 5, 4, 6, 1)]
+
+
 def test_images_are_drawn_once_each_and_by_the_seed():
     source = [{"label": number} for number in range(20)]
     first = [record["label"] for record in figures.drawn(source, 8, seed=0)]

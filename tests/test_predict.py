@@ -25,8 +25,10 @@ def few_programs(monkeypatch):
 
 def test_posteriors_are_those_of_each_picture_alone(net, photos):
     source = pictures.open_pictures([photos])
-    dense = predict.posteriors(net, source, Plan("dense", (40,)), threads=2)
-    center = predict.posteriors(net, source, Plan("center", (40,)), threads=2)
+    dense, center = (
+        np.exp(predict.log_posteriors(net, source, Plan(protocol, (40,)), threads=2))
+        for protocol in ("dense", "center")
+    )
     assert dense.shape == (3, 5)
     for number in range(3):
         pixels, _ = decode.load_crop(
@@ -45,11 +47,16 @@ def test_posteriors_are_those_of_each_picture_alone(net, photos):
 
 
 def test_the_best_come_first_and_of_equal_ones_the_first():
-    says = np.array([[0.1, 0.4, 0.1, 0.3, 0.1, 0.0], [1.0, 0, 0, 0, 0, 0]])
-    first, second = predict.best(says, ["x", "y"], "abcdef")
-    assert first == ("x", (("b", 0.4), ("d", 0.3), ("a", 0.1), ("c", 0.1), ("e", 0.1)))
+    says = np.array([[0.1, 0.4, 0.1, 0.3, 0.1, 1e-9], [1.0, 0, 0, 0, 0, 0]])
+    logs = np.log(
+        says, where=says > 0, out=np.array([[0.0] * 6, [0, -300, -200, -500, -100, -400]])
+    )
+    first, second = predict.best(logs, ["x", "y"], "abcdef")
+    assert [label for label, _ in first.best] == [*"bdace"]
+    assert [says for _, says in first.best] == pytest.approx([0.4, 0.3, 0.1, 0.1, 0.1])
     assert second.best[0] == ("a", 1.0)
-    few = predict.best(says[:, :2], ["x", "y"], "ab")
+    assert [label for label, _ in second.best] == [*"aecbf"]
+    few = predict.best(logs[:, :2], ["x", "y"], "ab")
     assert [len(each.best) for each in few] == [2, 2]
 
 
@@ -118,7 +125,7 @@ def test_pixels_are_decoded_once_and_what_is_damaged_is_set_aside(net, photos, m
     monkeypatch.setattr(decode, "load_crop", counted)
     source, refused = pictures.recognized(pictures.open_pictures([photos]), 2)
     assert (len(source), refused) == (3, [])
-    says = predict.posteriors(net, source, Plan("dense", (40,)), threads=2)
+    says = predict.log_posteriors(net, source, Plan("dense", (40,)), threads=2)
     assert len(decoded) == 3
     assert np.isnan(says).all(axis=1).tolist() == [True, False, False]
     others, kept, damaged = pictures.set_aside(source, [0])
@@ -132,7 +139,7 @@ def test_pixels_are_decoded_once_and_what_is_damaged_is_set_aside(net, photos, m
 
 def test_a_sheet_has_every_picture_over_its_labels(net, photos):
     source = pictures.open_pictures([photos])
-    says = np.full((3, 5), 0.2)
+    says = np.full((3, 5), np.log(0.2))
     named = predict.best(says, source.file_names, net.class_names)
     figure = predict.contact_sheet(source, says, named, net.class_names)
     titles = [axes.get_title() for axes in figure.axes if axes.images]

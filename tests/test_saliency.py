@@ -42,6 +42,12 @@ def test_a_place_of_the_score_map_is_its_crop(net):
     assert label == says.mean(axis=(0, 1)).argmax()
 
 
+@pytest.mark.parametrize("label", [-1, 5])
+def test_the_number_of_no_class_is_refused(net, label):
+    with pytest.raises(ValueError, match=f"label {label} is not one of 0 to 4"):
+        saliency.viewer(net)(np.zeros((32, 32, 3), np.uint8), label)
+
+
 def test_a_map_is_spread_to_where_its_places_lie():
     spread = saliency.spread(np.array([[0.0, 1.0], [2.0, 3.0]]), (9, 7), stride=4, first=2.0)
     assert spread.shape == (9, 7)

@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from configs import cifar10
+from deepconv import config as configuration
 from deepconv import parallel, scoring
-from deepconv.data import canvases, datasets
+from deepconv.data import canvases, datasets, decode
 from deepconv.evaluation import protocols
 from deepconv.scoring import Sheet
 from deepconv.trained import load_run
@@ -74,7 +76,8 @@ def test_every_image_is_scored_once_in_at_most_eight_programs(
 ):
     monkeypatch.setattr(scoring, "MOST_CANVASES", 8)
     sheet = score()
-    assert sheet.posteriors.shape == (150, 12)
+    assert sheet.log_posteriors.shape == (150, 12)
+    assert sheet.log_posteriors.dtype == np.float32
     np.testing.assert_allclose(sheet.posteriors.sum(axis=1), 1, rtol=1e-5)
     assert sheet.labels.tolist() == [record["label"] for record in source]
     assert sheet.image_ids[:2] == ("validation_00000.jpg", "validation_00001.jpg")
@@ -92,7 +95,7 @@ def test_what_is_on_disk_is_not_computed_again(score, traces, trained):
     first = score()
     count = len(traces)
     again = score()
-    np.testing.assert_array_equal(again.posteriors, first.posteriors)
+    np.testing.assert_array_equal(again.log_posteriors, first.log_posteriors)
     assert len(traces) == count
     other = score(contents="4567")  # other images under the same names
     assert other.origin != first.origin
@@ -129,7 +132,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(score, source, tmp_path, 
 
     sheet = score(source=Watched(source))
     assert sorted(read) == np.flatnonzero(~done).tolist()
-    np.testing.assert_array_equal(sheet.posteriors, whole.posteriors)
+    np.testing.assert_array_equal(sheet.log_posteriors, whole.log_posteriors)
     assert not (tmp_path / "dense.partial").exists()
 
 
@@ -137,20 +140,79 @@ def test_the_rows_of_other_parameters_are_not_taken_up(score, source, trained, t
     folder = tmp_path / "dense.partial"
     folder.mkdir()
     (folder / "origin.json").write_text(json.dumps({"step": 1}))
-    np.save(folder / "posteriors.npy", np.zeros((150, 12), np.float32))
+    np.save(folder / "log_posteriors.npy", np.zeros((150, 12), np.float32))
     np.save(folder / "done.npy", np.ones(150, bool))
-    assert score().posteriors.all()
+    assert score().log_posteriors.all()
+
+
+def test_a_file_of_posteriors_in_which_small_ones_tie_is_computed_anew(score, traces, tmp_path):
+    """As versions wrote them that did not keep logs: the same origin but for what it holds."""
+    first = score()
+    origin = {key: value for key, value in first.origin.items() if key != "holds"}
+    with np.load(tmp_path / "dense.npz") as arrays:
+        arrays = dict(arrays)
+    np.savez(
+        tmp_path / "dense.npz",
+        **{**arrays, "posteriors": first.posteriors, "origin": np.array(json.dumps(origin))},
+    )
+    count = len(traces)
+    again = score()
+    assert len(traces) > count
+    np.testing.assert_array_equal(again.log_posteriors, first.log_posteriors)
+
+
+def test_labels_on_disk_that_the_set_no_longer_has_are_not_used(score, survey, tmp_path):
+    first = score()
+    first._replace(labels=(first.labels + 1) % 12).save(tmp_path / "dense.npz")
+    np.testing.assert_array_equal(score().labels, survey.labels)
 
 
 def test_a_sheet_is_read_as_it_was_written(tmp_path):
     sheet = Sheet(
-        np.eye(3, dtype=np.float32), np.arange(3), ("ä.jpg", "b", "c"), ("x", "y", "z"), {"a": 1}
+        np.log(np.array([[0.5, 0.25, 0.25], [1, 1e-30, 1e-40], [0.1, 0.1, 0.8]], np.float32)),
+        np.arange(3),
+        ("ä.jpg", "b", "c"),
+        ("x", "y", "z"),
+        {"a": 1},
     )
     sheet.save(tmp_path / "sheet.npz")
     found = Sheet.load(tmp_path / "sheet.npz")
-    np.testing.assert_array_equal(found.posteriors, sheet.posteriors)
+    np.testing.assert_array_equal(found.log_posteriors, sheet.log_posteriors)
+    np.testing.assert_array_equal(found.posteriors, np.exp(sheet.log_posteriors))
     assert (found.image_ids, found.class_names, found.origin) == sheet[2:]
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.npz"]
+
+
+def arrays_of_a_sheet(**changes):
+    return {
+        "posteriors": np.array([[0.25, 0.75], [1.0, 0.0]], np.float32),
+        "labels": np.arange(2),
+        "image_ids": np.array(["a", "b"]),
+        "class_names": np.array(["x", "y"]),
+        "origin": np.array("{}"),
+        **changes,
+    }
+
+
+def test_a_file_of_posteriors_is_read_as_their_logs(tmp_path):
+    np.savez(tmp_path / "old.npz", **arrays_of_a_sheet())
+    found = Sheet.load(tmp_path / "old.npz")
+    expected = np.array([[-2 * np.log(2), np.log(0.75)], [0, -np.inf]], np.float32)
+    np.testing.assert_allclose(found.log_posteriors, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": np.arange(3)}, r"of 2 images and 2 classes it has \(3,\) labels"),
+        ({"posteriors": np.ones((2, 3))}, r"\(2, 3\) posteriors"),
+        ({"labels": np.array([0.0, 1.0])}, "the labels are float64, not integers"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_named(tmp_path, changes, message):
+    np.savez(tmp_path / "sheet.npz", **arrays_of_a_sheet(**changes))
+    with pytest.raises(UserError, match=rf"sheet\.npz does not hold posteriors: .*{message}"):
+        Sheet.load(tmp_path / "sheet.npz")
 
 
 @pytest.mark.parametrize("content", ["missing", "text", "other", "pickle", "cut"])
@@ -178,12 +240,44 @@ def test_a_scale_that_is_too_small_is_refused_before_anything_is_read(trained):
     scoring.check(trained, "dense", 32)
 
 
-def test_a_net_with_local_layers_is_not_applied_densely(trained):
-    from configs import cifar10
-    from deepconv import config as configuration
-
+@pytest.fixture(scope="module")
+def cifar(trained):
+    """Return the AlexNet paper's CIFAR-10 net with random weights, for the embedded classes."""
     config = cifar10.get_config()
-    local = trained._replace(network=configuration.create_model(config, 10), config=config)
-    with pytest.raises(UserError, match="cifar10_13pct has locally connected layers"):
-        scoring.check(local, "dense", 32)
-    scoring.check(local, "center", 32)
+    config.model.initializer = "he"
+    network = configuration.create_model(config, 12)
+    params = jax.jit(network.init)(jax.random.key(0, impl="rbg"), np.zeros((1, 24, 24, 3)))
+    params = jax.tree.map(lambda w: w / 4 if w.shape[0] == 6 else w, params["params"])  # of fc10
+    mean_image = np.random.default_rng(0).uniform(100, 150, (32, 32, 3)).astype(np.float32)
+    return trained._replace(
+        network=network,
+        config=config,
+        params=params,
+        colors=trained.colors._replace(mean_image=mean_image),
+    )
+
+
+def test_the_nine_views_have_their_own_part_of_the_mean_image_subtracted(score, source, cifar):
+    """From files to posteriors, against a loop over CIFAR-10's offsets in each central square."""
+    found = score(trained=cifar, view="nine_view", scale=32).posteriors
+
+    @jax.jit
+    def says(crops):
+        return jax.nn.softmax(cifar.network.apply({"params": cifar.params}, crops)[:, 0, 0])
+
+    for number in range(0, 150, 30):
+        pixels, _ = decode.load_crop(
+            source[number]["image"], lambda height, width: decode.whole(height, width, 32)
+        )
+        top, left = ((length - 32) // 2 for length in pixels.shape[:2])
+        square = pixels[top : top + 32, left : left + 32] - cifar.colors.mean_image
+        crops = [square[i : i + 24, j : j + 24] for i in (0, 4, 8) for j in (0, 4, 8)]
+        expected = np.asarray(says(np.stack(crops)), np.float64).mean(axis=0)
+        np.testing.assert_allclose(found[number], expected, atol=1e-5)
+    assert np.ptp(found, axis=0).max() > 0.05
+
+
+def test_a_net_with_local_layers_is_not_applied_densely(cifar):
+    with pytest.raises(UserError, match="cifar10_13pct has locally connected .*=nine_view"):
+        scoring.check(cifar, "dense", 32)
+    scoring.check(cifar, "center", 32)

@@ -5,8 +5,9 @@
     python -m deepconv.evaluate --ensemble=one.npz,another.npz --out=fused   # without any network
     python -m deepconv.evaluate --workdir=vgg16.safetensors    # a file of deepconv.weights import
 
-Protocols: center, ten_crop, dense, multi_crop (5x5 crops and their mirror images), and
-multi_crop_and_dense. Several scales, protocols and networks count alike: posteriors are averaged.
+Protocols: center, ten_crop, nine_view (3x3 crops, for the CIFAR-10 nets), dense, multi_crop (5x5
+crops and their mirror images), and multi_crop_and_dense. Several scales, protocols and networks
+count alike: posteriors are averaged.
 """
 
 import functools
@@ -21,6 +22,7 @@ from absl import flags
 
 from deepconv import command_line, parallel, reporting, scoring
 from deepconv.data import canvases, datasets
+from deepconv.data.labels import check_labels
 from deepconv.evaluation.posteriors import fuse
 from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.evaluation.report import report
@@ -120,6 +122,12 @@ def score_runs(
             )
     threads = threads or os.cpu_count() or 1
     survey = _survey(threads, name, split, settings["data_dir"], opened.part.digest)
+    check_labels(
+        survey.labels,
+        len(opened.class_names),
+        dataset=described,
+        name_of=survey.image_ids.__getitem__,
+    )
     scored = []
     for run, net, parts in zip(runs, nets, wanted, strict=True):
         folder = results_folder(run) / "evaluation" / re.sub(r"\W+", "_", described)
@@ -172,9 +180,9 @@ def combine(sheets: Sequence[Sheet]) -> Sheet:
             raise UserError(f"{name} was given other images than {first.origin.get('run')}")
     if len(sheets) == 1:
         return first
-    mean = fuse([sheet.posteriors for sheet in sheets])
+    mean = fuse([sheet.log_posteriors for sheet in sheets])
     return first._replace(
-        posteriors=mean,
+        log_posteriors=mean,
         origin={"dataset": first.origin.get("dataset"), "mean_of": [s.origin for s in sheets]},
     )
 
@@ -192,7 +200,7 @@ def summarize(sheet: Sheet, file: Path, **about: Any) -> dict[str, Any]:
     """
     result = {
         **about,
-        **report(sheet.posteriors, sheet.labels, sheet.class_names, sheet.image_ids),
+        **report(sheet.log_posteriors, sheet.labels, sheet.class_names, sheet.image_ids),
         "origin": sheet.origin,
         "posteriors": f"{file}.npz",
         "versions": reporting.versions(),
@@ -266,6 +274,13 @@ def evaluate(
     if not runs and not posteriors:
         raise UserError("nothing to evaluate: give --workdir or --ensemble")
     saved = [Sheet.load(path) for path in posteriors]
+    for path, sheet in zip(posteriors, saved, strict=True):
+        check_labels(
+            sheet.labels,
+            len(sheet.class_names),
+            dataset=str(path),
+            name_of=sheet.image_ids.__getitem__,
+        )
     scored = score_runs(runs, plan, dataset, threads=threads) if runs else []
     names = [run.name for run in scored] + list(map(_name, saved, posteriors))
     members = [combine(run.sheets) for run in scored] + saved

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from sklearn.neighbors import NearestNeighbors
 
 from deepconv import command_line, features, parallel
-from deepconv.data import datasets, identity
+from deepconv.data import datasets, identity, pipeline
+from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import Source
 from deepconv.models.layers import Activation, Conv, Layer
 from deepconv.trained import Trained, load
@@ -67,13 +68,23 @@ def look_at(trained: Trained, source: Source, layer: str) -> Pictures:
     """Cut the central crop of every record and compute one layer's output.
 
     Raises:
-      UserError: if none of the records can be read.
+      UserError: if none of the records can be read, or one has a label that no class has.
     """
     crops = features.of_central_crops(trained, source, [layer])
     if not len(crops.labels):
         raise UserError(f"{trained.config.dataset.name}: none of {len(source)} records can be read")
+    check_labels(
+        crops.labels,
+        len(trained.class_names),
+        dataset=trained.config.dataset.name,
+        name_of=lambda place: _name(source, int(crops.records[place])),
+    )
     outputs = crops.outputs[layer]
     return Pictures(crops.images, crops.labels, outputs.reshape(len(outputs), -1))
+
+
+def _name(source: Source, record: int) -> str:
+    return pipeline.record_name(source[record], record)
 
 
 def kernel_tiles(kernel: np.ndarray) -> np.ndarray:
@@ -127,31 +138,31 @@ def labels(trained: Trained, pictures: Pictures) -> Figure:
     grid = figure.subplots(2 * rows, columns, height_ratios=[5, 3] * rows, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    probabilities = np.asarray(jax.nn.softmax(pictures.outputs))
+    says = np.asarray(jax.nn.log_softmax(pictures.outputs))
     for number, (image, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
         row, column = divmod(number, columns)
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
         picture.imshow(image)
         picture.set_title(_short(trained.class_names[label]), y=-0.14, fontsize=10, weight="bold")
-        draw_bars(bars, probabilities[number], label, trained.class_names)
+        draw_bars(bars, says[number], label, trained.class_names)
     return figure
 
 
 def draw_bars(
-    axes: Axes, probabilities: np.ndarray, label: int | None, class_names: Sequence[str]
+    axes: Axes, log_posteriors: np.ndarray, label: int | None, class_names: Sequence[str]
 ) -> None:
     """Draw the five best labels as bars, the right one red.
 
     Args:
       axes: where.
-      probabilities: `[C]`.
+      log_posteriors: `[C]`.
       label: the right one, if it is known.
       class_names: `[C]`.
     """
-    best = np.argsort(-probabilities, kind="stable")[:BEST]
+    best = np.argsort(-log_posteriors, kind="stable")[:BEST]
     for place, name in enumerate(best):
         color = "#e8837f" if name == label else "#9db8dc"
-        axes.barh(place, probabilities[name], color=color, height=0.85)
+        axes.barh(place, np.exp(log_posteriors[name]), color=color, height=0.85)
         axes.text(0.02, place, _short(class_names[name]), va="center", fontsize=8)
     axes.set(xlim=(0, 1), ylim=(BEST - 0.4, -0.6))
     axes.axis("on")

@@ -46,8 +46,8 @@ class Prediction(NamedTuple):
     best: tuple[tuple[str, float], ...]
 
 
-def posteriors(trained: Trained, source: Source, plan: Plan, *, threads: int) -> np.ndarray:
-    """Return what a network says of pictures, float32 `[N, C]`, as evaluation computes it.
+def log_posteriors(trained: Trained, source: Source, plan: Plan, *, threads: int) -> np.ndarray:
+    """Return what a network says of pictures, log p float32 `[N, C]`, as evaluation computes it.
 
     Those of a picture that cannot be decoded are NaN.
 
@@ -81,20 +81,20 @@ def posteriors(trained: Trained, source: Source, plan: Plan, *, threads: int) ->
             for view in plan.views
             for scale in scales
         ]
-    return fuse([sheet.posteriors for sheet in sheets])
+    return fuse([sheet.log_posteriors for sheet in sheets])
 
 
 def best(says: np.ndarray, names: Sequence[str], class_names: Sequence[str]) -> list[Prediction]:
     """Return the best labels of each picture; of equal ones, the first.
 
     Args:
-      says: posteriors `[N, C]`.
+      says: log posteriors `[N, C]`.
       names: of the pictures.
       class_names: `[C]`.
     """
     order = np.argsort(-says, axis=1, kind="stable")[:, :BEST]
     return [
-        Prediction(name, tuple((class_names[c], float(row[c])) for c in classes))
+        Prediction(name, tuple((class_names[c], float(np.exp(row[c]))) for c in classes))
         for name, row, classes in zip(names, says, order, strict=True)
     ]
 
@@ -106,7 +106,7 @@ def contact_sheet(
 
     Args:
       source: the pictures.
-      says: posteriors `[N, C]`.
+      says: log posteriors `[N, C]`.
       predictions: `[N]`.
       class_names: `[C]`.
     """
@@ -146,7 +146,7 @@ def main(argv: Sequence[str]) -> None:
         scoring.check(trained, view, options.scale or trained.config.evaluation.scale)
     threads = os.cpu_count() or 1
     source, refused = pictures.recognized(source, threads)
-    says = posteriors(trained, source, plan, threads=threads)
+    says = log_posteriors(trained, source, plan, threads=threads)
     source, kept, damaged = pictures.set_aside(source, np.flatnonzero(np.isnan(says).any(axis=1)))
     says = says[kept]
     predictions = best(says, source.file_names, trained.class_names)

@@ -61,7 +61,8 @@ def viewer(trained: Trained) -> Callable[[jax.typing.ArrayLike, int | None], See
 
     Returns:
       From an RGB image `[H, W, 3]`, 0..255, at least as large as a crop, and the number of a class
-      (None: the one with the highest mean posterior), to what is seen.
+      (None: the one with the highest mean posterior), to what is seen. It raises ValueError for the
+      number of no class.
     """
     below, above = _parts(trained.network)
     mean = jnp.asarray(trained.colors.mean_rgb, jnp.float32)
@@ -79,6 +80,9 @@ def viewer(trained: Trained) -> Callable[[jax.typing.ArrayLike, int | None], See
         return label, posteriors, jax.nn.relu((weights * maps).sum(axis=-1))[0].astype(jnp.float32)
 
     def seen(pixels: jax.typing.ArrayLike, label: int | None) -> Seen:
+        classes = len(trained.class_names)
+        if label is not None and not 0 <= label < classes:
+            raise ValueError(f"label {label} is not one of 0 to {classes - 1}")
         found = look(
             trained.params, jnp.asarray(pixels, jnp.float32), -1 if label is None else label
         )

@@ -3,12 +3,13 @@
 sheet = score(trained, view="dense", scale=256, source=source, survey=survey, mesh=mesh,
               path=folder / "dense_q256.npz", dataset="imagenet2012, validation",
               contents=part.digest, threads=8)
-sheet.posteriors  # [N, C]
+sheet.log_posteriors  # [N, C]
 """
 
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,7 +24,7 @@ from deepconv import compilation, parallel, reporting
 from deepconv.data import canvases, pipeline
 from deepconv.data.canvases import Canvas, Survey
 from deepconv.data.pipeline import Source
-from deepconv.evaluation.protocols import VIEWS
+from deepconv.evaluation.protocols import OF_CENTRAL_SQUARE, VIEWS
 from deepconv.models.layers import LocalConv, map_size
 from deepconv.trained import Trained
 from deepconv.user_error import UserError
@@ -36,18 +37,23 @@ class Sheet(NamedTuple):
     """Posteriors of a set of images, and all that is needed to judge or fuse them later.
 
     Attributes:
-      posteriors: float32 `[N, C]`.
+      log_posteriors: float32 `[N, C]`, natural logs; see `evaluation.posteriors`.
       labels: `[N]` int32.
       image_ids: `[N]`.
       class_names: `[C]`.
       origin: what they are of, in JSON.
     """
 
-    posteriors: np.ndarray
+    log_posteriors: np.ndarray
     labels: np.ndarray
     image_ids: tuple[str, ...]
     class_names: tuple[str, ...]
     origin: dict[str, Any]
+
+    @property
+    def posteriors(self) -> np.ndarray:
+        """The posteriors, float32 `[N, C]`; those below 1e-45 are 0."""
+        return np.exp(self.log_posteriors)
 
     def save(self, path: Path) -> None:
         """Write a `.npz` that appears whole or not at all."""
@@ -55,7 +61,7 @@ class Sheet(NamedTuple):
         with partial.open("wb") as file:
             np.savez(
                 file,
-                posteriors=self.posteriors,
+                log_posteriors=self.log_posteriors,
                 labels=self.labels,
                 image_ids=np.array(self.image_ids, str),
                 class_names=np.array(self.class_names, str),
@@ -67,23 +73,43 @@ class Sheet(NamedTuple):
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote; nothing in the file is executed.
 
+        A file that has `posteriors` in place of `log_posteriors` is read too. The log of one that
+        is 0, as one too small for float32 is, is -inf: such classes tie in the order of their
+        numbers, and the mean loss is infinite if one is true.
+
         Raises:
           UserError: if it is not there, or holds something else.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(
-                    arrays["posteriors"],
+                sheet = cls(
+                    _logs(arrays),
                     arrays["labels"],
                     tuple(arrays["image_ids"].tolist()),
                     tuple(arrays["class_names"].tolist()),
                     json.loads(str(arrays["origin"])),
                 )
+            shape = (len(sheet.image_ids), len(sheet.class_names))
+            if sheet.log_posteriors.shape != shape or sheet.labels.shape != shape[:1]:
+                raise ValueError(
+                    f"of {shape[0]} images and {shape[1]} classes it has {sheet.labels.shape} "
+                    f"labels and {sheet.log_posteriors.shape} posteriors"
+                )
+            if not np.issubdtype(sheet.labels.dtype, np.integer):
+                raise ValueError(f"the labels are {sheet.labels.dtype}, not integers")
         except FileNotFoundError:
             raise UserError(f"there are no posteriors {path}") from None
         except Exception as error:  # a zip file of another kind, or cut short, raises anything
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"{path} does not hold posteriors: {reason}") from None
+        return sheet
+
+
+def _logs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    if "log_posteriors" in arrays:
+        return arrays["log_posteriors"]
+    with np.errstate(divide="ignore"):
+        return np.log(arrays["posteriors"])
 
 
 def check(trained: Trained, view: str, scale: int) -> None:
@@ -99,7 +125,10 @@ def check(trained: Trained, view: str, scale: int) -> None:
             raise UserError(f"Q={scale} is below the crop of {name}, {crop}: no crop fits")
         return
     if any(isinstance(layer, LocalConv) for layer in layers):
-        raise UserError(f"{name} has locally connected layers, so it cannot be applied densely")
+        raise UserError(
+            f"{name} has locally connected layers, so it cannot be applied densely; "
+            "--protocol=nine_view, ten_crop and center look at crops"
+        )
     try:
         map_size(layers, scale)
     except ValueError as error:
@@ -152,10 +181,13 @@ def score(
         "dataset": dataset,
         "images": len(source),
         "contents": contents,
+        # Files of posteriors themselves, in which small ones tie, are not taken for these.
+        "holds": "log_posteriors",
     }
     if path.exists():
         sheet = Sheet.load(path)
-        if sheet.origin == origin and sheet.image_ids == survey.image_ids:
+        same = sheet.origin == origin and sheet.image_ids == survey.image_ids
+        if same and np.array_equal(sheet.labels, survey.labels):
             return sheet
     rows = _Rows(path.with_suffix(".partial"), origin, len(source), len(trained.class_names))
     step = compilation.jit(
@@ -191,7 +223,7 @@ def score(
                 pending, before = (batch["record"], step(trained.params, *arrays)), pending
                 bar.update(rows.write(before))
             bar.update(rows.write(pending))
-    says = np.where(rows.done[:, None], rows.posteriors, np.float32(np.nan))
+    says = np.where(rows.done[:, None], rows.log_posteriors, np.float32(np.nan))
     sheet = Sheet(says, survey.labels, survey.image_ids, trained.class_names, origin)
     sheet.save(path)
     rows.remove()
@@ -201,7 +233,7 @@ def score(
 def _mean(trained: Trained, view: str, scale: int) -> jax.Array:
     """Return the mean to subtract: a mean image serves crops of squares of its own size alone."""
     mean = trained.colors.to_subtract(trained.config.input.mean)
-    if mean.ndim == 3 and not (view in ("center", "ten_crop") and len(mean) == scale):
+    if mean.ndim == 3 and not (view in OF_CENTRAL_SQUARE and len(mean) == scale):
         mean = trained.colors.mean_rgb
     return jnp.asarray(mean, jnp.float32)
 
@@ -213,12 +245,12 @@ def _batch_size(canvas: Canvas, budget: int, devices: int) -> int:
 
 
 class _Rows:
-    """Rows of posteriors in a folder, as they come; a killed process loses none it has written."""
+    """Log posteriors in a folder, row by row; a killed process loses none it has written."""
 
     def __init__(self, folder: Path, origin: dict[str, Any], images: int, classes: int) -> None:
         self._folder = folder
         about = folder / "origin.json"
-        files = (folder / "posteriors.npy", folder / "done.npy")
+        files = (folder / "log_posteriors.npy", folder / "done.npy")
         known = about.exists() and json.loads(about.read_text()) == origin
         if not known:
             shutil.rmtree(folder, ignore_errors=True)
@@ -226,18 +258,18 @@ class _Rows:
             np.lib.format.open_memmap(files[0], "w+", np.float32, (images, classes)).flush()
             np.lib.format.open_memmap(files[1], "w+", np.bool_, (images,)).flush()
             reporting.write_json(about, origin)
-        self.posteriors, self.done = (np.load(file, mmap_mode="r+") for file in files)
+        self.log_posteriors, self.done = (np.load(file, mmap_mode="r+") for file in files)
 
     def write(self, scored: tuple[np.ndarray, jax.Array] | None) -> int:
-        """Take in (record numbers `[n]`, posteriors `[n, C]`); return how many are images."""
+        """Take in (record numbers `[n]`, log posteriors `[n, C]`); return how many are images."""
         if scored is None:
             return 0
         records, says = scored
         real = records >= 0
-        self.posteriors[records[real]] = np.asarray(says)[real]
+        self.log_posteriors[records[real]] = np.asarray(says)[real]
         self.done[records[real]] = True
         return int(real.sum())
 
     def remove(self) -> None:
-        del self.posteriors, self.done
+        del self.log_posteriors, self.done
         shutil.rmtree(self._folder)

@@ -42,6 +42,20 @@ def test_the_grid_spans_the_whole_image(height, width):
     assert (found[..., 1] == found[:1, :, 1]).all()
 
 
+def test_the_nine_views_of_cifar10_have_the_offsets_of_the_papers_code():
+    found = crops.nine_view(jnp.array([[32, 32]]), 24)
+    assert found[0].tolist() == [[top, left] for top in (0, 4, 8) for left in (0, 4, 8)]
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_the_nine_views_span_the_central_square(height, width):
+    found = np.asarray(crops.nine_view(jnp.array([[height, width]]), 224))[0].reshape(3, 3, 2)
+    side = min(height, width)
+    along = np.floor(np.linspace(0, side - 224, 3) + 0.5).astype(int)
+    assert (found[..., 0] == ((height - side) // 2 + along)[:, None]).all()
+    assert (found[..., 1] == (width - side) // 2 + along).all()
+
+
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_the_central_crop_is_that_of_training(height, width):
     found = crops.center(jnp.array([[height, width]]), 224)
@@ -50,7 +64,7 @@ def test_the_central_crop_is_that_of_training(height, width):
 
 def test_images_of_several_sizes_have_their_own_offsets():
     sizes = jnp.array(SIZES)
-    for offsets in (crops.center, crops.ten_crop, crops.grid):
+    for offsets in (crops.center, crops.ten_crop, crops.nine_view, crops.grid):
         together = np.asarray(offsets(sizes, 224))
         for row, size in enumerate(SIZES):
             np.testing.assert_array_equal(together[row], offsets(jnp.array([size]), 224)[0])

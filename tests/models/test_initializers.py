@@ -1,5 +1,7 @@
 """Each preset against its closed form, layer by layer."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from deepconv import models
 from deepconv.models.initializers import PRESETS
-from deepconv.models.layers import Conv, LocalConv
+from deepconv.models.layers import Conv, LocalConv, convolve_locally
 
 ALEXNET = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 BIAS_ONE = ("conv2", "conv4", "conv5", "fc6", "fc7")
@@ -72,7 +74,8 @@ LAYERS = [
     (Conv("conv3_3", 256, 1), (1, 1, 256, 256), 256, 256),
     (Conv("fc7", 512, 1), (1, 1, 256, 512), 256, 512),
     (Conv("fc6", 256, 7, fully_connected=True), (7, 7, 64, 256), 49 * 64, 256),
-    (LocalConv("local3", 64, 3), (6, 6, 576, 64), 576, 64),
+    (LocalConv("local3", 64, 3), (6, 6, 9 * 32, 64), 9 * 32, 9 * 64),
+    (LocalConv("local4", 32, 5), (6, 6, 25 * 64, 32), 25 * 64, 25 * 32),
 ]
 
 
@@ -83,6 +86,22 @@ def test_glorot(layer, shape, fan_in, fan_out):
     assert 0.999 * bound < np.abs(kernel).max() <= bound * (1 + 1e-6)
     assert kernel.std() == pytest.approx(bound / 3**0.5, rel=0.015)
     assert bias("glorot", layer) == 0
+
+
+def test_glorot_keeps_the_variance_of_a_local_layer_both_ways_as_that_of_a_convolution():
+    """Var w = 2 / (K K C + K K F) scales a signal by fan_in, a gradient by fan_out times that."""
+    channels, local, side = 16, LocalConv("local3", 48, 3, padding=(1, 1)), 24
+    kernel = draw("glorot", local, (side, side, 9 * channels, 48))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, side, side, channels)).astype(np.float32)
+    convolve = functools.partial(convolve_locally, side=3, padding=(1, 1))
+    y, pull = jax.vjp(lambda x: convolve(x, kernel), x)
+    (slopes,) = pull(rng.normal(size=y.shape).astype(np.float32))
+    inside = slice(1, -1)  # where no input is padding, and no output is missing
+    variance = 2 / (9 * channels + 9 * 48)
+    forward, backward = (np.var(map_[:, inside, inside]) for map_ in (y, slopes))
+    assert forward == pytest.approx(9 * channels * variance, rel=0.05)
+    assert backward == pytest.approx(9 * 48 * variance, rel=0.05)
 
 
 @pytest.mark.parametrize(("layer", "shape", "fan_in", "fan_out"), LAYERS)

@@ -163,6 +163,30 @@ def test_normalization(options):
     np.testing.assert_allclose(actual, normalize_by_loops(x, **options), rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(7,), (5, 6, 7)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_bias_is_added_in_the_dtype_of_the_map(shape, dtype):
+    x, bias = jnp.asarray(draw(4, 5, 6, 7), dtype), draw(*shape, seed=1)
+    expected = x + jnp.asarray(bias, dtype)  # each of the two rounded, and their sum
+    actual = layers.add_bias(x, bias)
+    assert actual.dtype == x.dtype
+    np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 6, 7)])
+def test_the_gradient_of_a_bias_is_summed_in_float32(shape):
+    """In whatever order n terms are added, the error is at most n 2^-24 times the sum of sizes."""
+    x, bias = jnp.asarray(draw(3000, 5, 6, 7), jnp.bfloat16), draw(*shape, seed=1)
+    slopes = jnp.asarray(1 + draw(*x.shape, seed=2), jnp.bfloat16)
+    _, pull = jax.vjp(layers.add_bias, x, bias)
+    of_x, of_bias = jax.jit(pull)(slopes)
+    np.testing.assert_array_equal(of_x, slopes)
+    assert (of_x.dtype, of_bias.dtype) == (jnp.bfloat16, jnp.float32)
+    terms = np.asarray(slopes, np.float64).reshape(-1, *shape)
+    error = np.abs(of_bias - terms.sum(axis=0))
+    assert (error <= len(terms) * 2.0**-24 * np.abs(terms).sum(axis=0)).all()
+
+
 def test_normalization_of_bfloat16_is_rounded_only_once():
     x = jnp.asarray(100 * draw(4, 3, 4, 12), jnp.bfloat16)
     actual = layers.local_response_norm(x, groups=2)

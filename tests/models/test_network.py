@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 from numpy.lib.stride_tricks import sliding_window_view
 
-from deepconv import models
+from deepconv import models, parallel
+from deepconv.models import Network
+from deepconv.models.layers import Activation, Conv, LocalConv
 
 PAPER = json.loads((Path(__file__).parents[1] / "paper_tables.json").read_text())
 
@@ -186,6 +189,46 @@ def test_bfloat16_computes_in_it_but_keeps_parameters_and_scores_in_float32():
     outputs = jax.eval_shape(lambda v, x: network.apply(v, x, method="activations"), params, images)
     inner = {output.dtype for name, output in outputs.items() if name != "fc8"}
     assert inner == {jnp.dtype("bfloat16")}
+
+
+BIASED = {
+    "convolution": Conv("layer", 2, 3, padding=(1, 1)),
+    "groups": Conv("layer", 4, 1, groups=2),
+    "fully connected": Conv("layer", 2, 8, fully_connected=True),
+    "local": LocalConv("layer", 2, 3, padding=(1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", BIASED)
+def test_the_gradient_of_a_bias_counts_every_unit_in_bfloat16(name):
+    """Through a ReLU, of the sum of a map: the number of units above zero, exactly, in float32."""
+    layers = (Conv("first", 4, 1), BIASED[name], Activation("relu"))
+    network = Network(layers, crop=8, dtype=jnp.bfloat16)
+    images = np.random.default_rng(0).normal(size=(2048, 8, 8, 3)).astype(np.float32)
+    variables = random_params(network)
+    scores = jax.jit(network.apply)(variables, images)
+    counted = np.asarray(scores > 0).sum(axis=0 if name == "local" else (0, 1, 2))
+    assert counted.max() > 900
+
+    def gradient(variables, images):
+        return jax.grad(lambda v: network.apply(v, images).sum())(variables)
+
+    whole = jax.jit(gradient)(variables, images)["params"]["layer"]["bias"]
+    np.testing.assert_array_equal(whole, counted)
+
+    parts = images.reshape(4, 512, 8, 8, 3)
+    of_parts = jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(variables, parts)
+    np.testing.assert_array_equal(of_parts["params"]["layer"]["bias"].sum(axis=0), counted)
+
+    mesh = parallel.data_mesh(jax.devices()[:4])
+
+    def on_each(variables, images):
+        own = jax.lax.pcast(variables, parallel.DATA_AXIS, to="varying")
+        return jax.lax.psum(gradient(own, images), parallel.DATA_AXIS)
+
+    mapped = jax.shard_map(on_each, mesh=mesh, in_specs=(P(), P(parallel.DATA_AXIS)), out_specs=P())
+    on_four = jax.jit(mapped)(variables, images)["params"]["layer"]["bias"]
+    np.testing.assert_array_equal(on_four, counted)
 
 
 def test_training_with_dropout_needs_keys():

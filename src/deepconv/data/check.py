@@ -24,10 +24,8 @@ from tqdm import tqdm
 from deepconv import command_line
 from deepconv.data import datasets, decode, imagenet, shards
 from deepconv.data.imagenet import Edition
+from deepconv.data.labels import UNKNOWN
 from deepconv.user_error import UserError
-
-# tfds' label of an image whose class is not known, as in a challenge's test split.
-_UNKNOWN = -1
 
 
 class Findings(NamedTuple):
@@ -177,7 +175,7 @@ def _decoding_faults(path: Path, image: bytes) -> list[str]:
 def _summary(labels: collections.Counter[int], class_names: Sequence[str], shard_count: int) -> str:
     """Return one line on how many images there are, of all classes and of each."""
     start = f"{labels.total():,} images in {shard_count:,} shards"
-    if labels.keys() <= {_UNKNOWN}:
+    if labels.keys() <= {UNKNOWN}:
         return f"{start}, without labels"
     of_class = [labels[label] for label in range(len(class_names))]
     return f"{start}, {min(of_class):,} to {max(of_class):,} of a class"
@@ -186,7 +184,7 @@ def _summary(labels: collections.Counter[int], class_names: Sequence[str], shard
 def _label_faults(
     split: str, labels: collections.Counter[int], class_names: Sequence[str]
 ) -> list[str]:
-    if labels.keys() <= {_UNKNOWN}:
+    if labels.keys() <= {UNKNOWN}:
         return []
     faults = []
     strange = sorted(label for label in labels if not 0 <= label < len(class_names))

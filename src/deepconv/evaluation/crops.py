@@ -36,21 +36,49 @@ def ten_crop(extents: jax.Array, crop: int) -> jax.Array:
     return origin[:, None] + places * spare[:, None] // 2
 
 
-def grid(extents: jax.Array, crop: int, side: int = 5) -> jax.Array:
-    """Return a regular grid of crops over the whole image (VGG, section 3.2).
+def nine_view(extents: jax.Array, crop: int) -> jax.Array:
+    """Return a 3x3 grid of crops over the central square (the AlexNet paper's CIFAR-10 code).
 
-    The offsets along an axis are i (length - crop) / (side - 1), rounded, a half upwards: for 224
-    in 256 pixels 0, 8, 16, 24, 32.
+    The test of the nets of section 3.3, without mirror images. For crops of 24 in CIFAR-10's 32
+    pixels the offsets are 0, 4, 8.
 
     Args:
       extents: see `center`.
       crop: side of the crops.
-      side: of the grid, in crops.
 
     Returns:
-      `[N, side * side, 2]` int, (top, left), row by row.
+      `[N, 9, 2]` int, (top, left), row by row.
+    """
+    side = extents.min(axis=1, keepdims=True)
+    return ((extents - side) // 2)[:, None] + _places(side - crop, 3)
+
+
+def grid(extents: jax.Array, crop: int) -> jax.Array:
+    """Return a 5x5 grid of crops over the whole image (VGG, section 3.2).
+
+    The offsets along an axis are i (length - crop) / 4, rounded, a half upwards: for 224 in 256
+    pixels 0, 8, 16, 24, 32.
+
+    Args:
+      extents: see `center`.
+      crop: side of the crops.
+
+    Returns:
+      `[N, 25, 2]` int, (top, left), row by row.
+    """
+    return _places(extents - crop, 5)
+
+
+def _places(spare: jax.Array, side: int) -> jax.Array:
+    """Spread a grid over what an axis has to spare: i spare / (side - 1), a half upwards.
+
+    Args:
+      spare: `[N, 2]` int, or `[N, 1]` for both axes alike.
+      side: of the grid.
+
+    Returns:
+      `[N, side * side, 2]` int, row by row.
     """
     steps = side - 1
     places = jnp.stack(jnp.meshgrid(jnp.arange(side), jnp.arange(side), indexing="ij"), -1)
-    spare = (extents - crop)[:, None]
-    return (2 * places.reshape(-1, 2) * spare + steps) // (2 * steps)
+    return (2 * places.reshape(-1, 2) * spare[:, None] + steps) // (2 * steps)

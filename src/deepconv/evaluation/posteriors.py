@@ -1,12 +1,17 @@
-"""From images to posteriors: what a network says of the classes, by crops or densely; pure.
+"""From images to the logs of posteriors, by crops or densely; pure.
 
     says = of_crops(network, params, images, extents, mean, offsets=crops.ten_crop, mirror=True)
     says = of_whole(network, params, images, extents, mean)  # dense
     says = fuse([by_one_net, by_another])                    # likewise several scales, or protocols
 
+Logs, because in float32 a class whose score is some 100 below the best has a posterior of 0, and
+all such classes would tie. Posteriors p_k are averaged as log sum_k exp(log p_k) - log K.
+
 Images of several sizes share a canvas: each lies in its upper left, `extents` says how large it is.
 """
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -16,7 +21,7 @@ import numpy as np
 
 from deepconv.data.augment import subtract_mean
 from deepconv.models import Network
-from deepconv.models.layers import zero_beyond
+from deepconv.models.layers import inside, zero_beyond
 
 Average = Literal["scores", "posteriors"]
 
@@ -31,7 +36,7 @@ def of_crops(
     offsets: Callable[[jax.Array, int], jax.Array],
     mirror: bool,
 ) -> jax.Array:
-    """Average the softmax outputs of crops (AlexNet section 4.1, VGG section 3.2).
+    """Average the posteriors of crops, in logs (AlexNet section 4.1, VGG section 3.2).
 
     Args:
       network: whose `crop` is the crops' side.
@@ -43,7 +48,7 @@ def of_crops(
       mirror: whether each crop's mirror image counts too.
 
     Returns:
-      float32 `[N, C]`, of sum 1.
+      log posteriors, float32 `[N, C]`.
 
     Raises:
       ValueError: if the canvas is smaller than a crop.
@@ -61,11 +66,16 @@ def of_crops(
         if mirror:
             windows = jnp.concatenate([windows, windows[:, :, ::-1]])
         scores: Any = network.apply({"params": params}, windows)
-        says = jax.nn.softmax(scores[:, 0, 0, :])
-        return says.reshape(-1, len(images), says.shape[-1]).mean(axis=0)
+        says = jax.nn.log_softmax(scores[:, 0, 0, :])
+        return _mean(says.reshape(-1, len(images), says.shape[-1]))
 
     # One place after the other: the crops of a place are a batch, all together would not fit.
-    return jax.lax.map(one, jnp.moveaxis(offsets(extents, crop), 1, 0)).mean(axis=0)
+    return _mean(jax.lax.map(one, jnp.moveaxis(offsets(extents, crop), 1, 0)))
+
+
+def _mean(logs: jax.Array) -> jax.Array:
+    """Average posteriors over the first axis, given and returned as logs."""
+    return jax.nn.logsumexp(logs, axis=0) - math.log(len(logs))
 
 
 def of_whole(
@@ -79,8 +89,8 @@ def of_whole(
 ) -> jax.Array:
     """Score whole images densely, and their mirror images (VGG section 3.2).
 
-    The class scores are averaged over the map, then the softmax is taken; its outputs for an image
-    and its mirror image are averaged.
+    The class scores are averaged over the map, then the softmax is taken; the posteriors of an
+    image and its mirror image are averaged.
 
     Args:
       network: a fully convolutional net.
@@ -92,18 +102,22 @@ def of_whole(
         mean.
 
     Returns:
-      float32 `[N, C]`, of sum 1.
+      log posteriors, float32 `[N, C]`.
     """
     pixels = images.astype(jnp.float32) - mean
     pixels = jnp.concatenate([pixels, _mirrored(pixels, extents)])
     both = jnp.concatenate([extents, extents])
     score_map: Any = network.apply({"params": params}, pixels, extents=both)
-    if average == "posteriors":
-        score_map = jax.nn.softmax(score_map)
     sizes = network.map_extents(both)
-    mean_scores = zero_beyond(score_map, sizes).sum(axis=(1, 2)) / sizes.prod(axis=1)[:, None]
-    says = jax.nn.softmax(mean_scores) if average == "scores" else mean_scores
-    return says.reshape(2, len(images), -1).mean(axis=0)
+    places = sizes.prod(axis=1)[:, None]
+    if average == "scores":
+        mean_scores = zero_beyond(score_map, sizes).sum(axis=(1, 2)) / places
+        says = jax.nn.log_softmax(mean_scores)
+    else:
+        own = inside(sizes, score_map.shape[1], score_map.shape[2])
+        at_each = jax.nn.log_softmax(score_map)
+        says = jax.nn.logsumexp(at_each, axis=(1, 2), where=own) - jnp.log(places)
+    return _mean(says.reshape(2, len(images), -1))
 
 
 def _mirrored(images: jax.Array, extents: jax.Array) -> jax.Array:
@@ -112,10 +126,25 @@ def _mirrored(images: jax.Array, extents: jax.Array) -> jax.Array:
     return jnp.take_along_axis(images, jnp.maximum(columns, 0)[:, None, :, None], axis=2)
 
 
-def fuse(posteriors: Sequence[np.ndarray]) -> np.ndarray:
-    """Average the posteriors `[N, C]` of nets, scales or protocols (VGG sections 3.2 and 4.4).
+def fuse(log_posteriors: Sequence[np.ndarray]) -> np.ndarray:
+    """Average posteriors of nets, scales or protocols, in logs (VGG sections 3.2 and 4.4).
+
+    log (1 / M) sum_m p_m, summed in float64.
+
+    Args:
+      log_posteriors: M arrays `[N, C]`; -inf is a posterior of 0, NaN one that is not known.
+
+    Returns:
+      float32 `[N, C]`.
 
     Raises:
       ValueError: if there is none, or their shapes differ.
     """
-    return np.mean(np.stack(posteriors), axis=0)
+    shapes = {members.shape for members in log_posteriors}
+    if len(shapes) != 1:
+        raise ValueError(f"log posteriors to fuse must be some of the same shape, not {shapes}")
+    # One after the other: all of them in float64 at once would take gigabytes.
+    first, *others = log_posteriors
+    with np.errstate(invalid="ignore"):
+        total = functools.reduce(np.logaddexp, others, first.astype(np.float64))
+    return (total - math.log(len(log_posteriors))).astype(np.float32)

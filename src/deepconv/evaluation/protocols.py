@@ -1,10 +1,11 @@
 """The test protocols of the papers.
 
     for view in PROTOCOLS["multi_crop_and_dense"]:
-        says = VIEWS[view](network, params, images, extents, mean)  # [N, C], a pure function
+        says = VIEWS[view](network, params, images, extents, mean)  # log p [N, C], pure
 
-A view is one way to look at images of one scale. A protocol is the mean of its views, of its scales
-and of its networks: posteriors of whatever origin are averaged alike (`posteriors.fuse`).
+A view is one way to look at images of one scale, to the logs of posteriors. A protocol is the mean
+of its views, of its scales and of its networks: posteriors of whatever origin are averaged alike
+(`posteriors.fuse`).
 """
 
 import functools
@@ -20,13 +21,17 @@ from deepconv.evaluation.errors import Counts
 VIEWS: dict[str, Callable[..., jax.Array]] = {
     "center": functools.partial(posteriors.of_crops, offsets=crops.center, mirror=False),
     "ten_crop": functools.partial(posteriors.of_crops, offsets=crops.ten_crop, mirror=True),
+    "nine_view": functools.partial(posteriors.of_crops, offsets=crops.nine_view, mirror=False),
     "multi_crop": functools.partial(posteriors.of_crops, offsets=crops.grid, mirror=True),
     "dense": posteriors.of_whole,
     "dense_posteriors": functools.partial(posteriors.of_whole, average="posteriors"),
 }
+# Views whose crops lie in the central square, so that a mean image of it can be subtracted.
+OF_CENTRAL_SQUARE = ("center", "ten_crop", "nine_view")
 PROTOCOLS: dict[str, tuple[str, ...]] = {
     "center": ("center",),
     "ten_crop": ("ten_crop",),
+    "nine_view": ("nine_view",),
     "dense": ("dense",),
     "multi_crop": ("multi_crop",),
     "multi_crop_and_dense": ("multi_crop", "dense"),

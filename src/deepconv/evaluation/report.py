@@ -1,6 +1,6 @@
 """What posteriors say of a set of images: errors with their uncertainty, classes, worst images.
 
-report(posteriors, labels, class_names, image_ids)["top1_error"]
+report(log_posteriors, labels, class_names, image_ids)["top1_error"]
 """
 
 import math
@@ -33,16 +33,18 @@ def interval(wrong: int, images: int) -> tuple[float, float]:
 
 
 def report(
-    posteriors: np.ndarray,
+    log_posteriors: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str],
     image_ids: Sequence[str],
 ) -> dict[str, Any]:
     """Sum up an evaluation.
 
+    Classes are ranked by the logs, so that posteriors too small for float32 do not tie.
+
     Args:
-      posteriors: float `[N, C]`.
-      labels: `[N]` int.
+      log_posteriors: float `[N, C]`; -inf is a posterior of 0.
+      labels: `[N]` int, 0..C-1.
       class_names: of the C classes.
       image_ids: names of the N images.
 
@@ -54,30 +56,27 @@ def report(
       labels.
 
     Raises:
-      ValueError: if there is no image.
+      ValueError: if there is no image, or a label that no class has.
     """
-    images = len(labels)
+    images, classes = len(labels), log_posteriors.shape[1]
     if not images:
         raise ValueError("there is no image to evaluate")
-    ranks = np.asarray(errors.ranks(jnp.asarray(posteriors), jnp.asarray(labels)))
+    if (wrong := (labels < 0) | (labels >= classes)).any():
+        raise ValueError(f"label {labels[wrong][0]} is not one of 0 to {classes - 1}")
+    ranks = np.asarray(errors.ranks(jnp.asarray(log_posteriors), jnp.asarray(labels)))
     first, fifth = ranks >= 1, ranks >= 5
+    of_true = log_posteriors[np.arange(images), labels].astype(np.float64)
     return {
         "images": images,
         "top1_error": float(first.mean()),
         "top1_interval": interval(int(first.sum()), images),
         "top5_error": float(fifth.mean()),
         "top5_interval": interval(int(fifth.sum()), images),
-        "loss": float(-np.log(_of_true(posteriors, labels)).mean()),
+        "loss": float(-of_true.mean()),
         "classes": _by_class(first, fifth, labels, class_names),
-        "confusions": _confusions(posteriors.argmax(axis=1), first, labels, class_names),
-        "worst": _worst(posteriors, labels, class_names, image_ids),
+        "confusions": _confusions(log_posteriors.argmax(axis=1), first, labels, class_names),
+        "worst": _worst(log_posteriors, of_true, labels, class_names, image_ids),
     }
-
-
-def _of_true(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    of_true = posteriors[np.arange(len(labels)), labels].astype(np.float64)
-    # A posterior that has vanished in float32 is not known to be zero.
-    return np.maximum(of_true, np.finfo(np.float32).tiny)
 
 
 def _by_class(
@@ -110,21 +109,21 @@ def _confusions(
 
 
 def _worst(
-    posteriors: np.ndarray,
+    log_posteriors: np.ndarray,
+    of_true: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str],
     image_ids: Sequence[str],
 ) -> list[dict[str, Any]]:
-    of_true = _of_true(posteriors, labels)
     rows = []
     for number in np.argsort(of_true, kind="stable")[:WORST_IMAGES]:
-        best = np.argsort(-posteriors[number], kind="stable")[:5]
+        best = np.argsort(-log_posteriors[number], kind="stable")[:5]
         rows.append(
             {
                 "image": image_ids[number],
                 "true": class_names[labels[number]],
-                "posterior": float(of_true[number]),
-                "best": [[class_names[c], float(posteriors[number, c])] for c in best],
+                "posterior": float(np.exp(of_true[number])),
+                "best": [[class_names[c], float(np.exp(log_posteriors[number, c]))] for c in best],
             }
         )
     return rows

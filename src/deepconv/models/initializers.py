@@ -23,7 +23,8 @@ def _fans(layer: Conv | LocalConv) -> dict[str, Any]:
     """Say which axes of a kernel are inputs, outputs, or neither.
 
     A unit of a convolution reaches K x K outputs of each feature, one of a fully connected layer
-    only one; a local layer's first axes number kernels that stand alone.
+    only one; a local layer's first axes number kernels that stand alone. Its outputs (see
+    `_glorot_local`) cannot be read from its kernel's axes.
     """
     if isinstance(layer, LocalConv):
         return {"batch_axis": (0, 1)}
@@ -61,8 +62,29 @@ def caffe(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
     return _gaussian(factor * layer.std), _constant(0.1 * layer.bias)
 
 
+def _glorot_local(layer: LocalConv) -> Initializer:
+    """Return Glorot's uniform initializer of kernels `[h, w, K * K * C, F]`.
+
+    A unit reaches K x K outputs of each feature, as in a convolution, if through another kernel
+    each: fan_in = K * K * C, fan_out = K * K * F.
+    """
+    fan_out = layer.kernel**2 * layer.features
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        bound = (6 / (shape[2] + fan_out)) ** 0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
 def glorot(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
-    """Uniform within sqrt(6 / (fan_in + fan_out)), bias 0 (Glorot & Bengio 2010; VGG's note)."""
+    """Uniform within sqrt(6 / (fan_in + fan_out)), bias 0 (Glorot & Bengio 2010; VGG's note).
+
+    fan_in is the number of inputs of a unit, K * K * C; fan_out the number of outputs that a unit
+    reaches, K * K * F, of a fully connected layer F.
+    """
+    if isinstance(layer, LocalConv):
+        return _glorot_local(layer), _constant(0.0)
     return jax.nn.initializers.glorot_uniform(**_fans(layer)), _constant(0.0)
 
 

@@ -180,6 +180,23 @@ def convolve(
     )
 
 
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """Add a bias in the dtype of x; its gradient is summed in its own.
+
+    Args:
+      x: `[N, H, W, F]`.
+      bias: float32 `[F]`, or `[H, W, F]` for one at every position.
+
+    Returns:
+      `[N, H, W, F]`, of the dtype of x.
+    """
+    # Broadcast first and cast afterwards: the gradient then casts the N * H * W terms of its sum to
+    # float32 before it adds them. In bfloat16, of 8 bits, a sum of ones does not pass 256. The
+    # values are those of a cast of the bias alone, and compilers move the cast back there, so that
+    # a convolution still has its bias and ReLU fused to it.
+    return x + jnp.broadcast_to(bias, x.shape).astype(x.dtype)
+
+
 def zero_beyond(x: jax.Array, extents: jax.Array) -> jax.Array:
     """Set to zero what lies beyond each map's own (height, width).
 
@@ -187,10 +204,19 @@ def zero_beyond(x: jax.Array, extents: jax.Array) -> jax.Array:
       x: `[N, H, W, C]`.
       extents: `[N, 2]` int.
     """
-    rows = jnp.arange(x.shape[1]) < extents[:, :1]
-    columns = jnp.arange(x.shape[2]) < extents[:, 1:]
-    inside = rows[:, :, None, None] & columns[:, None, :, None]
-    return jnp.where(inside, x, jnp.zeros((), x.dtype))
+    own = inside(extents, x.shape[1], x.shape[2])
+    return jnp.where(own, x, jnp.zeros((), x.dtype))
+
+
+def inside(extents: jax.Array, height: int, width: int) -> jax.Array:
+    """Say which places of maps are within each map's own (height, width), `extents` `[N, 2]`.
+
+    Returns:
+      bool `[N, height, width, 1]`.
+    """
+    rows = jnp.arange(height) < extents[:, :1]
+    columns = jnp.arange(width) < extents[:, 1:]
+    return rows[:, :, None, None] & columns[:, None, :, None]
 
 
 def convolve_locally(

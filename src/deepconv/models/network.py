@@ -24,10 +24,9 @@ class _Convolution(nn.Module):
         layer = self.layer
         shape = (layer.kernel, layer.kernel, x.shape[-1] // layer.groups, layer.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
-        bias = self.param("bias", self.bias_init, (layer.features,), jnp.float32).astype(self.dtype)
-        return bias + ops.convolve(
-            x, kernel, stride=layer.stride, padding=layer.padding, groups=layer.groups
-        )
+        bias = self.param("bias", self.bias_init, (layer.features,), jnp.float32)
+        x = ops.convolve(x, kernel, stride=layer.stride, padding=layer.padding, groups=layer.groups)
+        return ops.add_bias(x, bias)
 
 
 class _LocalConvolution(nn.Module):
@@ -43,9 +42,8 @@ class _LocalConvolution(nn.Module):
         shape = (side, side, layer.kernel**2 * x.shape[-1], layer.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
         bias = self.param("bias", self.bias_init, (side, side, layer.features), jnp.float32)
-        return bias.astype(self.dtype) + ops.convolve_locally(
-            x, kernel, side=layer.kernel, padding=layer.padding
-        )
+        x = ops.convolve_locally(x, kernel, side=layer.kernel, padding=layer.padding)
+        return ops.add_bias(x, bias)
 
 
 class Network(nn.Module):

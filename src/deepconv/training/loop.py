@@ -23,6 +23,7 @@ from deepconv.checkpoint import Checkpoints, SavedParameters
 from deepconv.data import color, datasets, identity, pipeline
 from deepconv.data.color import ColorStatistics
 from deepconv.data.identity import Identity
+from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import NumpyBatch, Source
 from deepconv.evaluation import protocols
 from deepconv.trained import load_input
@@ -330,14 +331,12 @@ class _Run:
             yield parallel.shard_batch(stream.for_devices(batch), self.mesh)
 
     def _check_labels(self, batch: NumpyBatch, source: Source) -> None:
-        classes = len(self.dataset.class_names)
-        wrong = np.flatnonzero((batch["label"] < 0) | (batch["label"] >= classes))
-        if len(wrong):
-            (name,) = _names(source, batch["record"][wrong[:1]])
-            raise UserError(
-                f"{self.config.dataset.name}: {name} has the label {batch['label'][wrong[0]]}, and "
-                f"there are {classes} classes; python -m deepconv.data.check finds all such records"
-            )
+        check_labels(
+            batch["label"],
+            len(self.dataset.class_names),
+            dataset=self.config.dataset.name,
+            name_of=lambda place: _names(source, batch["record"][[place]])[0],
+        )
 
     def _note_unreadable(self) -> None:
         """Log and count the records that any process has found unreadable since the last time."""
