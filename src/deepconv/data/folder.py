@@ -14,11 +14,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deepconv.data import listing
 from deepconv.user_error import UserError
 
 _LOG = logging.getLogger(__name__)
 
-EXTENSIONS = (".jpg", ".jpeg", ".png")
 EVALUATION_FOLDERS = ("val", "validation", "test")
 
 
@@ -27,7 +27,7 @@ class FolderSource:
 
     Attributes:
       folder: the folder.
-      file_names: `<class>/<file>`, sorted within each class.
+      file_names: `<class>/<path below it>`, sorted within each class.
       labels: as many.
     """
 
@@ -85,7 +85,7 @@ def open_folder(
     folder = Path(path).expanduser()
     train_folder = folder / "train"
     # A class may be called "train"; then there are pictures in it and no folders.
-    if not (os.path.isdir(train_folder) and _list(train_folder).folders):
+    if not (os.path.isdir(train_folder) and listing.entries(train_folder).folders):
         return _split(folder, seed, eval_fraction)
     found = [folder / name for name in EVALUATION_FOLDERS if os.path.isdir(folder / name)]
     if not found:
@@ -141,19 +141,19 @@ def _source(
 
 def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
     """Return the sorted names of each class's pictures, the classes sorted too."""
-    class_names = _list(folder).folders
+    class_names = listing.entries(folder).folders
     if not class_names:
         raise UserError(f"{folder} holds no class folders")
     pictures, others = {}, 0
     for class_name in class_names:
-        inside = _list(folder / class_name)
-        names = [name for name in inside.files if name.lower().endswith(EXTENSIONS)]
-        if not names:
+        found = listing.pictures_below(folder / class_name)
+        if not found.pictures:
             raise UserError(
-                f"{folder / class_name} is a class without pictures ({', '.join(EXTENSIONS)})"
+                f"{folder / class_name} is a class without pictures "
+                f"({', '.join(listing.EXTENSIONS)})"
             )
-        pictures[class_name] = names
-        others += len(inside.files) - len(names)
+        pictures[class_name] = found.pictures
+        others += found.others
     _LOG.info(
         "%s: %d pictures of %d classes; %d other files ignored",
         folder,
@@ -162,32 +162,6 @@ def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
         others,
     )
     return pictures
-
-
-class _Listing(NamedTuple):
-    folders: list[str]
-    files: list[str]
-
-
-def _list(folder: Path) -> _Listing:
-    """Return the sorted names of what is not hidden; a link is what it leads to."""
-    listing = _Listing([], [])
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                # An entry knows its kind without another call, but raises for a link to itself.
-                is_link = entry.is_symlink()
-                if os.path.isdir(entry) if is_link else entry.is_dir():
-                    listing.folders.append(entry.name)
-                elif os.path.isfile(entry) if is_link else entry.is_file():
-                    listing.files.append(entry.name)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
-    listing.folders.sort()
-    listing.files.sort()
-    return listing
 
 
 def _warn_of_shared_names(
