@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
+from deepconv import naming
 from deepconv.data import color, folder
 from deepconv.data.cifar10 import Cifar10
 from deepconv.data.color import ColorStatistics
@@ -111,7 +112,8 @@ def _open_folder(path: str, data_root: Path) -> Dataset:
     # The user's own folder is left alone; the digest renews what is computed when files are added.
     names = "\n".join([str(train.folder), *train.file_names])
     digest = hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:16]
-    return Dataset(train, evaluation, class_names, data_root / "folder" / digest, "train")
+    shown = tuple(map(naming.decoded, class_names))
+    return Dataset(train, evaluation, shown, data_root / "folder" / digest, "train")
 
 
 def _prepare(name: str, data_dir: str) -> Path:
