@@ -1,9 +1,11 @@
 """The command from end to end, and what a user can get wrong."""
 
+import errno
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,45 @@ def test_an_ensemble_of_a_run_and_posteriors_lies_beside_the_runs_own(run, tmp_p
     result = evaluate([run], Plan("center"), posteriors=[Path(path)])
     assert result["members"] == ["narrow", "narrow_other"]
     assert (folder_of(run) / "center_q36_with_narrow_other.npz").exists()
+
+
+def test_with_a_folder_for_the_results_nothing_is_written_elsewhere(run, tmp_path):
+    copy, other = tmp_path / "a" / "narrow", tmp_path / "b" / "narrow"
+    for folder in (copy, other):
+        shutil.copytree(run, folder, ignore=shutil.ignore_patterns("evaluation"))
+    before = sorted(tmp_path.rglob("*"))
+    out = tmp_path / "out" / "new"
+    result = evaluate([copy, other], Plan("center"), out=out)
+    assert sorted(path for path in tmp_path.rglob("*") if tmp_path / "out" not in path.parents) == [
+        *sorted([*before, tmp_path / "out"])
+    ]
+    assert result["posteriors"] == str(out / "center_q36_with_narrow.npz")
+    # What is kept of each run is taken up again.
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("*/evaluation/*/center_q36.npz")}
+    assert len(kept) == 2
+    assert evaluate([copy], Plan("center"), out=out)["top1_error"] == result["top1_error"]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+@pytest.mark.parametrize("given", ["folder", "posteriors"])
+def test_a_folder_that_cannot_be_written_is_named_and_what_to_do(run, tmp_path, monkeypatch, given):
+    evaluate([run], Plan("center"))
+    path = shutil.copy(folder_of(run) / "center_q36.npz", tmp_path / "one.npz")
+    original = tempfile.TemporaryFile
+
+    def read_only(*arguments, dir=None, **options):
+        if dir in (folder_of(run), tmp_path):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return original(*arguments, dir=dir, **options)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    with pytest.raises(
+        UserError, match=r"cannot write to .* \(Read-only file system\); --out=FOLDER"
+    ):
+        if given == "folder":
+            evaluate([run], Plan("center"))
+        else:
+            evaluate([], Plan(), posteriors=[Path(path)])
 
 
 def test_the_best_parameters_have_files_of_their_own(run):
@@ -184,6 +225,7 @@ def test_an_empty_split_is_refused(run):
         (["--workdir={run}", "--scales=big"], "--scales=big are not whole numbers"),
         (["--workdir={run}", "--protocol=sparse"], "protocol"),
         (["--workdir={run}/best"], "holds no run"),
+        (["--workdir={run}", "--protocol=center", "--out={run}/config.json"], "cannot write to"),
     ],
 )
 def test_what_is_wrong_is_one_line(run, flags, message):

@@ -1,5 +1,9 @@
 """The figures show what the network has and says, checked against numpy."""
 
+import errno
+import tempfile
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -173,6 +177,20 @@ def test_the_command(run, run_main, tmp_path):
         assert process.returncode == 0, process.stderr
         assert process.stdout == f"{tmp_path}/{name}.png\n"
         assert (tmp_path / f"{name}.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_drawn(run, monkeypatch):
+    options = SimpleNamespace(workdir=str(run), which="last")
+    monkeypatch.setattr(figures, "flags", SimpleNamespace(FLAGS=options))
+    monkeypatch.setattr(figures.command_line, "output_file", lambda *names: None)
+
+    def read_only(dir):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    with pytest.raises(UserError, match=rf"cannot write to {run} \(Read-only.*; --out=FILE\.png"):
+        figures.main(["figures", "kernels"])
+    assert not (run / "kernels.png").exists()
 
 
 @pytest.mark.parametrize(

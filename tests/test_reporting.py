@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import os
 import signal
 import struct
 import subprocess
@@ -207,7 +208,7 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch, failure):
         raise OSError("no space left on device")
 
     if failure == "disk":
-        monkeypatch.setattr(reporting.os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", full)
     with pytest.raises((TypeError, OSError)):
         reporting.write_json(path, {"error": 0.25 if failure == "disk" else object()})
     assert json.loads(path.read_text()) == {"error": 0.5}
@@ -320,6 +321,25 @@ def test_table_aligns_numbers_to_the_right():
 
 def test_table_without_rows_is_its_headers():
     assert reporting.table(["a", "bc"], []) == "a  bc\n-  --"
+
+
+def test_a_name_never_breaks_a_row_of_a_table():
+    names = ["two\nlines", "tab\tand \x1b[31mcolor", "caf\udce9", "日本語", "e\u0301", "$x$"]
+    text = reporting.table(["na\nme", "n"], [(name, number) for number, name in enumerate(names)])
+    lines = text.splitlines()
+    assert len(lines) == 2 + len(names)
+    shown = [r"two\nlines", r"tab\tand \x1b[31mcolor", r"caf\xe9"]
+    assert lines[2:5] == [f"{name:22}  {number}" for number, name in enumerate(shown)]
+    # Wide characters take two columns, combining ones none.
+    assert lines[5] == "日本語" + " " * 18 + "3"
+    assert lines[6] == "e\u0301" + " " * 23 + "4"
+    text.encode("utf-8")
+
+
+def test_a_title_is_drawn_literally(tmp_path):
+    path = tmp_path / "curves.png"
+    reporting.plot_curves([EVALUATION], path, title="$\\frac$ a\nb caf\udce9")
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_table_rejects_a_row_of_another_length():

@@ -74,13 +74,27 @@ def test_the_command_and_a_picture_that_is_cut_short(narrow_file, photos, tmp_pa
 
 def test_a_class_by_its_name(net):
     assert saliency.numbered(net, "class 2") == 2
+    assert saliency.numbered(net, "4") == 4
     with pytest.raises(UserError, match="--label=cat is none of the 5 classes, which begin with"):
         saliency.numbered(net, "cat")
 
 
+def test_a_name_of_two_classes_needs_the_number(net):
+    cranes = net._replace(class_names=("crane", "0", "cat", "crane", "dog"))
+    with pytest.raises(
+        UserError, match="--label=crane is the name of classes 0, 3: give the number"
+    ):
+        saliency.numbered(cranes, "crane")
+    assert saliency.numbered(cranes, "3") == 3
+    assert saliency.numbered(cranes, "0") == 1  # a name goes before a number
+    for label in ("5", "-1", "²"):
+        with pytest.raises(UserError, match="is none of the 5 classes"):
+            saliency.numbered(cranes, label)
+
+
 def test_every_picture_has_a_row_of_its_label(net, photos):
     pixels = np.asarray(PIL.Image.open(photos / "a.jpg"))
-    figure = saliency.drawing(net, [pixels] * 2, [1, 4])
+    figure = saliency.draw(net, [pixels] * 2, [1, 4])
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[1::3] == ["posterior at each place"] * 2
     assert [title.partition(",")[0] for title in titles[::3]] == ["class 1", "class 4"]

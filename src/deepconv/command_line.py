@@ -1,8 +1,10 @@
 """What every command shares: flags are parsed, and what the user can mend is one line."""
 
+import io
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,12 +12,20 @@ from typing import NoReturn
 
 from absl import app, flags
 
+from deepconv import naming
 from deepconv.user_error import Preempted, UserError
 
 FAULT = 1
 USER_ERROR = 2
 TRY_AGAIN = os.EX_TEMPFAIL  # 75: for a scheduler, which has only to start the same command again
 INTERRUPTED = 130
+
+
+class _Printable(logging.Formatter):
+    """Messages without the controls that a file's name may have; those of a table have lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(naming.one_line, super().formatMessage(record).split("\n")))
 
 
 def run(main: Callable[[Sequence[str]], None], *, arguments: int = 0) -> NoReturn:
@@ -28,11 +38,16 @@ def run(main: Callable[[Sequence[str]], None], *, arguments: int = 0) -> NoRetur
       main: is given the command and its arguments, without the flags.
       arguments: how many it takes at most.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=naming.ERRORS)
     # Libraries report every stage of their work; what matters of it, our own loggers say.
     ours = logging.getLogger("deepconv")
     ours.setLevel(logging.INFO)
     ours.propagate = False
-    ours.addHandler(logging.StreamHandler())
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable())
+    ours.addHandler(handler)
 
     def guarded(argv: Sequence[str]) -> None:
         # Orbax logs an error in writing several times, with tracebacks, before raising it.
@@ -62,7 +77,7 @@ def run(main: Callable[[Sequence[str]], None], *, arguments: int = 0) -> NoRetur
 
 def fail(message: str, status: int = USER_ERROR) -> NoReturn:
     """Say in one line what is wrong, and end the process."""
-    _say(" ".join(message.split()))
+    _say(naming.one_line(" ".join(message.split())))
     if _is_one_of_several():
         # An orderly exit waits for the others, who may be waiting for this process.
         sys.stdout.flush()
@@ -76,7 +91,7 @@ def complain(lines: Sequence[str]) -> None:
     For commands that do the rest of their work first.
     """
     for line in lines:
-        _say(" ".join(line.split()))
+        _say(naming.one_line(" ".join(line.split())))
     if lines:
         sys.exit(USER_ERROR)
 
@@ -105,6 +120,24 @@ def output_file(flag: str, ending: str) -> Path | None:
     if path.suffix != ending or not path.absolute().parent.is_dir():
         raise UserError(f"--{flag}={path} is not a {ending} file in a folder that exists")
     return path
+
+
+def require_writable(folder: Path, instead: str) -> None:
+    """Make sure that files can be written to a folder, which is made if it is missing.
+
+    Args:
+      folder: where results go if nothing else is said.
+      instead: what the user can do otherwise, such as "--out=FILE.png writes elsewhere".
+
+    Raises:
+      UserError: if they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}); {instead}") from None
 
 
 def _without_echoes(echo: "sys.UnraisableHookArgs") -> None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from deepconv import command_line, parallel, reporting, scoring
+from deepconv import atomic, command_line, naming, parallel, reporting, scoring
 from deepconv.data import canvases, datasets
 from deepconv.data.labels import check_labels
 from deepconv.evaluation.posteriors import fuse
@@ -79,7 +79,12 @@ class Scored(NamedTuple):
 
 
 def score_runs(
-    runs: Sequence[Path], plan: Plan, dataset: dict[str, str] | None = None, *, threads: int = 0
+    runs: Sequence[Path],
+    plan: Plan,
+    dataset: dict[str, str] | None = None,
+    *,
+    out: Path | None = None,
+    threads: int = 0,
 ) -> list[Scored]:
     """Score runs on the images of the first one's data set; what is on disk already is read.
 
@@ -88,6 +93,7 @@ def score_runs(
         in its `results_folder`.
       plan: what is wanted.
       dataset: replaces keys of `config.dataset` of the first run: other images of its classes.
+      out: a folder that all is kept in instead, each run's in one of its own.
       threads: that decode; 0: one for each core.
 
     Raises:
@@ -130,7 +136,8 @@ def score_runs(
     )
     scored = []
     for run, net, parts in zip(runs, nets, wanted, strict=True):
-        folder = results_folder(run) / "evaluation" / re.sub(r"\W+", "_", described)
+        folder = _kept_in(run, out) / "evaluation" / _file_name(described)
+        command_line.require_writable(folder, "--out=FOLDER keeps everything elsewhere")
         with hold(folder):
             sheets = tuple(
                 scoring.score(
@@ -150,6 +157,24 @@ def score_runs(
         scales = list(dict.fromkeys(scale for _, scale in parts))
         scored.append(Scored(net.name, sheets, folder / plan.stem(plan.views, scales)))
     return scored
+
+
+def _kept_in(run: Path, out: Path | None) -> Path:
+    """Return where what is computed of a run is kept."""
+    if out is None:
+        return results_folder(run)
+    # Runs of one name may lie in several folders.
+    digest = hashlib.sha256(os.fsencode(run.absolute())).hexdigest()[:8]
+    return out / f"{run.stem if run.is_file() else run.absolute().name}_{digest}"
+
+
+def _file_name(text: str) -> str:
+    """Return what a folder of the results of a data set is called, no longer than systems allow."""
+    name = re.sub(r"\W+", "_", text)
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+    return f"{name[: _LONGEST_NAME // 4]}_{digest}"  # a character takes up to four bytes
 
 
 # A table of many rows asks for the same images each time, and a survey reads every file.
@@ -209,7 +234,8 @@ def summarize(sheet: Sheet, file: Path, **about: Any) -> dict[str, Any]:
     if not Path(f"{file}.npz").exists() or Sheet.load(Path(f"{file}.npz")).origin != sheet.origin:
         sheet.save(Path(f"{file}.npz"))
     reporting.write_json(Path(f"{file}.json"), result)
-    Path(f"{file}.txt").write_text(describe(result) + "\n")
+    text = f"{describe(result)}\n"
+    atomic.write(Path(f"{file}.txt"), text.encode("utf-8", naming.ERRORS))
     return result
 
 
@@ -232,7 +258,7 @@ def describe(result: dict[str, Any]) -> str:
     ]
     labels = max((len(row) - 2 for row in worst), default=0)
     parts = [
-        f"{result['title']}: {result['images']:,} images",
+        f"{naming.one_line(result['title'])}: {result['images']:,} images",
         reporting.table(("", "%", "95 % interval"), errors),
         reporting.table(("worst classes", "images", "top-1 %", "top-5 %"), classes),
         reporting.table(("true class", "taken for", "images"), confusions),
@@ -262,7 +288,8 @@ def evaluate(
       plan: what is wanted of each.
       posteriors: `.npz` files, which count as much as a run.
       dataset: see `score_runs`.
-      out: the folder of the results; by default `evaluation/<data set>` in the first run's.
+      out: the folder of the results, and of all that is kept; by default `evaluation/<data set>` in
+        the first run's for the results, and in each run's for what is kept of it.
       threads: see `score_runs`.
 
     Returns:
@@ -281,18 +308,19 @@ def evaluate(
             dataset=str(path),
             name_of=sheet.image_ids.__getitem__,
         )
-    scored = score_runs(runs, plan, dataset, threads=threads) if runs else []
+    scored = score_runs(runs, plan, dataset, out=out, threads=threads) if runs else []
     names = [run.name for run in scored] + list(map(_name, saved, posteriors))
     members = [combine(run.sheets) for run in scored] + saved
     file = scored[0].file if scored else posteriors[0].with_name(names[0])
     if len(names) > 1:
         others = "_with_".join(names[1:])
-        if len(others) > _LONGEST_NAME:
+        if len(os.fsencode(others)) > _LONGEST_NAME:
             digest = hashlib.sha256(others.encode()).hexdigest()[:8]
             others = f"{len(names) - 1}_others_{digest}"
         file = file.with_name(f"{file.name}_with_{others}")
     if out is not None:
         file = out / file.name
+    command_line.require_writable(file.parent, "--out=FOLDER writes the results elsewhere")
     combined = combine(members)
     protocol = scored[0].file.name if scored else None
     return summarize(
@@ -347,6 +375,8 @@ if __name__ == "__main__":
         "split", None, "Their split; by default the config's eval_split, or all of a plain folder."
     )
     DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data sets lie.")
-    OUT = flags.DEFINE_string("out", None, "The folder of the results.")
+    OUT = flags.DEFINE_string(
+        "out", None, "The folder of the results; nothing is then written elsewhere."
+    )
     THREADS = flags.DEFINE_integer("threads", 0, "That decode; 0: one for each core.", 0)
     command_line.run(main)

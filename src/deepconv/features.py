@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from deepconv import command_line, compilation
+from deepconv import atomic, command_line, compilation, naming
 from deepconv.data import augment, pictures, pipeline
 from deepconv.data.pipeline import Source
 from deepconv.models import Network
@@ -180,7 +180,9 @@ def main(argv: Sequence[str]) -> None:
     crops = of_central_crops(trained, source, options.layer)
     suspects = sorted({*range(len(source))} - {*crops.records.tolist()})
     source, _, damaged = pictures.set_aside(source, suspects)
-    np.savez(out, image_ids=np.array(source.file_names, str), **crops.outputs)  # type: ignore[arg-type]
+    image_ids = np.array(list(map(naming.decoded, source.file_names)), str)
+    with atomic.replacing(out) as file:
+        np.savez(file, image_ids=image_ids, **crops.outputs)  # type: ignore[arg-type]
     shapes = (f"{name} {'x'.join(map(str, x.shape))}" for name, x in crops.outputs.items())
     print(f"{out.absolute()}: {', '.join(shapes)}")
     command_line.complain(refused + damaged)

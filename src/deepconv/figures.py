@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.neighbors import NearestNeighbors
 
-from deepconv import command_line, features, parallel
+from deepconv import command_line, drawing, features, naming, parallel
 from deepconv.data import datasets, identity, pipeline
 from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import Source
@@ -28,7 +28,7 @@ KERNEL_COLUMNS = 16  # three rows of them are a tower of the paper's
 SATURATED = 99.5  # percentile of the weights' sizes that is drawn black or white
 TEST_IMAGES, BEST = 8, 5
 QUERIES, NEIGHBORS = 5, 6
-LONGEST_NAME = 22
+LONGEST_NAME = 22  # columns of a class's or a run's name
 
 
 class Pictures(NamedTuple):
@@ -115,9 +115,10 @@ def kernels(trained: Trained) -> Figure:
         grid = part.subplots(rows, columns, squeeze=False)
         part.subplots_adjust(0.01, 0.01, 0.99, 1 - title / height, 0.08, 0.08)
         side = own.shape[1]
-        words = f"{trained.name}: {len(own)} kernels of {side}x{side}x3"
+        words = f"{_short(trained.name)}: {len(own)} kernels of {side}x{side}x3"
         words += f", tower {tower}" if towers > 1 else ""
-        part.text(0.5, 1 - 0.5 * title / height, words, fontsize=9, ha="center", va="center")
+        middle = 1 - 0.5 * title / height
+        part.text(0.5, middle, words, fontsize=9, ha="center", va="center", **drawing.LITERAL)
         for axes in grid.flat:
             axes.axis("off")
         for axes, picture in zip(grid.flat, own, strict=False):
@@ -143,7 +144,8 @@ def labels(trained: Trained, pictures: Pictures) -> Figure:
         row, column = divmod(number, columns)
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
         picture.imshow(image)
-        picture.set_title(_short(trained.class_names[label]), y=-0.14, fontsize=10, weight="bold")
+        name = _short(trained.class_names[label])
+        picture.set_title(name, y=-0.14, fontsize=10, weight="bold", **drawing.LITERAL)
         draw_bars(bars, says[number], label, trained.class_names)
     return figure
 
@@ -163,7 +165,8 @@ def draw_bars(
     for place, name in enumerate(best):
         color = "#e8837f" if name == label else "#9db8dc"
         axes.barh(place, np.exp(log_posteriors[name]), color=color, height=0.85)
-        axes.text(0.02, place, _short(class_names[name]), va="center", fontsize=8)
+        text = _short(class_names[name])
+        axes.text(0.02, place, text, va="center", fontsize=8, **drawing.LITERAL)
     axes.set(xlim=(0, 1), ylim=(BEST - 0.4, -0.6))
     axes.axis("on")
     axes.set(xticks=[], yticks=[])
@@ -214,13 +217,14 @@ def _draw_labeled(
     axes.imshow(pictures.images[number])
     axes.set(xticks=[], yticks=[])
     name = _short(trained.class_names[pictures.labels[number]])
-    axes.set_xlabel(name, fontsize=7, labelpad=2, color="black" if same else "firebrick")
+    color = "black" if same else "firebrick"
+    axes.set_xlabel(name, fontsize=7, labelpad=2, color=color, **drawing.LITERAL)
     for side in axes.spines.values():
         side.set_visible(False)
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return naming.shortened(name, LONGEST_NAME)
 
 
 def last_hidden_layer(layers: Sequence[Layer]) -> str:
@@ -267,10 +271,13 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"unknown figure {name!r}; one of {', '.join(FIGURES)}")
     run = Path(options.workdir)
     beside = run.with_name(f"{run.stem}_{name}.png") if run.is_file() else run / f"{name}.png"
-    out = command_line.output_file("out", ".png") or beside
+    out = command_line.output_file("out", ".png")
     everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
-    FIGURES[name](load(run, everywhere, which=options.which)).savefig(out)
-    print(out.absolute())
+    trained = load(run, everywhere, which=options.which)
+    if out is None:
+        command_line.require_writable(beside.parent, "--out=FILE.png writes it elsewhere")
+    drawing.save(FIGURES[name](trained), out or beside)
+    print((out or beside).absolute())
 
 
 if __name__ == "__main__":

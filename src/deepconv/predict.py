@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
-from deepconv import command_line, parallel, reporting, scoring
+from deepconv import command_line, drawing, naming, parallel, reporting, scoring
 from deepconv.data import canvases, decode, pictures
 from deepconv.data.pipeline import Source
 from deepconv.evaluate import Plan
@@ -31,6 +31,7 @@ from deepconv.trained import Trained, load
 BEST = 5
 SHEET_COLUMNS = 4
 MOST_ON_A_SHEET = 60  # the others stand in the table and the JSON
+LONGEST_NAME = 36  # columns over a picture
 THUMBNAIL = 200  # shorter side at most, in pixels
 
 
@@ -38,7 +39,7 @@ class Prediction(NamedTuple):
     """What a network says of a picture.
 
     Attributes:
-      picture: its file.
+      picture: the name of its file, see `naming.decoded`.
       best: (label, posterior) of the five best, best first.
     """
 
@@ -123,7 +124,8 @@ def contact_sheet(
         # Small pictures show their pixels; interpolated they would look out of focus.
         small = min(thumbnail.shape[:2]) < THUMBNAIL
         axes.imshow(thumbnail, interpolation="nearest" if small else None)
-        axes.set_title(Path(predictions[number].picture).name, fontsize=7)
+        title = naming.shortened(Path(predictions[number].picture).name, LONGEST_NAME, ending=12)
+        axes.set_title(title, fontsize=7, **drawing.LITERAL)
         axes.set_anchor("S")
         draw_bars(grid[2 * row + 1, column], says[number], None, class_names)
     return figure
@@ -149,7 +151,8 @@ def main(argv: Sequence[str]) -> None:
     says = log_posteriors(trained, source, plan, threads=threads)
     source, kept, damaged = pictures.set_aside(source, np.flatnonzero(np.isnan(says).any(axis=1)))
     says = says[kept]
-    predictions = best(says, source.file_names, trained.class_names)
+    names = list(map(naming.decoded, source.file_names))
+    predictions = best(says, names, trained.class_names)
     rows = [
         (each.picture, *(f"{label} {posterior:.2f}" for label, posterior in each.best))
         for each in predictions
@@ -166,7 +169,7 @@ def main(argv: Sequence[str]) -> None:
         ]
         reporting.write_json(json_file, listed)
     if sheet_file:
-        contact_sheet(source, says, predictions, trained.class_names).savefig(sheet_file)
+        drawing.save(contact_sheet(source, says, predictions, trained.class_names), sheet_file)
     command_line.complain(refused + damaged)
 
 

@@ -13,10 +13,8 @@ them. In JSON a NaN or an infinity is `null`, because JSON has no word for eithe
 """
 
 import importlib.metadata
-import io
 import json
 import math
-import os
 import platform
 import subprocess
 import sys
@@ -31,6 +29,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 from tqdm import tqdm
+
+from deepconv import atomic, drawing, naming
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,7 @@ class _JsonLines:
     def __init__(self, path: Path, step: int) -> None:
         earlier = read_metrics(path) if step and path.exists() else []
         kept = [_json(row) + "\n" for row in earlier if row["step"] <= step]
-        _replace(path, "".join(kept).encode())
+        atomic.write(path, "".join(kept).encode())
         # Line buffering hands each row to the system at once: a killed process loses no more
         # than the row it was writing.
         self._file = path.open("a", buffering=1, encoding="utf-8")
@@ -249,7 +249,7 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
       TypeError: If the value holds what JSON cannot; the file is then as it was.
     """
-    _replace(path, (_json(value, indent=2) + "\n").encode())
+    atomic.write(path, (_json(value, indent=2) + "\n").encode())
 
 
 def _json(value: Any, indent: int | None = None) -> str:
@@ -268,20 +268,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            # Without it a power cut could leave the new name on an empty file.
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def plot_curves(metrics: Sequence[Row], path: Path, *, title: str = "") -> None:
     """Plot loss, errors and learning rate against epochs into a PNG file.
 
@@ -292,14 +278,12 @@ def plot_curves(metrics: Sequence[Row], path: Path, *, title: str = "") -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 8), dpi=120, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(naming.one_line(title), **drawing.LITERAL)
     if any(row["kind"] in ("train", "eval") for row in metrics):
         _draw_panels(figure, metrics)
     else:
         figure.text(0.5, 0.5, "nothing measured yet", ha="center", va="center", size=16)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    _replace(path, png.getvalue())
+    drawing.save(figure, path)
 
 
 def _draw_panels(figure: "Figure", metrics: Sequence[Row]) -> None:
@@ -413,30 +397,32 @@ def table(
 
     Args:
       headers: The names of the columns.
-      rows: A cell for each column; None is drawn as a dash.
+      rows: A cell for each column; None is drawn as a dash, a string as `naming.one_line`.
       decimals: How many decimals a float is given.
 
     Raises:
       ValueError: If a row is longer or shorter than the headers.
     """
-    aligns = [
-        "<" if any(isinstance(cell, str) for cell in column) else ">"
-        for column in zip(*rows, strict=True)
-    ] or ["<"] * len(headers)
-    texts = [list(headers)] + [[_cell(cell, decimals) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    to_the_left = [
+        any(isinstance(cell, str) for cell in column) for column in zip(*rows, strict=True)
+    ] or [True] * len(headers)
+    texts = [list(map(naming.one_line, headers))] + [
+        [_cell(cell, decimals) for cell in row] for row in rows
+    ]
+    widths = [max(map(naming.width, column)) for column in zip(*texts, strict=True)]
     texts.insert(1, ["-" * width for width in widths])
-    lines = (
-        "  ".join(
-            f"{text:{align}{width}}"
-            for text, align, width in zip(line, aligns, widths, strict=True)
-        )
-        for line in texts
-    )
+    lines = ("  ".join(map(_padded, line, widths, to_the_left)) for line in texts)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _padded(text: str, width: int, to_the_left: bool) -> str:
+    spaces = " " * (width - naming.width(text))
+    return text + spaces if to_the_left else spaces + text
 
 
 def _cell(value: str | float | None, decimals: int) -> str:
     if value is None:
         return "-"
-    return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.{decimals}f}"
+    return naming.one_line(str(value))

@@ -23,7 +23,7 @@ import PIL.Image
 from absl import flags
 from matplotlib.figure import Figure
 
-from deepconv import command_line, compilation, scoring, summary
+from deepconv import command_line, compilation, drawing, naming, scoring, summary
 from deepconv.data import decode, pictures
 from deepconv.data.pipeline import Source
 from deepconv.features import cut
@@ -33,6 +33,7 @@ from deepconv.trained import Trained, load
 from deepconv.user_error import UserError
 
 MOST_PICTURES = 20  # in one file
+LONGEST_NAME = 34  # columns of a class's name
 WIDTH, TITLE = 3.0, 0.25  # of a picture and what stands over it, in inches
 
 
@@ -116,7 +117,7 @@ def spread(values: np.ndarray, size: tuple[int, int], *, stride: int, first: flo
     return np.stack([np.interp(np.arange(size[1]), columns, row) for row in np.stack(tall, 1)])
 
 
-def drawing(trained: Trained, images: Sequence[np.ndarray], labels: Sequence[int]) -> Figure:
+def draw(trained: Trained, images: Sequence[np.ndarray], labels: Sequence[int]) -> Figure:
     """Draw images, each with both views of a class beside it.
 
     Args:
@@ -145,7 +146,8 @@ def drawing(trained: Trained, images: Sequence[np.ndarray], labels: Sequence[int
             axes.axis("off")
             axes.set_title(title, fontsize=8)
         row[0].imshow(pixels)
-        row[0].set_title(f"{trained.class_names[label]}, up to {says.max():.2f}", fontsize=8)
+        name = naming.shortened(trained.class_names[label], LONGEST_NAME)
+        row[0].set_title(f"{name}, up to {says.max():.2f}", fontsize=8, **drawing.LITERAL)
         for axes, (values, most) in zip(row[1:], views, strict=True):
             # Colors of the picture would be taken for those of the map.
             axes.imshow(pixels.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
@@ -155,18 +157,25 @@ def drawing(trained: Trained, images: Sequence[np.ndarray], labels: Sequence[int
 
 
 def numbered(trained: Trained, label: str) -> int:
-    """Return the number of a class.
+    """Return the number of a class, which is given by its name or, where it has none such, itself.
 
     Raises:
-      UserError: if the network knows no such class.
+      UserError: if the network knows no such class, or several of this name.
     """
     names = trained.class_names
-    if label not in names:
+    found = [number for number, name in enumerate(names) if name == label]
+    if len(found) > 1:
         raise UserError(
-            f"--label={label} is none of the {len(names)} classes, which begin with "
-            f"{', '.join(names[:3])}"
+            f"--label={label} is the name of classes {', '.join(map(str, found))}: give the number"
         )
-    return names.index(label)
+    if found:
+        return found[0]
+    if label.isascii() and label.isdecimal() and int(label) < len(names):
+        return int(label)
+    raise UserError(
+        f"--label={label} is none of the {len(names)} classes, which begin with "
+        f"{', '.join(names[:3])}"
+    )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -193,7 +202,7 @@ def main(argv: Sequence[str]) -> None:
         labels = [look(_rescaled(image, own), None).label for image in whole]
     else:
         labels = [label] * len(whole)
-    drawing(trained, [_rescaled(image, scale) for image in whole], labels).savefig(out)
+    drawing.save(draw(trained, [_rescaled(image, scale) for image in whole], labels), out)
     print(out.absolute())
     command_line.complain(refused + damaged)
 
@@ -212,7 +221,9 @@ def _rescaled(image: PIL.Image.Image, scale: int) -> np.ndarray:
 if __name__ == "__main__":
     command_line.define_weights()
     flags.DEFINE_string("out", None, "The .png file to write.")
-    flags.DEFINE_string("label", None, "The name of a class; by default what predict says.")
+    flags.DEFINE_string(
+        "label", None, "The name or number of a class; by default what predict says."
+    )
     flags.DEFINE_integer("scale", None, "The shorter side Q; by default twice the crop.", 1)
     flags.mark_flag_as_required("out")
     command_line.run(main, arguments=sys.maxsize)

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
-from deepconv import compilation, parallel, reporting
+from deepconv import atomic, compilation, parallel, reporting
 from deepconv.data import canvases, pipeline
 from deepconv.data.canvases import Canvas, Survey
 from deepconv.data.pipeline import Source
@@ -57,8 +57,7 @@ class Sheet(NamedTuple):
 
     def save(self, path: Path) -> None:
         """Write a `.npz` that appears whole or not at all."""
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
+        with atomic.replacing(path) as file:
             np.savez(
                 file,
                 log_posteriors=self.log_posteriors,
@@ -67,7 +66,6 @@ class Sheet(NamedTuple):
                 class_names=np.array(self.class_names, str),
                 origin=np.array(json.dumps(self.origin)),
             )
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:

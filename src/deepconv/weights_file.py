@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from deepconv import atomic
 from deepconv.checkpoint import checksums
 from deepconv.user_error import UserError
 
@@ -33,13 +34,11 @@ def write_tensors(
     Raises:
       UserError: if it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
     # What is written is the memory as it lies, whatever the strides say.
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     try:
-        with partial.open("wb") as file:
+        with atomic.replacing(path) as file:
             file.write(safetensors.numpy.save(whole, dict(metadata)))
-        partial.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 

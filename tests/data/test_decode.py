@@ -6,6 +6,7 @@ import io
 import math
 import os
 import pathlib
+import struct
 import zipfile
 
 import numpy as np
@@ -101,13 +102,189 @@ def test_alpha_is_dropped(encode):
     np.testing.assert_array_equal(rgb(decode.decode(encode(pixels, "PNG"))), pixels[..., :3])
 
 
-def test_sixteen_bits_are_reduced_to_eight(encode):
-    eight = shades(20, 30)[..., 0]
-    data = encode(eight.astype(np.uint16) * 257, "PNG")
-    # 16 bits per sample, at its place in the header.
-    assert data[24] == 16
+# More than eight bits. Expected values are written down, or follow from the bytes of the file.
+
+
+def tiff(values, photometric=1, form=1, bits=None):
+    """Write a TIFF of one strip by hand: SampleFormat 1 unsigned, 2 signed, 3 floats."""
+    values = np.asarray(values)
+    height, width = values.shape
+    data = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    bits = bits or 8 * values.itemsize
+    if bits == 12:  # two values in three bytes, from the most significant bit on
+        pairs = values.reshape(-1, 2).astype(int)
+        packed = [(a >> 4, (a & 15) << 4 | b >> 8, b & 255) for a, b in pairs]
+        data = np.array(packed, np.uint8).tobytes()
+    tags = [
+        (256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 8),
+        (277, 1), (278, height), (279, len(data)), (339, form),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<L", 0)
+    return b"II*\0" + struct.pack("<L", 8 + len(data)) + data + directory
+
+
+def pnm(head, values):
+    return f"{head}\n{values.shape[1]} {values.shape[0]}\n".encode(), values.tobytes()
+
+
+def gray(data):
     read = rgb(decode.decode(data))
-    assert np.abs(read - eight[..., None]).max() <= 1
+    np.testing.assert_array_equal(read, np.repeat(read[..., :1], 3, axis=-1))
+    return read[..., 0].tolist()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "JPEG2000"])
+def test_of_sixteen_bits_the_high_byte_counts(kind):
+    values = np.array([[0, 255, 256, 257], [4095, 32767, 32768, 65535]], np.uint16)
+    file = io.BytesIO()
+    options = {"irreversible": False} if kind == "JPEG2000" else {}
+    PIL.Image.fromarray(values).save(file, kind, **options)
+    assert gray(file.getvalue()) == [[0, 0, 1, 1], [15, 127, 128, 255]]
+
+
+def test_every_16_bit_file_by_its_bytes():
+    values = np.array([[0, 255, 256, 12800], [25700, 32768, 65279, 65535]])
+    expected = [[0, 0, 1, 50], [100, 128, 254, 255]]
+    head, data = pnm("P5", values.astype(">u2"))
+    assert gray(head + b"65535\n" + data) == expected
+    plain = "P2\n4 2\n65535\n" + " ".join(map(str, values.ravel()))
+    assert gray(plain.encode()) == expected
+    assert gray(tiff(values.astype(np.uint16))) == expected
+    inverted = [[255 - value for value in row] for row in expected]
+    assert gray(tiff(values.astype(np.uint16), photometric=0)) == inverted
+    assert gray(tiff((values // 2).astype(np.int16), form=2)) == [[0, 0, 0, 25], [50, 64, 127, 127]]
+
+
+def test_colors_of_16_bits_by_their_bytes():
+    values = np.array([[[0, 255, 256], [25700, 32768, 65535]]])
+    head, data = pnm("P6", values.astype(">u2"))
+    assert rgb(decode.decode(head + b"65535\n" + data)).tolist() == [[[0, 1, 1], [100, 128, 255]]]
+
+
+@pytest.mark.parametrize("largest", [1023, 4095, 65534])
+def test_a_pgm_whose_white_is_another_number(largest):
+    values = np.array([[0, largest // 2, largest]], ">u2")
+    head, data = pnm("P5", values)
+    # Floor of the highest byte of the value on a scale of 65535, rounded.
+    expected = [int(fractions.Fraction(int(v) * 65535, largest) + fractions.Fraction(1, 2)) >> 8
+                for v in values[0]]  # fmt: skip
+    assert gray(head + f"{largest}\n".encode() + data) == [expected]
+    assert expected[-1] == 255
+
+
+def test_twelve_bits():
+    values = np.array([[0, 15, 16, 1600], [2048, 4079, 4080, 4095]], np.uint16)
+    assert gray(tiff(values, bits=12)) == [[0, 0, 1, 100], [128, 254, 255, 255]]
+
+
+@pytest.mark.parametrize(("kind", "form"), [(np.int32, 2), (np.uint32, 1)])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[0, 1, 100, 255]], [[0, 1, 100, 255]]),
+        ([[0, 255, 256, 300]], [[0, 0, 1, 1]]),
+        ([[0, 256, 25700, 65535]], [[0, 1, 100, 255]]),
+    ],
+)
+def test_integers_of_32_bits_are_of_8_or_of_16(kind, form, values, expected):
+    assert gray(tiff(np.array(values, kind), form=form)) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[0.0, 0.25, 0.5, 1.0]], [[0, 64, 128, 255]]),  # 63.75, 127.5 to even
+        ([[0.0, 0.1, 0.999, 0.002]], [[0, 26, 255, 1]]),
+        ([[0.0, 1.4, 1.6, 255.0]], [[0, 1, 2, 255]]),
+        ([[100.0, 100.0, 254.4, 2.0]], [[100, 100, 254, 2]]),
+        ([[0.0, 0.0]], [[0, 0]]),
+    ],
+)
+def test_floats_are_of_0_to_1_or_of_0_to_255(values, expected):
+    values = np.array(values, np.float32)
+    assert gray(tiff(values, form=3)) == expected
+    inverted = [[255 - value for value in row] for row in expected]
+    assert gray(tiff(values, photometric=0, form=3)) == inverted
+    head, data = pnm("Pf", values.astype("<f4"))  # one row: a PFM begins at the bottom
+    assert gray(head + b"-1.0\n" + data) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "form", "says"),
+    [
+        (np.array([[0, 65536]], np.int32), 2, "gray values from 0 to 65536, where 0 to 65535 can"),
+        (np.array([[-1, 5]], np.int32), 2, "from -1 to 5, where 0 to 65535 can be read"),
+        (np.array([[-300, 5]], np.int16), 2, "from -300 to 5, where 0 to 65535 can be read"),
+        (np.array([[0, 255.5]], np.float32), 3, "from 0 to 255.5, where 0 to 255 can be read"),
+        (np.array([[-0.5, 1]], np.float32), 3, "from -0.5 to 1, where 0 to 255 can be read"),
+        (np.array([[0, np.nan]], np.float32), 3, "from nan to nan"),
+        (np.array([[0, np.inf]], np.float32), 3, "to inf"),
+    ],
+)
+def test_gray_values_without_a_scale_are_refused(values, form, says):
+    with pytest.raises(decode.UnreadableImageError, match=says):
+        decode.decode(tiff(values, form=form))
+    with pytest.raises(decode.UnreadableImageError, match=says):
+        decode.load_crop(tiff(values, form=form), central(1, 1))
+
+
+def test_every_mode_is_converted_to_the_colors_that_it_stands_for():
+    color, clear, dim = (200, 100, 50), (200, 100, 50, 0), 77
+    # By hand: what Pillow's reader of a file may return, its pixel, and the RGB that this is.
+    modes = {
+        "1": (255, (255, 255, 255)),
+        "L": (dim, (dim,) * 3),
+        "LA": ((dim, 0), (dim,) * 3),
+        "La": ((50, 100), (128,) * 3),  # 50 * 255 / 100, rounded up
+        "P": (1, color),
+        "PA": ((1, 0), color),
+        "RGB": (color, color),
+        "RGBX": (clear, color),
+        "RGBA": (clear, color),
+        "RGBa": ((100, 50, 25, 128), (199, 99, 49)),
+        "CMYK": ((55, 155, 205, 0), color),
+        "YCbCr": ((180, 128, 128), (180, 180, 180)),
+        "HSV": ((0, 255, 90), (90, 0, 0)),
+        "I": (25700, (100, 100, 100)),
+        "F": (0.5, (128, 128, 128)),
+        "I;16": (25700, (100, 100, 100)),
+        "I;16B": (25700, (100, 100, 100)),
+        "I;16L": (25700, (100, 100, 100)),
+    }
+    for mode, (pixel, expected) in modes.items():
+        image = PIL.Image.new("P" if mode == "PA" else mode, (3, 2))
+        if mode in ("P", "PA"):
+            image.putpalette([10, 20, 30, *color])
+            image = image.convert(mode)
+        image.paste(pixel, (0, 0, 3, 2)) if mode != "PA" else image.putdata([pixel] * 6)
+        read = rgb(decode.to_rgb(image))
+        assert np.abs(read - expected).max() <= 1, mode
+
+
+def test_lab_is_converted():
+    image = PIL.Image.new("LAB", (3, 2), (round(54.29 * 2.55), 81 + 128, 70 + 128))
+    file = io.BytesIO()
+    image.save(file, "TIFF")
+    assert PIL.Image.open(io.BytesIO(file.getvalue())).mode == "LAB"
+    # Red of sRGB under D50, as ICC profiles have it; each unit of a and b is several levels.
+    assert np.abs(rgb(decode.decode(file.getvalue())) - (255, 0, 0)).max() <= 8
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("transparency", [0, bytes([0, 255])])
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_palettes_transparency_is_ignored(kind, transparency):
+    if kind == "GIF" and isinstance(transparency, bytes):
+        transparency = 1
+    image = PIL.Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    file = io.BytesIO()
+    image.save(file, kind, transparency=transparency)
+    assert "transparency" in PIL.Image.open(io.BytesIO(file.getvalue())).info
+    read = rgb(decode.decode(file.getvalue()))
+    np.testing.assert_array_equal(read, [[[10, 20, 30], [200, 100, 50]]])
 
 
 def test_truncated_file_is_unreadable(truncated):

@@ -126,6 +126,13 @@ def test_an_unknown_folder_beside_training_pictures_is_named(split, name):
     assert_one_line(error, split / name, "val (or valid, validation)", "rename it")
 
 
+def test_the_folder_above_a_data_set_is_not_one_class(tmp_path):
+    lay(tmp_path, "set/train/a/1.jpg", "set/val/a/2.jpg")
+    with pytest.raises(UserError) as error:
+        open_folder(tmp_path)
+    assert_one_line(error, "has one class, set", "train, val", f"name {tmp_path / 'set'} itself")
+
+
 def test_two_validation_parts_are_refused(split):
     lay(split, "valid/a/1.jpg")
     with pytest.raises(UserError) as error:
@@ -190,14 +197,15 @@ def test_the_order_does_not_depend_on_the_file_system(monkeypatch, split):
 
 
 def test_other_files_are_ignored_and_counted(tmp_path, caplog):
-    lay(tmp_path, "train/a/1.jpg", "train/a/1.txt", "train/a/Thumbs.db", "train/a/deeper/2.jpg")
-    lay(tmp_path, "train/README", "val/a/1.jpeg", "val/a/1.gif", "notes.txt")
+    lay(tmp_path, "train/a/1.jpg", "train/a/1.txt", "train/a/Thumbs.db", "train/a/deeper/2.JPG")
+    lay(tmp_path, "train/README", "val/a/1.jpeg", "val/a/1.pdf", "notes.txt")
     with caplog.at_level(logging.INFO, logger=folder.__name__):
         dataset = open_folder(tmp_path)
-    assert names(dataset.train) == ["a/1.jpg"]
+    assert names(dataset.train) == ["a/1.jpg", "a/deeper/2.JPG"]
+    assert dataset.train[1]["image"] == b"train/a/deeper/2.JPG"
     assert names(dataset.evaluation) == ["a/1.jpeg"]
     train_line, evaluation_line = (record.getMessage() for record in caplog.records)
-    assert "1 pictures of 1 classes; 2 other files" in train_line
+    assert "2 pictures of 1 classes; 2 other files" in train_line
     assert "1 other files" in evaluation_line
 
 
@@ -335,7 +343,7 @@ def test_pictures_outside_of_class_folders_are_not_enough(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
-@pytest.mark.parametrize("file", [None, "1.gif", ".hidden.jpg", "deeper/1.jpg"])
+@pytest.mark.parametrize("file", [None, "1.pdf", ".hidden.jpg", "deeper/.cache/1.jpg"])
 def test_an_empty_class_folder_is_named(split, part, file):
     (split / part / "a2").mkdir()
     (split / "train/a2").mkdir(exist_ok=True)

@@ -184,3 +184,64 @@ def test_an_imported_network_is_evaluated_like_a_run(narrow_run, tmp_path, monke
     again = evaluate([tmp_path / "net.safetensors"], Plan("center"), dataset=dataset)
     assert again["top1_error"] != result["top1_error"]
     assert json.loads(Path(again["posteriors"]).with_suffix(".json").read_text())["images"] == 600
+
+
+NAMES = ("tench, Tinca tinca", "café", "日本", "crane", "crane")
+LINES = "\n".join(NAMES)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LINES.encode(),
+        f"{LINES}\n".encode(),
+        f"{LINES}\n\n  \n".encode(),
+        b"\xef\xbb\xbf" + LINES.encode(),
+        LINES.replace("\n", "\r\n").encode() + b"\r\n",
+        LINES.replace("\n", "\r").encode(),
+        LINES.replace("\n", "  \n ").encode(),
+        LINES.encode("utf-16"),
+        LINES.replace("\n", "\r\n").encode("utf-16"),
+        b"\xfe\xff" + LINES.encode("utf-16-be"),
+    ],
+)
+def test_a_file_of_class_names_in_any_editors_form(tmp_path, data):
+    path = tmp_path / "words.txt"
+    path.write_bytes(data)
+    assert importing.read_class_names(path) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (LINES.replace("日本", "Japan").encode("latin-1"), "line 2, is no UTF-8: save the file as"),
+        (b"a\r\nb\r\n\xe9", "line 3, is no UTF-8"),
+        (LINES.encode("utf-16") + b"x", "line 5, is no UTF-16"),
+        ("cat\ndog\n".encode("utf-16-le"), "line 1, has characters that are no text"),
+        (b"a\n\n  \nb\n", "line 2, is blank: every class has a line"),
+        (b"a\nb\x0cc\n", r"line 2, has characters that are no text \(b\\x0cc\)"),
+        (b"PK\x03\x04\x00\x00", "line 1, has characters that are no text"),
+    ],
+)
+def test_a_file_of_class_names_that_cannot_be_read(tmp_path, data, message):
+    path = tmp_path / "words.txt"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=rf"words\.txt, {message}") as error:
+        importing.read_class_names(path)
+    assert "\n" not in str(error.value)
+
+
+def test_class_names_are_counted(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_bytes(b"\xef\xbb\xbfa\r\nb\r\n")
+    with pytest.raises(UserError, match=r"tells 5 classes apart, and .*words\.txt names 2"):
+        importing.read(GOLDEN / "vgg11.pth", class_names=path)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"class_names": "[1"}, {"class_names": "7"}, {"mean_rgb": "[1, 2]"}, {"mean_rgb": '"x"'}],
+)
+def test_metadata_that_are_not_ours(saved, metadata):
+    with pytest.raises(UserError, match=r"net\.safetensors: its metadata are not those"):
+        importing.read(saved(metadata))

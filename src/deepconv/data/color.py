@@ -6,13 +6,13 @@ magnitudes = pca_magnitudes(statistics.eigenvalues, "lambda")
 
 import logging
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from deepconv import atomic
 from deepconv.data import decode
 from deepconv.data.pipeline import Geometry, Source
 from deepconv.user_error import UserError
@@ -148,9 +148,8 @@ def save(statistics: ColorStatistics, path: Path) -> None:
     """Write statistics to a `.npz` that other processes see whole or not at all."""
     known = {name: value for name, value in statistics._asdict().items() if value is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+    with atomic.replacing(path) as file:
         np.savez(file, **known)
-    Path(file.name).replace(path)
 
 
 def load(path: Path) -> ColorStatistics:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
+from deepconv import naming
 from deepconv.data import color, folder
 from deepconv.data.cifar10 import Cifar10
 from deepconv.data.color import ColorStatistics
@@ -119,7 +120,7 @@ def open_dataset(
         train, evaluation, class_names = folder.open_folder(
             path, train_split=train_split, eval_split=eval_split
         )
-        identity = Identity(class_names, train.part(), evaluation.part())
+        identity = Identity(_shown(class_names), train.part(), evaluation.part())
         # The user's own folder is left alone.
         location = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
         return Dataset(train, evaluation, identity, root(data_dir) / "folder" / location)
@@ -143,13 +144,17 @@ def open_split(name: str, split: str | None, *, data_dir: str = "") -> Split:
     if is_folder(name):
         path = _path(name)
         source = folder.open_split(path, folder.whole_split(path) if split is None else split)
-        return Split(source, source.class_names, source.part())
+        return Split(source, _shown(source.class_names), source.part())
     return _open(*_builder(name, data_dir), "validation" if split is None else split)
 
 
 def is_folder(name: str) -> bool:
     """Say whether a data set's name is that of a folder of pictures."""
     return name.startswith("folder:")
+
+
+def _shown(class_names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(naming.decoded, class_names))
 
 
 def _path(name: str) -> Path:

@@ -6,6 +6,9 @@ What a crop is, Pillow defines: the whole image decoded to RGB, rescaled by its 
 filter, and cut. Ordinary JPEG gets there sooner, by libjpeg-turbo and a SIMD version of the same
 filter: rows below the crop are not decoded, large images are halved while they are decoded, and
 only the crop is resampled. Everything else, and what libjpeg-turbo refuses, goes through Pillow.
+
+Of an animation or a file of several pages the first image counts. Transparency is ignored: the
+colors are those that are stored under it. More than 8 bits become 8, see `eight_bits`.
 """
 
 import io
@@ -16,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
+import PIL.TiffImagePlugin
 import simplejpeg
 
 try:
@@ -134,16 +138,86 @@ def decode(data: bytes) -> PIL.Image.Image:
     """Decode an image file to RGB, all of it, by Pillow.
 
     Raises:
-      UnreadableImageError: if Pillow cannot read it whole, or it has more than MAX_PIXELS.
+      UnreadableImageError: if Pillow cannot read it whole, if its values have no scale (see
+        `eight_bits`), or if it has more than MAX_PIXELS.
     """
     image = _open(data)
     try:
         image.load()
-        if image.mode.startswith("I;16"):  # Pillow would clip to 255, not scale
-            image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return to_rgb(image)
+    except UnreadableImageError:
+        raise
     except Exception as error:  # Pillow's plugins raise anything on broken files
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def eight_bits(values: np.ndarray, bits: int | None) -> np.ndarray:
+    """Scale gray values to 8 bits.
+
+    floor(v / 2^(bits - 8)), the most significant 8 bits. Where the number of bits is not known:
+    integers up to 255 as they are, up to 65535 as 16 bits; floats up to 1 as 255 v, up to 255 as
+    they are, both rounded to the nearest, halves to even.
+
+    Args:
+      values: integers or floats, of any shape.
+      bits: how many make up white, at least 8; None where the format leaves it open, as TIFF does
+        for 32-bit integers and floats.
+
+    Returns:
+      uint8, of the same shape.
+
+    Raises:
+      UnreadableImageError: if a value is negative, too large for this, or no number.
+    """
+    low, high = values.min(), values.max()
+    white = 2**bits - 1 if bits else 255 if values.dtype.kind == "f" else 65535
+    if not (low >= 0 and high <= white):  # nor with a NaN
+        raise UnreadableImageError(
+            f"gray values from {low:g} to {high:g}, where 0 to {white} can be read"
+        )
+    if values.dtype.kind == "f":
+        return np.rint(values * 255 if high <= 1 else values).astype(np.uint8)
+    if bits is None:
+        bits = 8 if high <= 255 else 16
+    return (values >> (bits - 8)).astype(np.uint8)
+
+
+def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Convert a decoded image of any mode to RGB.
+
+    Raises:
+      UnreadableImageError: see `eight_bits`.
+      ValueError: if Pillow has no rule for the mode.
+    """
+    mode = image.mode
+    if mode in ("I", "F") or mode.startswith("I;16"):  # Pillow would clip to 255, not scale
+        gray = eight_bits(np.asarray(image), _bits(image))
+        if _tag(image, PIL.TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+            gray = 255 - gray  # white is zero, which Pillow heeds up to 8 bits alone
+        image = PIL.Image.fromarray(gray)
+    elif mode == "La":  # gray multiplied by alpha; for colors Pillow undoes it when it loads them
+        image = image.convert("LA")
+    image.info.pop("transparency", None)  # Pillow would warn that it is lost
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _bits(image: PIL.Image.Image) -> int | None:
+    """Return how many bits a gray value of more than 8 has, or None where they may not all count.
+
+    Pillow scales PNM and JPEG 2000 to 16 bits.
+    """
+    bits = 32 if image.mode == "F" else 16
+    if image.format == "TIFF":
+        bits = _tag(image, PIL.TiffImagePlugin.BITSPERSAMPLE) or bits
+    return bits if bits < 32 else None
+
+
+def _tag(image: PIL.Image.Image, tag: int) -> int | None:
+    """Return the number, or the first of several, that a tag of a TIFF has."""
+    if not isinstance(image, PIL.TiffImagePlugin.TiffImageFile):
+        return None
+    value = image.tag_v2.get(tag)
+    return value[0] if isinstance(value, tuple) else value
 
 
 def _open(data: bytes) -> PIL.Image.Image:

@@ -15,12 +15,12 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deepconv.data import listing
 from deepconv.data.identity import Part
 from deepconv.user_error import UserError
 
 _LOG = logging.getLogger(__name__)
 
-EXTENSIONS = (".jpg", ".jpeg", ".png")
 # By split, the names that its folder may have.
 FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
 # Every picture of a folder of classes that has no splits.
@@ -35,7 +35,7 @@ class FolderSource:
 
     Attributes:
       folder: the folder.
-      file_names: `<class>/<file>`, sorted within each class.
+      file_names: `<class>/<path below it>`, sorted within each class.
       labels: as many.
       class_names: of the labels 0, 1, ...
       split: what these pictures are, such as `train` or `HELD_OUT`.
@@ -195,10 +195,15 @@ class _Folder:
 
         A class may be called "train" or "test"; then it holds pictures and no folders.
         """
-        names = _list(self.path).folders
+        names = listing.entries(self.path).folders
         known = [name for name in names if name in _SPLITS and name != ALL]
-        parts = [name for name in known if _list(self.path / name).folders]
+        parts = [name for name in known if listing.entries(self.path / name).folders]
         if "train" not in parts and parts != names:
+            if len(names) == 1 and (below := listing.entries(self.path / names[0]).folders):
+                raise UserError(
+                    f"{self.path} has one class, {names[0]}, and in it are folders "
+                    f"({', '.join(below[:3])}): name {self.path / names[0]} itself"
+                )
             return {}
         if unknown := [name for name in names if name not in known]:
             raise UserError(
@@ -288,19 +293,19 @@ def _source(
 
 def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
     """Return the sorted names of each class's pictures, the classes sorted too."""
-    class_names = _list(folder).folders
+    class_names = listing.entries(folder).folders
     if not class_names:
         raise UserError(f"{folder} holds no class folders")
     pictures, others = {}, 0
     for class_name in class_names:
-        inside = _list(folder / class_name)
-        names = [name for name in inside.files if name.lower().endswith(EXTENSIONS)]
-        if not names:
+        found = listing.pictures_below(folder / class_name)
+        if not found.pictures:
             raise UserError(
-                f"{folder / class_name} is a class without pictures ({', '.join(EXTENSIONS)})"
+                f"{folder / class_name} is a class without pictures "
+                f"({', '.join(listing.EXTENSIONS)})"
             )
-        pictures[class_name] = names
-        others += len(inside.files) - len(names)
+        pictures[class_name] = found.pictures
+        others += found.others
     _LOG.info(
         "%s: %d pictures of %d classes; %d other files ignored",
         folder,
@@ -309,32 +314,6 @@ def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
         others,
     )
     return pictures
-
-
-class _Listing(NamedTuple):
-    folders: list[str]
-    files: list[str]
-
-
-def _list(folder: Path) -> _Listing:
-    """Return the sorted names of what is not hidden; a link is what it leads to."""
-    listing = _Listing([], [])
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                # An entry knows its kind without another call, but raises for a link to itself.
-                is_link = entry.is_symlink()
-                if os.path.isdir(entry) if is_link else entry.is_dir():
-                    listing.folders.append(entry.name)
-                elif os.path.isfile(entry) if is_link else entry.is_file():
-                    listing.files.append(entry.name)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
-    listing.folders.sort()
-    listing.files.sort()
-    return listing
 
 
 def _warn_of_shared_names(train: FolderSource, evaluation: FolderSource, folder: Path) -> None:

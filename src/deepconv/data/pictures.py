@@ -8,24 +8,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deepconv.data import canvases, decode
-from deepconv.data.folder import EXTENSIONS, FolderSource
+from deepconv import naming
+from deepconv.data import canvases, decode, listing
+from deepconv.data.folder import FolderSource
 from deepconv.user_error import UserError
 
 
 def open_pictures(paths: Sequence[Path]) -> FolderSource:
-    """Open files as they are named, and the .jpg, .jpeg and .png files anywhere below folders.
+    """Open files as they are named, and the pictures below folders, see `listing`.
 
     All have the label 0.
 
     Raises:
-      UserError: if a path does not exist, or there is no picture at all.
+      UserError: if a path does not exist, a folder cannot be listed, or there is no picture at all.
     """
     found: list[str] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(path.rglob("*"))
-            found += [str(file) for file in below if file.suffix.lower() in EXTENSIONS]
+            found += [str(path / name) for name in listing.pictures_below(path).pictures]
         elif path.exists():
             found.append(str(path))
         else:
@@ -95,7 +95,11 @@ def set_aside(
 def _without(
     source: FolderSource, faults: Mapping[int, str | None]
 ) -> tuple[FolderSource, list[int], list[str]]:
-    refused = [f"{source.file_names[record]} {fault}" for record, fault in faults.items() if fault]
+    refused = [
+        f"{naming.one_line(source.file_names[record])} {fault}"
+        for record, fault in faults.items()
+        if fault
+    ]
     kept = [record for record in range(len(source)) if not faults.get(record)]
     if not kept:
         raise UserError(refused[0])

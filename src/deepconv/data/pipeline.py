@@ -22,6 +22,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from deepconv import naming
 from deepconv.data import decode
 from deepconv.user_error import UserError
 
@@ -46,9 +47,11 @@ class Source(Protocol):
 
 
 def record_name(example: dict[str, Any], record: int) -> str:
-    """Return the name of a record's file, or its number where it has none."""
+    """Return the name of a record's file as text (`naming.decoded`), else the record's number."""
     value = example.get("file_name", f"record {record}")
-    return value.decode() if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    return naming.decoded(str(value))
 
 
 def unreadable(images: str) -> UserError:

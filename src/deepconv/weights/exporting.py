@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv import reporting, weights_file
+from deepconv import atomic, reporting, weights_file
 from deepconv.models.layers import LocalConv
 from deepconv.trained import Trained
 from deepconv.user_error import UserError
@@ -99,7 +99,8 @@ def to_stablehlo(trained: Trained, out: Path, *, view: str) -> None:
         "versions": reporting.versions(),
     }
     try:
-        out.write_bytes(exported.serialize())
+        with atomic.replacing(out) as file:
+            file.write(exported.serialize())
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from None
     reporting.write_json(out.with_name(f"{out.name}.json"), about)

@@ -4,14 +4,16 @@ imported = read(Path("vgg16-397923af.pth"))
 write(imported, Path("vgg16.safetensors"))
 """
 
+import codecs
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from deepconv import weights_file
+from deepconv import naming, weights_file
 from deepconv.reporting import versions
 from deepconv.user_error import UserError
 from deepconv.weights import caffe, conversion, keras, matconvnet, torch_file
@@ -66,8 +68,7 @@ def read(path: Path, *, class_names: Path | None = None, mean: Path | None = Non
     """
     source = _reader(path)(path)
     if class_names is not None:
-        lines = class_names.read_text().splitlines()
-        source = source._replace(class_names=tuple(line.strip() for line in lines if line.strip()))
+        source = source._replace(class_names=read_class_names(class_names))
     if mean is not None:
         image = caffe.read_mean(mean)
         source = source._replace(mean_image=image, mean_rgb=image.mean(axis=(0, 1)))
@@ -86,6 +87,44 @@ def read(path: Path, *, class_names: Path | None = None, mean: Path | None = Non
             f"{converted.options['crop']}"
         )
     return Imported(path, source, converted)
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Read a text file of a name a line: UTF-8, or UTF-16 with its mark, with any line ends.
+
+    Blank lines at the end do not count. Two classes may have the same name, as two of ImageNet's
+    are called crane.
+
+    Raises:
+      UserError: if it is in another encoding, or a line before the end is blank or no text; the
+        line is named.
+    """
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    try:
+        text = data.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode(encoding, "ignore")
+        raise UserError(
+            f"{path}, line {len(_lines(before))}, is no {encoding.upper()}: save the file as UTF-8"
+        ) from None
+    names = [line.strip() for line in _lines(text.rstrip())]
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise UserError(
+                f"{path}, line {number}, is blank: every class has a line with its name"
+            )
+        if naming.one_line(name) != name.replace("\t", "\\t"):
+            raise UserError(
+                f"{path}, line {number}, has characters that are no text "
+                f"({naming.shortened(name, 40)}): save the file as UTF-8"
+            )
+    return tuple(names)
+
+
+def _lines(text: str) -> list[str]:
+    """Split lines as editors do, where `str.splitlines` also does at form feeds and the like."""
+    return re.split("\r\n|\n|\r", text)
 
 
 def write(imported: Imported, out: Path) -> None:
@@ -148,10 +187,15 @@ def _reader(path: Path) -> Callable[[Path], Source]:
 def _read_safetensors(path: Path) -> Source:
     tensors, metadata = weights_file.read_tensors(path)
     source = _of_torch(tensors)
-    if "class_names" in metadata:
-        source = source._replace(class_names=tuple(json.loads(metadata["class_names"])))
-    if "mean_rgb" in metadata:
-        source = source._replace(mean_rgb=np.array(json.loads(metadata["mean_rgb"])))
+    try:
+        if "class_names" in metadata:
+            names = json.loads(metadata["class_names"])
+            source = source._replace(class_names=tuple(map(str, names)))
+        if "mean_rgb" in metadata:
+            mean = np.array(json.loads(metadata["mean_rgb"]), np.float64)
+            source = source._replace(mean_rgb=mean.reshape(3))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: its metadata are not those that export writes: {error}") from None
     return source
 
 

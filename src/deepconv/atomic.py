@@ -1,0 +1,51 @@
+"""Files that other processes see whole or not at all, with the permissions that the umask gives.
+
+write(path, b"...")
+with replacing(path) as file:
+    np.savez(file, x=x)
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the place of `path` once it is complete and on the disk.
+
+    After an error `path` is as it was, and nothing is left beside it. Of several processes that
+    write the same file at once, the last one's stays.
+
+    Raises:
+      OSError: if it cannot be written; the error names `path`.
+    """
+    # No part of the name, which may be as long as the file system allows.
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            # Without it a power cut could leave the new name on an empty file.
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(partial)):
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, and its folder where that is missing.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(content)
