@@ -22,6 +22,20 @@ ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 400
 
 
+def environment_of(devices: int) -> dict[str, str]:
+    """Return the environment of a process that has so many simulated devices.
+
+    All else in `XLA_FLAGS` stays as it is: a process compiles as the one that starts it.
+    """
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        # Of two values of a flag the last one counts.
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
+        f"--xla_force_host_platform_device_count={devices}",
+    }
+
+
 @dataclasses.dataclass
 class Process:
     """One process of a run.
@@ -85,12 +99,8 @@ class Command:
           environments: variables for each process, in place of the flags that say who it is.
         """
         environment = {
-            **os.environ,
+            **environment_of(devices),
             "TFDS_DATA_DIR": str(self.data_dir),
-            # Of two values of a flag the last one counts.
-            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
-            f"--xla_force_host_platform_device_count={devices}",
-            "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": str(self.data_dir / "compiled"),
         }
         port = free_port()
