@@ -148,9 +148,9 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
         np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(after.velocity)])
         for after in (after16, after32)
     )
-    # A layer's outputs are off by 2^-9 of their size and more with each layer; some percent of those
-    # that are all but zero change sides of a ReLU, and their gradients come or go as a whole. The
-    # updates differ by 0.085 where it was measured, and processors sum bfloat16 in several ways.
+    # Outputs are off by 2^-9 of their size, and more with each layer: those that are all but zero
+    # change sides of a ReLU, and their gradients come or go as a whole. The updates differ by 0.085
+    # where it was measured; processors sum bfloat16 in several ways.
     assert np.linalg.norm(update16 - update32) < 0.2 * np.linalg.norm(update32)
 
 
