@@ -20,6 +20,28 @@ from deepconv import reporting
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 400
+# By how much of themselves the losses of two trainings of some twenty steps may differ where they
+# round otherwise. Roundings grow from step to step, and by leaps where an output crosses a ReLU's
+# zero. Between fourteen trainings of tests/training/test_distributed.py the losses of a step
+# differed by up to 3e-7 until step 11 and by up to 7.6e-5 at step 20, and no error differed
+# (XLA_FLAGS=--xla_cpu_max_isa= SSE4_2, AVX2 and AVX512; LLVM's optimization at levels 0 and 3;
+# products and convolutions by YNNPACK or by XLA; one core and two; one process and two). This is
+# thirteen times as much.
+GROWN_ROUNDING = 1e-3
+
+
+def environment_of(devices: int) -> dict[str, str]:
+    """Return the environment of a process that has so many simulated devices.
+
+    All else in `XLA_FLAGS` stays as it is: a process compiles as the one that starts it.
+    """
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        # Of two values of a flag the last one counts.
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
+        f"--xla_force_host_platform_device_count={devices}",
+    }
 
 
 @dataclasses.dataclass
@@ -87,12 +109,8 @@ class Command:
           join: whether these flags are given all the same.
         """
         environment = {
-            **os.environ,
+            **environment_of(devices),
             "TFDS_DATA_DIR": str(self.data_dir),
-            # Of two values of a flag the last one counts.
-            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
-            f"--xla_force_host_platform_device_count={devices}",
-            "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": str(self.data_dir / "compiled"),
         }
         port = free_port()

@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 
 from deepconv import command_line, reporting
-from experiments.processes import Command, Process, checksums, wait_for_step
+from experiments.processes import GROWN_ROUNDING, Command, Process, checksums, wait_for_step
 
 _KILLS = flags.DEFINE_integer("kills", 50, "How many times to kill a run at a random moment.")
 _FOLDER = flags.DEFINE_string("folder", None, "Where the runs go; by default a temporary folder.")
@@ -46,8 +46,6 @@ SETTINGS = (
     "--config.evaluation.batch_size=16",
     "--config.checkpoint.every_steps=1",  # so that most moments lie inside a save
 )
-# The same pictures and draws on another number of devices differ by the rounding of sums.
-ROUNDING = 1e-5
 # Growth of memory over four thousand steps that counts as none: the allocator's own ups and downs
 # are some 2 percent.
 FLAT = 0.03
@@ -160,7 +158,7 @@ class Torture:
             processes[0].wait()
         self.command.finish(run)
         difference = self._difference(run)
-        return Outcome(1, difference < ROUNDING, None, f"losses within {difference:.1e}")
+        return Outcome(1, difference < GROWN_ROUNDING, None, f"losses within {difference:.1e}")
 
     def disk_full(self) -> Outcome:
         """The disk fills up while the run saves (a small tmpfs)."""
@@ -337,7 +335,7 @@ class Torture:
         return float(np.max(np.abs(np.divide(losses[0], losses[1]) - 1)))
 
     def _is_the_pair(self, run: Path) -> bool:
-        assert self._difference(self.undisturbed_pair) < ROUNDING
+        assert self._difference(self.undisturbed_pair) < GROWN_ROUNDING
         return checksums(run) == checksums(self.undisturbed_pair)
 
     @functools.cached_property

@@ -4,17 +4,21 @@ import os
 import subprocess
 import sys
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of the tests' time is compiling, and their networks are tiny.
+# Most of the tests' time is compiling, and their networks are tiny. Of two values of a flag the
+# last one counts: what the user has set stays, but for the number of devices.
 os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
+    f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')} "
+    "--xla_force_host_platform_device_count=8"
 )
+os.environ["JAX_PLATFORMS"] = "cpu"
 
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+
+from experiments.processes import PATIENCE_SECONDS, environment_of
 
 GOLDEN = Path(__file__).parent / "weights" / "golden"
 
@@ -83,10 +87,10 @@ def run_main():
         return subprocess.run(
             [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)],
             cwd=Path(__file__).parents[1],
-            env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+            env=environment_of(devices=1),
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 

@@ -18,8 +18,9 @@ def compiled(jit):
 
 
 @pytest.fixture
-def fresh():
-    """Let the options be looked for anew, here and in the next test."""
+def fresh(monkeypatch):
+    """Let the options be looked for anew, here and in the next test; the user has set none."""
+    monkeypatch.delenv("XLA_FLAGS")
     compilation.compiler_options.cache_clear()
     yield
     compilation.compiler_options.cache_clear()

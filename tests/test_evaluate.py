@@ -35,13 +35,25 @@ def folder_of(run):
     return run / "evaluation" / "shapes_validation"
 
 
+def undecided_images(path):
+    """Return of how many images another program, of other roundings, may rank the label elsewhere.
+
+    Scores are off by some roundings of 2^-24 in each of 11 layers; 1e-5 is fifteen in each.
+    """
+    sheet = Sheet.load(path)
+    own = np.take_along_axis(sheet.posteriors, sheet.labels[:, None], axis=1)
+    return np.sum(np.sum(np.abs(sheet.posteriors / own - 1) < 1e-5, axis=1) > 1)
+
+
 def test_the_central_crop_has_the_errors_that_training_reported(run):
     result = evaluate([run], Plan("center"))
     trained = reporting.read_metrics(run / "metrics.jsonl")[-1]
     assert trained["kind"] == "eval"
     assert result["images"] == 600
-    assert result["top1_error"] == pytest.approx(trained["top1_error"])
-    assert result["top5_error"] == pytest.approx(trained["top5_error"])
+    undecided = undecided_images(folder_of(run) / "center_q36.npz")
+    assert undecided <= 6
+    for error in ("top1_error", "top5_error"):
+        assert abs(result[error] - trained[error]) * 600 <= undecided + 1e-3
     assert result["posteriors"] == str(folder_of(run) / "center_q36.npz")
     assert json.loads((folder_of(run) / "center_q36.json").read_text())["images"] == 600
     assert (folder_of(run) / "center_q36.txt").read_text() == describe(result) + "\n"

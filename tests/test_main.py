@@ -1,29 +1,24 @@
 """The command as a user calls it: what is wrong is one line, with exit status 2."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from experiments.processes import PATIENCE_SECONDS, environment_of
+
 ROOT = Path(__file__).parents[1]
 
 
 def run(*arguments, devices=1, cwd=ROOT, **environment):
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
-        **environment,
-    }
     return subprocess.run(
         [sys.executable, "-m", "deepconv.main", *arguments],
         cwd=cwd,
-        env=environment,
+        env=environment_of(devices) | environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

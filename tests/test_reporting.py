@@ -279,13 +279,23 @@ def test_version_of_a_missing_package_is_none(monkeypatch):
     assert reporting.versions()["no-such-package"] is None
 
 
+@pytest.fixture
+def plain_git(monkeypatch):
+    """Let git have neither settings of the user nor a repository named by the environment."""
+    for name in [*os.environ]:
+        if name.startswith("GIT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
 def git(folder, *arguments):
     identity = ("-c", "user.name=test", "-c", "user.email=test@example.com")
     command = ("git", "-C", str(folder), *identity, *arguments)
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_git_revision_tells_whether_the_tree_has_changes(tmp_path):
+def test_git_revision_tells_whether_the_tree_has_changes(tmp_path, plain_git):
     git(tmp_path, "init")
     file = tmp_path / "file"
     file.write_text("one")
@@ -298,7 +308,7 @@ def test_git_revision_tells_whether_the_tree_has_changes(tmp_path):
     assert reporting.git_revision(tmp_path) == f"{revision}-dirty"
 
 
-def test_git_revision_is_none_without_git(tmp_path, monkeypatch):
+def test_git_revision_is_none_without_git(tmp_path, monkeypatch, plain_git):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert reporting.git_revision(tmp_path) is None
     assert reporting.git_revision(tmp_path / "missing") is None

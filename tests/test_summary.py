@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from deepconv import models, summary
+from experiments.processes import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[1]
 PAPER = json.loads((ROOT / "tests" / "paper_tables.json").read_text())
@@ -128,7 +129,7 @@ def command(*arguments):
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from deepconv.data import check, imagenet, shards
 from deepconv.user_error import UserError
+from experiments.processes import PATIENCE_SECONDS
 
 SYNSETS = ("n01440764", "n02105855", "n13037406")
 EDITION = imagenet.Edition(SYNSETS, 6, ("n13037406", "n01440764"))
@@ -209,7 +210,7 @@ def test_the_command_prints_what_is_there_and_fails_on_faults(tmp_path, records)
         ],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert process.returncode == 2

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from deepconv.data import datasets, imagenet, shards
 from deepconv.user_error import UserError
+from experiments.processes import PATIENCE_SECONDS
 
 SYNSETS = ("n01440764", "n02105855", "n13037406")
 VALIDATION = ("n13037406", "n01440764", "n01440764", "n02105855", "n13037406")
@@ -362,7 +363,7 @@ def run(*arguments):
         [sys.executable, "-m", "deepconv.data.prepare", *arguments],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

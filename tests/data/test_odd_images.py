@@ -1,4 +1,4 @@
-"""Every file of the odd corpus is read as RGB or refused, in little time and memory."""
+"""Every file of the odd corpus is read as RGB or refused, in little memory."""
 
 import json
 import os
@@ -10,16 +10,17 @@ import zipfile
 import PIL
 import pytest
 
+from experiments.processes import PATIENCE_SECONDS
+
 # Readable, where Pillow trips over an empty JFIF segment that libjpeg-turbo passes over.
 READ_WITHOUT_PILLOW = {"jpeg_unreadable_by_pil/jfif-bogus-empty-jfif-segment.jpg"}
 
-# The machine may be busy and slower than most; a file that hangs or blows up takes far more.
-SECONDS = 2.0
+# A file that blows up takes far more.
 BYTES = 2**30
 
 # Reads all files in a process of its own, whose memory is its own too; one JSON line per file.
 PROGRAM = """
-import json, pathlib, resource, sys, time, warnings
+import json, pathlib, resource, sys, warnings
 import numpy as np
 from deepconv.data import decode
 
@@ -35,13 +36,11 @@ def choose(height, width):
 
 for name in json.load(sys.stdin):
     data, sizes, report = pathlib.Path(name).read_bytes(), [], {"file": name}
-    start = time.process_time()
     try:
         pixels, crop = decode.load_crop(data, choose)
         report["shape"], report["kind"] = pixels.shape, str(pixels.dtype)
     except decode.UnreadableImageError as error:
         report["unreadable"] = str(error)
-    report["seconds"] = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
     report["peak"] = peak * (1 if sys.platform == "darwin" else 1024)
     report["sizes"] = sizes
@@ -80,7 +79,7 @@ def reports(corpus):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_SECONDS,
     )
     # Any other exception than the one that is meant would have ended the program.
     assert result.returncode == 0, result.stderr
@@ -102,9 +101,8 @@ def test_every_file_is_read_as_rgb_or_refused_with_a_reason(reports):
             assert "\n" not in report["unreadable"], report
 
 
-def test_no_file_takes_long_or_much_memory(reports):
+def test_no_file_takes_much_memory(reports):
     for report in reports:
-        assert report["seconds"] < SECONDS, report
         assert report["peak"] < BYTES, report
 
 

@@ -163,7 +163,8 @@ def test_activations_by_name():
     assert outputs["pool5"].shape == (2, 1, 1, 16)
     assert outputs["conv3_2"].min() < 0
     np.testing.assert_array_equal(outputs["relu3_2"], relu(outputs["conv3_2"]))
-    np.testing.assert_array_equal(outputs["fc8"], jax.jit(network.apply)(variables, images))
+    scores = jax.jit(network.apply)(variables, images)  # another program, of other roundings
+    np.testing.assert_allclose(outputs["fc8"], scores, rtol=0, atol=1e-4 * np.abs(scores).max())
 
 
 def test_the_activations_are_in_the_order_of_the_layers():

@@ -39,7 +39,25 @@ PREPROCESS = functools.partial(
 )
 
 
-def make(mesh, dtype="float32", microbatches=1):
+@pytest.fixture
+def exact():
+    """Let networks compute in float64; parameters, scores and gradients stay float32.
+
+    In float32 rounding decides on which side of a ReLU's zero an output close to it lies, and
+    which of two values is a window's maximum; the gradient then differs by whole terms. In float64
+    that happens to none of the 2e5 outputs here, and two ways to one gradient differ by what
+    `ROUNDING` says and no more.
+    """
+    with jax.enable_x64(True):
+        yield
+
+
+# The gradient by the scores is of float32, and up to 16 parts of the gradient by the parameters are
+# summed in it: 16 roundings of 2^-24, of parts that cancel to no less than a tenth of their size.
+ROUNDING = 16 * 10 * 2.0**-24
+
+
+def make(mesh, dtype="float64", microbatches=1):
     model = models.create("vgg_a", CLASSES, width=1 / 16, crop=CROP, dtype=jnp.dtype(dtype))
     params = model.init(jax.random.key(0), jnp.zeros((1, CROP, CROP, 3)))["params"]
     ones = jax.tree.map(lambda _: 1.0, params)
@@ -56,15 +74,11 @@ def make(mesh, dtype="float32", microbatches=1):
     return model, step, parallel.replicate(state.create(params, tx), mesh)
 
 
-def steps(devices, count=3, masked=(), microbatches=1):
+def update(devices, masked=(), microbatches=1):
+    """Return the state after one update, and its metrics."""
     mesh = parallel.data_mesh(jax.devices()[:devices])
-    _, step, current = make(mesh, microbatches=microbatches)
-    metrics = []
-    for seed in range(count):
-        batch = parallel.shard_batch(make_batch(seed, masked), mesh)
-        current, measured = step(current, batch)
-        metrics.append(jax.device_get(measured))
-    return jax.device_get(current), metrics
+    _, step, start = make(mesh, microbatches=microbatches)
+    return jax.device_get(step(start, parallel.shard_batch(make_batch(masked=masked), mesh)))
 
 
 def close(tree, other, tolerance):
@@ -76,7 +90,7 @@ def close(tree, other, tolerance):
 
 
 @pytest.mark.parametrize("masked", [(), (0, 1, 2, 7)])
-def test_one_update_is_the_gradient_of_the_mean_loss_and_the_papers_rule(masked):
+def test_one_update_is_the_gradient_of_the_mean_loss_and_the_papers_rule(exact, masked):
     mesh = parallel.data_mesh(jax.devices()[:1])
     model, step, start = make(mesh)
     params = jax.device_get(start.params)
@@ -91,42 +105,40 @@ def test_one_update_is_the_gradient_of_the_mean_loss_and_the_papers_rule(masked)
         log_p = scores - jax.nn.logsumexp(scores, axis=1, keepdims=True)
         return -jnp.mean(log_p[kept, batch["label"][kept]])
 
-    loss, grads = jax.value_and_grad(loss_of)(params)
+    loss, grads = jax.jit(jax.value_and_grad(loss_of))(params)
     expected = jax.tree.map(lambda w, g: w - 0.01 * (5e-4 * w + g), params, grads)
     after, metrics = step(start, parallel.shard_batch(batch, mesh))
-    assert float(metrics.loss) == pytest.approx(float(loss), rel=1e-5)
-    close(after.params, expected, 1e-6)
+    assert float(metrics.loss) == pytest.approx(float(loss), rel=ROUNDING)
+    close(after.params, expected, ROUNDING)
     assert int(after.step) == 1
 
 
-def test_eight_devices_make_the_updates_of_one():
-    one, one_metrics = steps(1)
-    eight, eight_metrics = steps(8)
-    np.testing.assert_allclose(eight_metrics, one_metrics, rtol=1e-5)
-    close(eight.velocity, one.velocity, 1e-4)
-    close(eight.params, one.params, 1e-5)
+def assert_same_update(found, expected):
+    (state, metrics), (expected_state, expected_metrics) = found, expected
+    np.testing.assert_allclose(metrics, expected_metrics, rtol=ROUNDING)
+    close(state.velocity, expected_state.velocity, ROUNDING)
+    close(state.params, expected_state.params, ROUNDING)
+
+
+def test_eight_devices_make_the_update_of_one(exact):
+    assert_same_update(update(8), update(1))
 
 
 @pytest.mark.parametrize(("devices", "microbatches"), [(1, 4), (2, 8)])
-def test_microbatches_make_the_updates_of_the_whole_batch(devices, microbatches):
+def test_microbatches_make_the_update_of_the_whole_batch(exact, devices, microbatches):
     masked = (0, 1, 2, 7)  # so that the parts have different numbers of examples
-    one, one_metrics = steps(1, masked=masked)
-    many, many_metrics = steps(devices, masked=masked, microbatches=microbatches)
-    np.testing.assert_allclose(many_metrics, one_metrics, rtol=1e-5)
-    close(many.velocity, one.velocity, 1e-4)
-    close(many.params, one.params, 1e-5)
+    found = update(devices, masked=masked, microbatches=microbatches)
+    assert_same_update(found, update(1, masked=masked))
 
 
-def test_a_mask_that_falls_unevenly_on_devices_still_weighs_every_image_alike():
-    one, _ = steps(1, masked=(0, 1, 2))
-    eight, _ = steps(8, masked=(0, 1, 2))
-    close(eight.velocity, one.velocity, 1e-4)
+def test_a_mask_that_falls_unevenly_on_devices_still_weighs_every_image_alike(exact):
+    assert_same_update(update(8, masked=(0, 1, 2)), update(1, masked=(0, 1, 2)))
 
 
 def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
     mesh = parallel.data_mesh(jax.devices()[:1])
     batch = parallel.shard_batch(make_batch(), mesh)
-    _, step32, start32 = make(mesh)
+    _, step32, start32 = make(mesh, "float32")
     _, step16, start16 = make(mesh, "bfloat16")
     after32, metrics32 = step32(start32, batch)
     after16, metrics16 = step16(start16, batch)
@@ -136,7 +148,10 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
         np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(after.velocity)])
         for after in (after16, after32)
     )
-    assert np.linalg.norm(update16 - update32) < 0.1 * np.linalg.norm(update32)
+    # Outputs are off by 2^-9 of their size, and more with each layer: those that are all but zero
+    # change sides of a ReLU, and their gradients come or go as a whole. The updates differ by 0.085
+    # where it was measured; processors sum bfloat16 in several ways.
+    assert np.linalg.norm(update16 - update32) < 0.2 * np.linalg.norm(update32)
 
 
 def test_keys_depend_on_seed_position_and_purpose_alone():
@@ -152,7 +167,7 @@ def test_eval_step_counts_like_numpy_on_any_number_of_devices():
     counts = {}
     for devices in (1, 8):
         mesh = parallel.data_mesh(jax.devices()[:devices])
-        model, _, current = make(mesh)
+        model, _, current = make(mesh, "float32")
         evaluate = make_eval_step(model, functools.partial(augment.for_evaluation, mean=MEAN), mesh)
         counts[devices] = evaluate(current.params, parallel.shard_batch(batch, mesh))
     images = batch["image"].astype(np.float32) - np.asarray(MEAN)
@@ -169,7 +184,7 @@ def test_eval_step_counts_like_numpy_on_any_number_of_devices():
 
 def test_the_loss_falls_when_a_batch_is_learnt_by_heart():
     mesh = parallel.data_mesh(jax.devices()[:1])
-    _, step, current = make(mesh)
+    _, step, current = make(mesh, "float32")
     batch = parallel.shard_batch(make_batch(), mesh)
     losses = []
     for _ in range(40):
@@ -178,9 +193,11 @@ def test_the_loss_falls_when_a_batch_is_learnt_by_heart():
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
 
-def tower_steps(devices, model_devices):
-    """Return the state after three updates of a narrow AlexNet, their losses, and the errors."""
-    network = models.create("alexnet", CLASSES, width=1 / 16, crop=64, initializer="he")
+def tower_update(devices, model_devices):
+    """Return the state after one update of a narrow AlexNet, its metrics, and the errors."""
+    network = models.create(
+        "alexnet", CLASSES, width=1 / 16, crop=64, initializer="he", dtype=jnp.float64
+    )
     every = jax.devices()[:devices]
     mesh = parallel.tower_mesh(every) if model_devices == 2 else parallel.data_mesh(every)
     params = network.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
@@ -190,34 +207,30 @@ def tower_steps(devices, model_devices):
         network, tx, PREPROCESS, mesh, learning_rate=lambda _: jnp.float32(0.001), seed=3
     )
     specs = state_specs(network, mesh)
-    current = jax.tree.map(
+    start = jax.tree.map(
         lambda spec, leaf: jax.device_put(leaf, jax.sharding.NamedSharding(mesh, spec)),
         jax.tree.broadcast(specs, state.create(params, tx)),
         state.create(params, tx),
     )
-    metrics = []
-    for seed in range(3):
-        batch = make_batch(seed, masked=(0, 1, 9), crop=64)
-        current, measured = step(current, parallel.shard_batch(batch, mesh))
-        metrics.append(jax.device_get(measured))
+    batch = parallel.shard_batch(make_batch(masked=(0, 1, 9), crop=64), mesh)
+    current, metrics = step(start, batch)
     evaluate = make_eval_step(network, functools.partial(augment.for_evaluation, mean=MEAN), mesh)
-    counts = evaluate(current.params, parallel.shard_batch(batch, mesh))
+    counts = evaluate(current.params, batch)
     assert current.params["conv1"]["kernel"].shape == params["conv1"]["kernel"].shape
-    return jax.device_get(current), metrics, jax.device_get(counts)
+    return jax.device_get(((current, metrics), counts))
 
 
 @pytest.fixture(scope="module")
 def one_device():
-    return tower_steps(1, 1)
+    with jax.enable_x64(True):
+        return tower_update(1, 1)
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
-def test_towers_on_devices_of_their_own_make_the_updates_of_one_device(devices, one_device):
-    found, metrics, counts = tower_steps(devices, 2)
-    expected, expected_metrics, expected_counts = one_device
-    np.testing.assert_allclose(np.array(metrics), np.array(expected_metrics), rtol=1e-4)
-    close(found.velocity, expected.velocity, 1e-4)
-    close(found.params, expected.params, 1e-5)
+def test_towers_on_devices_of_their_own_make_the_update_of_one_device(exact, devices, one_device):
+    found, counts = tower_update(devices, 2)
+    expected, expected_counts = one_device
+    assert_same_update(found, expected)
     assert counts[:3] == expected_counts[:3]
     assert counts.images == BATCH - 3
-    assert counts.loss == pytest.approx(expected_counts.loss, rel=1e-4)
+    assert counts.loss == pytest.approx(expected_counts.loss, rel=ROUNDING)

@@ -14,6 +14,7 @@ from deepconv import models, trained
 from deepconv.evaluation.posteriors import of_whole
 from deepconv.user_error import UserError
 from deepconv.weights import exporting, importing, torch_file
+from experiments.processes import PATIENCE_SECONDS
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_torch = pytest.mark.skipif(
@@ -94,7 +95,9 @@ def test_a_program_runs_without_this_package(name, view, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), np.uint8)
     np.save(tmp_path / "pixels.npy", pixels)
     files = [str(tmp_path / file) for file in ("net.stablehlo", "pixels.npy", "says.npy")]
-    subprocess.run([sys.executable, "-c", ALONE, *files], check=True, cwd=tmp_path, timeout=200)
+    subprocess.run(
+        [sys.executable, "-c", ALONE, *files], check=True, cwd=tmp_path, timeout=PATIENCE_SECONDS
+    )
     says = np.load(tmp_path / "says.npy")
     about = json.loads((tmp_path / "net.stablehlo.json").read_text())
     assert about["class_names"] == [f"class {number}" for number in range(5)]
