@@ -16,8 +16,8 @@ net hardly tells images apart at first.
 
 from ml_collections import ConfigDict
 
-from deepconv.config import default, tiny, variants
-from deepconv.user_error import UserError
+from deepconv.config.schema import default, tiny, variants
+from deepconv.exceptions import UserError
 
 
 def get_config(variant: str = "") -> ConfigDict:

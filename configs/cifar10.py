@@ -10,7 +10,7 @@ tests on nine crops: `python -m deepconv.evaluate --workdir=runs/cifar10 --proto
 
 from ml_collections import ConfigDict
 
-from deepconv.config import default, variants
+from deepconv.config.schema import default, variants
 
 
 def get_config(variant: str = "13pct") -> ConfigDict:

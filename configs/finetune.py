@@ -14,8 +14,8 @@ photographs stands in docs/results.md.
 
 from ml_collections import ConfigDict
 
-from deepconv.config import default, tiny, variants
-from deepconv.recipe import ALL_BUT_FC8
+from deepconv.config.recipe import ALL_BUT_FC8
+from deepconv.config.schema import default, tiny, variants
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -6,7 +6,7 @@ python -m deepconv.main --config=configs/quickstart.py --workdir=runs/quickstart
 from ml_collections import ConfigDict
 
 from configs import vgg_a
-from deepconv import recipe
+from deepconv.config import recipe
 
 
 def get_config() -> ConfigDict:

@@ -10,8 +10,8 @@ dense evaluation); 370,000 updates, 2 to 3 weeks a net on four Titan Blacks. Not
 
 from ml_collections import ConfigDict
 
-from deepconv.config import default, tiny, variants
-from deepconv.recipe import SCALES
+from deepconv.config.recipe import SCALES
+from deepconv.config.schema import default, tiny, variants
 
 
 def get_config(variant: str = "") -> ConfigDict:

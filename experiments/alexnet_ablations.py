@@ -17,8 +17,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs import alexnet
-from deepconv import command_line
-from deepconv.user_error import UserError
+from deepconv.commands import command_line
+from deepconv.exceptions import UserError
 from experiments import conditions
 from experiments.conditions import Condition
 

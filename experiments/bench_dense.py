@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from deepconv import command_line, compilation, models, reporting
+from deepconv import compilation, models, tables
+from deepconv.commands import command_line
 from deepconv.data.decode import rescaled_size
 from deepconv.evaluation.protocols import VIEWS
 from deepconv.models.layers import Conv, output_size
@@ -74,7 +75,7 @@ def main(_: Sequence[str]) -> None:
         ("150 crops", float(np.median(seconds["multi_crop"])), crop_macs / 1e9),
     ]
     columns = ("", "seconds an image, median", "10^9 multiply-accumulates")
-    print(reporting.table(columns, rows, decimals=2))
+    print(tables.table(columns, rows, decimals=2))
     ratios = np.array(seconds["dense"]) / np.array(seconds["multi_crop"])
     print(
         f"\n{NETWORK.value}: dense / crops in time: median {np.median(ratios):.3f}, "

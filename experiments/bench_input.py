@@ -21,9 +21,10 @@ import PIL.Image
 import simplejpeg
 from absl import flags
 
-from deepconv import command_line, reporting
+from deepconv import atomic, tables
+from deepconv.commands import command_line
 from deepconv.data import pipeline
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 
 CROP, SCALE, BATCH = 224, (256, 512), 32
 GEOMETRY = pipeline.Geometry(CROP, SCALE)
@@ -180,9 +181,9 @@ def main(_: Sequence[str]) -> None:
     print(
         f"{len(files)} files of {size:.0f} kB on average, {ROUNDS.value} rounds of {count} images"
     )
-    print(reporting.table(columns, rows, decimals=0))
+    print(tables.table(columns, rows, decimals=0))
     if JSON.value:
-        reporting.write_json(Path(JSON.value), {"images_per_second": wall, "per_cpu_second": cpu})
+        atomic.write_json(Path(JSON.value), {"images_per_second": wall, "per_cpu_second": cpu})
 
 
 SUFFIXES = (".jpg", ".jpeg")

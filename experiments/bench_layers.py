@@ -17,12 +17,14 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from deepconv import command_line, compilation, recipe, reporting, summary
-from deepconv import config as configuration
+from deepconv import compilation, tables
 from deepconv.benchmark import timing
-from deepconv.benchmark.__main__ import require_torch
 from deepconv.benchmark.session import cores
-from deepconv.models import Network
+from deepconv.commands import command_line
+from deepconv.commands.benchmark import require_torch
+from deepconv.config import recipe
+from deepconv.config import schema as configuration
+from deepconv.models import Network, summary
 from deepconv.models.layers import Conv, convolve
 
 WHAT = ("forward", "input's gradient", "kernel's gradient")
@@ -159,7 +161,7 @@ def main(_: Sequence[str]) -> None:
             cells.append(", ".join(f"{rate:.0f}" for rate in pair if rate is not None) or "-")
         rows.append((place.layer.name, "x".join(map(str, place.input)), *cells))
     print(f"{config.model.name}, batches of {batch}; GFLOP/s: ours, PyTorch's\n")
-    print(reporting.table(("layer", "input", *WHAT), rows))
+    print(tables.table(("layer", "input", *WHAT), rows))
 
 
 if __name__ == "__main__":

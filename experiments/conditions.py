@@ -17,7 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from deepconv import reporting
+from deepconv import tables
+from deepconv.run import log
 from deepconv.training import loop
 
 
@@ -101,7 +102,7 @@ def running_training_errors(folder: Path, *, epochs: float = 1.0) -> Curve:
 
 
 def _curve(folder: Path, kind: str) -> Curve:
-    rows = [r for r in reporting.read_metrics(folder / "metrics.jsonl") if r["kind"] == kind]
+    rows = [r for r in log.read_metrics(folder / "metrics.jsonl") if r["kind"] == kind]
     return Curve(np.array([r["epoch"] for r in rows]), np.array([r["top1_error"] for r in rows]))
 
 
@@ -133,7 +134,7 @@ def report(
     decimals: int = 1,
 ) -> None:
     """Write `<name>.txt`, and `<name>.png` where there is a figure, and say what and where."""
-    table = reporting.table(columns, rows, decimals=decimals)
+    table = tables.table(columns, rows, decimals=decimals)
     text = f"{table}\n\n{note}" if note else table
     (root / f"{name}.txt").write_text(text + "\n")
     print(text)

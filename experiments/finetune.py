@@ -13,9 +13,9 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs import finetune, quickstart
-from deepconv import command_line
-from deepconv.data import folder
-from deepconv.recipe import ALL_BUT_FC8
+from deepconv.commands import command_line
+from deepconv.config.recipe import ALL_BUT_FC8
+from deepconv.data.sources import folder
 from experiments import conditions
 from experiments.conditions import Condition
 

@@ -15,7 +15,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs import vgg_a
-from deepconv import command_line, recipe
+from deepconv.commands import command_line
+from deepconv.config import recipe
 from experiments import conditions
 from experiments.conditions import Condition
 

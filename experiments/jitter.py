@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from configs import vgg_a
-from deepconv import command_line, recipe
-from deepconv.evaluate import Plan, evaluate
+from deepconv.commands import command_line
+from deepconv.commands.evaluate import Plan, evaluate
+from deepconv.config import recipe
 from experiments import conditions
 from experiments.conditions import Condition
 

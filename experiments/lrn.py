@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs import cifar10
-from deepconv import command_line
+from deepconv.commands import command_line
 from experiments import conditions
 from experiments.conditions import Condition
 

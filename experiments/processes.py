@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from deepconv import reporting
+from deepconv.run import log
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 400
@@ -155,9 +155,7 @@ def wait_for_step(processes: list[Process], run: Path, step: int) -> None:
     """
     metrics = run / "metrics.jsonl"
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not metrics.exists() or all(
-        row["step"] < step for row in reporting.read_metrics(metrics)
-    ):
+    while not metrics.exists() or all(row["step"] < step for row in log.read_metrics(metrics)):
         for process in processes:
             if process.handle.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"it ended before step {step}: {process.output()}")

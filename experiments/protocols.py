@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from deepconv import command_line
-from deepconv.evaluate import Plan, evaluate
+from deepconv.commands import command_line
+from deepconv.commands.evaluate import Plan, evaluate
 from experiments import conditions
 from experiments.conditions import Condition
 from experiments.jitter import FIXED, JITTER, TOGETHER, config_of

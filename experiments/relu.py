@@ -22,8 +22,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs import cifar10
-from deepconv import command_line
-from deepconv.user_error import DivergenceError, UserError
+from deepconv.commands import command_line
+from deepconv.exceptions import DivergenceError, UserError
 from experiments import conditions
 from experiments.conditions import Condition, Curve
 

@@ -25,7 +25,9 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from deepconv import command_line, reporting
+from deepconv import tables
+from deepconv.commands import command_line
+from deepconv.run import log
 from experiments.processes import GROWN_ROUNDING, Command, Process, checksums, wait_for_step
 
 _KILLS = flags.DEFINE_integer("kills", 50, "How many times to kill a run at a random moment.")
@@ -325,11 +327,7 @@ class Torture:
 
     def _difference(self, run: Path) -> float:
         losses = [
-            [
-                row["loss"]
-                for row in reporting.read_metrics(folder / "metrics.jsonl")
-                if "loss" in row
-            ]
+            [row["loss"] for row in log.read_metrics(folder / "metrics.jsonl") if "loss" in row]
             for folder in (run, self.undisturbed)
         ]
         return float(np.max(np.abs(np.divide(losses[0], losses[1]) - 1)))
@@ -437,7 +435,7 @@ def main(_: Sequence[str]) -> None:
             rows.append((name, 1, "NO", "NO", " ".join(str(error).split())[-300:]))
         print(*rows[-1], sep=" | ", flush=True)
     columns = ("fault", "tries", "survived", "bit-identical", "seen")
-    print("\n" + reporting.table(columns, rows))
+    print("\n" + tables.table(columns, rows))
 
 
 if __name__ == "__main__":

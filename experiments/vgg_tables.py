@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 from absl import flags
 
-from deepconv import command_line, reporting
-from deepconv.evaluate import Plan, evaluate
-from deepconv.recipe import SCALES
-from deepconv.user_error import UserError
+from deepconv import atomic, tables
+from deepconv.commands import command_line
+from deepconv.commands.evaluate import Plan, evaluate
+from deepconv.config.recipe import SCALES
+from deepconv.exceptions import UserError
 
 
 class Row(NamedTuple):
@@ -123,9 +124,9 @@ def table(number: int, workdir: Path) -> str:
     ]
     columns = ("net, S", "Q", "protocol", "paper top-1", "paper top-5")
     columns += ("our top-1", "our top-5", "on")
-    text = f"VGG, {_TITLES[number]}; errors in percent\n\n{reporting.table(columns, rows)}\n"
+    text = f"VGG, {_TITLES[number]}; errors in percent\n\n{tables.table(columns, rows)}\n"
     file = workdir / f"table_{number}"
-    reporting.write_json(
+    atomic.write_json(
         file.with_suffix(".json"), [dict(zip(columns, row, strict=True)) for row in rows]
     )
     file.with_suffix(".txt").write_text(text)

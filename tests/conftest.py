@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parent / "weights" / "golden"
 @pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory):
     """Return a data folder in which the embedded data set is built."""
-    from deepconv.data.shapes import Shapes
+    from deepconv.data.sources.shapes import Shapes
 
     root = tmp_path_factory.mktemp("tfds")
     Shapes(data_dir=root, file_format="array_record").download_and_prepare()

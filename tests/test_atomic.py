@@ -5,8 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from deepconv import atomic, reporting, scoring, weights_file
+from deepconv import atomic
 from deepconv.data import color
+from deepconv.inference import rows
+from deepconv.run import curves, weights_file
 
 
 def test_a_file_is_replaced_once_it_is_whole(tmp_path):
@@ -57,9 +59,9 @@ def test_an_error_names_the_file_that_was_meant(tmp_path):
 
 WRITERS = {
     "colors.npz": lambda path: color.save(color.IMAGENET, path),
-    "x.json": lambda path: reporting.write_json(path, {}),
-    "curves.png": lambda path: reporting.plot_curves([], path),
-    "sheet.npz": scoring.Sheet(np.ones((1, 1)), np.zeros(1), ("a",), ("x",), {}).save,
+    "x.json": lambda path: atomic.write_json(path, {}),
+    "curves.png": lambda path: curves.plot_curves([], path),
+    "sheet.npz": rows.Sheet(np.ones((1, 1)), np.zeros(1), ("a",), ("x",), {}).save,
     "x.safetensors": lambda path: weights_file.write_tensors(path, {"x": np.ones(1)}, {}),
 }
 

@@ -12,10 +12,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from deepconv import parallel
-from deepconv.checkpoint import Checkpoints, SavedParameters, checksums
+from deepconv.exceptions import UserError
+from deepconv.run.checkpoint import Checkpoints, SavedParameters, checksums
 from deepconv.training import plateau
 from deepconv.training.state import TrainState
-from deepconv.user_error import UserError
 
 
 def make_state(step, devices=1):

@@ -17,8 +17,8 @@ from configs import (
     vgg_d,
     vgg_e,
 )
-from deepconv import config as configuration
-from deepconv.user_error import UserError
+from deepconv.config import schema as configuration
+from deepconv.exceptions import UserError
 
 CONFIGS = {
     "alexnet": alexnet,

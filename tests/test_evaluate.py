@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepconv import evaluate as evaluation
-from deepconv import reporting, scoring
-from deepconv.evaluate import Plan, combine, describe, evaluate
-from deepconv.scoring import Sheet
-from deepconv.user_error import UserError
+from deepconv.commands import evaluate as evaluation
+from deepconv.commands.evaluate import Plan, combine, describe, evaluate
+from deepconv.exceptions import UserError
+from deepconv.inference import rows
+from deepconv.inference.rows import Sheet
+from deepconv.run import log
 
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch):
-    monkeypatch.setattr(scoring, "MOST_CANVASES", 1)
+    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def undecided_images(path):
 
 def test_the_central_crop_has_the_errors_that_training_reported(run):
     result = evaluate([run], Plan("center"))
-    trained = reporting.read_metrics(run / "metrics.jsonl")[-1]
+    trained = log.read_metrics(run / "metrics.jsonl")[-1]
     assert trained["kind"] == "eval"
     assert result["images"] == 600
     undecided = undecided_images(folder_of(run) / "center_q36.npz")
@@ -193,7 +194,7 @@ def test_a_label_that_no_class_has_ends_the_evaluation_before_it_begins(
         return found._replace(labels=labels)
 
     monkeypatch.setattr(evaluation, "_survey", wrong)
-    monkeypatch.setattr(scoring, "score", None)
+    monkeypatch.setattr(rows, "score", None)
     expected = (
         rf"^shapes, validation: validation_00007\.jpg has the label {label}, and the 12 classes "
         rf"are numbered from 0 to 11; {message}"

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepconv import features, trained
+from deepconv.inference import activations, model
 
 
 @pytest.fixture(scope="module")
 def net(narrow_file):
-    return trained.load(narrow_file)
+    return model.load(narrow_file)
 
 
 def random_images(*shape):
@@ -20,7 +20,7 @@ def random_images(*shape):
 
 
 def test_outputs_are_the_whole_networks_for_any_size(net):
-    look = features.extractor(net, ["relu3_2", "conv1_1", "pool5", "fc7"])
+    look = activations.extractor(net, ["relu3_2", "conv1_1", "pool5", "fc7"])
     for images in (random_images(2, 32, 32, 3), random_images(1, 40, 67, 3)):
         outputs = look(images)
         assert [*outputs] == ["relu3_2", "conv1_1", "pool5", "fc7"]
@@ -35,10 +35,10 @@ def test_outputs_are_the_whole_networks_for_any_size(net):
 
 
 def test_nothing_behind_the_last_layer_is_computed_or_needed(net):
-    assert features.cut(net.network, ["relu2_1", "conv1_1"]).layers[-1].name == "relu2_1"
-    assert features.cut(net.network, ["fc8"]) == net.network
+    assert activations.cut(net.network, ["relu2_1", "conv1_1"]).layers[-1].name == "relu2_1"
+    assert activations.cut(net.network, ["fc8"]) == net.network
     first = {name: net.params[name] for name in ("conv1_1", "conv2_1")}
-    look = features.extractor(net._replace(params=first), ["relu2_1"])
+    look = activations.extractor(net._replace(params=first), ["relu2_1"])
     assert look(random_images(1, 8, 9, 3))["relu2_1"].shape == (1, 4, 4, 2)  # too small for fc6
 
 
@@ -48,16 +48,16 @@ def test_nothing_behind_the_last_layer_is_computed_or_needed(net):
 )
 def test_a_layer_that_is_not_there(net, layers, message):
     with pytest.raises(ValueError, match=message):
-        features.extractor(net, layers)
+        activations.extractor(net, layers)
 
 
 def test_the_examples_of_the_docstring(net):
-    indented = [part for part in features.__doc__.split("\n\n") if part.startswith("    ")]
+    indented = [part for part in activations.__doc__.split("\n\n") if part.startswith("    ")]
     code = textwrap.dedent("\n\n".join(indented[1:]))
     assert "style_loss" in code
     images, style = (jnp.asarray(random_images(1, n, 30, 3), jnp.float32) for n in (40, 50))
     space = {
-        "features": features, "trained": net, "jax": jax, "jnp": jnp,
+        "features": activations, "trained": net, "jax": jax, "jnp": jnp,
         "images": images, "style": style,
     }  # fmt: skip
     exec(code, space)
@@ -83,7 +83,7 @@ def test_the_command_writes_features_of_central_crops(net, narrow_file, photos, 
         "/b.png",
         "/more/c.JPG",
     ]
-    crops = features.of_central_crops(
+    crops = activations.of_central_crops(
         net, [{"image": (photos / "b.png").read_bytes(), "label": 0}], ["relu7"]
     )
     np.testing.assert_allclose(arrays["relu7"][1], crops.outputs["relu7"][0], rtol=1e-5, atol=1e-5)

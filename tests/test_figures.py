@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from configs import alexnet
-from deepconv import figures, models, parallel
-from deepconv.data import augment
-from deepconv.figures import Pictures
-from deepconv.trained import Trained, load_run
-from deepconv.training import loop
-from deepconv.user_error import UserError
+from deepconv import models, parallel
+from deepconv.exceptions import UserError
+from deepconv.inference.model import Trained, load_run
+from deepconv.training import augment, loop
+from deepconv.visualize import figures
+from deepconv.visualize.figures import Pictures
 
 ONE_DEVICE = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
 

@@ -23,8 +23,8 @@ from configs import (
     vgg_d,
     vgg_e,
 )
-from deepconv import config as configuration
-from deepconv import recipe
+from deepconv.config import recipe
+from deepconv.config import schema as configuration
 from deepconv.models.initializers import PRESETS
 from deepconv.models.layers import Conv, LocalConv
 from deepconv.training import optimizer

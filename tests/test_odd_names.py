@@ -13,12 +13,15 @@ import PIL.Image
 import pytest
 
 from configs import quickstart
-from deepconv import drawing, features, figures, parallel, predict, saliency, scoring, trained
-from deepconv.data import pictures
-from deepconv.evaluate import Plan, evaluate
-from deepconv.figures import Pictures
-from deepconv.scoring import Sheet
+from deepconv import drawing, parallel
+from deepconv.commands import predict
+from deepconv.commands.evaluate import Plan, evaluate
+from deepconv.data.sources import pictures
+from deepconv.inference import activations, model, rows
+from deepconv.inference.rows import Sheet
 from deepconv.training import loop
+from deepconv.visualize import figures, saliency
+from deepconv.visualize.figures import Pictures
 
 ODD = [b"caf\xe9", b"$\\frac$ $", b"new\nline\ttab \x1b[31m", "日本 😀".encode(), b"x" * 250]
 SHOWN = [r"caf\xe9", r"$\frac$ $", r"new\nline\ttab \x1b[31m", "日本 😀", "x" * 250]
@@ -108,7 +111,7 @@ def literal(figure):
 def net(narrow_file):
     odd = tuple(os.fsdecode(name) for name in ODD)
     everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
-    return trained.load(narrow_file, everywhere)._replace(class_names=odd, name="$\\frac$ $\nrun")
+    return model.load(narrow_file, everywhere)._replace(class_names=odd, name="$\\frac$ $\nrun")
 
 
 def drawn(net, odd):
@@ -116,7 +119,7 @@ def drawn(net, odd):
     source = pictures.open_pictures([odd])
     says = np.full((len(source), 5), 0.2)
     predictions = predict.best(says, source.file_names, net.class_names)
-    crops = features.of_central_crops(net, source, ["fc8"])
+    crops = activations.of_central_crops(net, source, ["fc8"])
     seen = Pictures(crops.images, np.arange(5), crops.outputs["fc8"].reshape(5, -1))
     return {
         "sheet": predict.contact_sheet(source, says, predictions, net.class_names),
@@ -209,7 +212,7 @@ def test_training(run):
 
 
 def test_evaluation(run, monkeypatch):
-    monkeypatch.setattr(scoring, "MOST_CANVASES", 1)
+    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
     result = evaluate([run], Plan("center"))
     expected = {f"{name[:200]}/more/{name}.png" for name in KEPT}
     file = Path(result["posteriors"])
@@ -224,7 +227,7 @@ def test_evaluation(run, monkeypatch):
 
 
 def test_a_path_of_any_length_and_any_bytes(narrow_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "MOST_CANVASES", 1)
+    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
     folder = tmp_path / os.fsdecode(b"caf\xe9") / ("ü" * 100) / "val"
     lay(folder, [f"{letter}/{number}".encode() for letter in "abcde" for number in range(2)])
     folder.rename(folder.parent / "train")

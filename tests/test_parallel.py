@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from deepconv import parallel
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 
 LAUNCHERS = ("SLURM_", "OMPI_", "KUBERNETES_", "JOB_COMPLETION", "TPU_")
 

@@ -12,14 +12,15 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from configs import alexnet, vgg_a, vgg_d
-from deepconv import config as configuration
-from deepconv import models, parallel, recipe
-from deepconv.data import shapes
+from deepconv import models, parallel
+from deepconv.config import recipe
+from deepconv.config import schema as configuration
 from deepconv.data.color import IMAGENET
+from deepconv.data.sources import shapes
+from deepconv.exceptions import UserError
 from deepconv.plan import devices, memory, network, report, stages, traffic
 from deepconv.plan.times import Machine, Step
-from deepconv.training.assembly import assemble
-from deepconv.user_error import UserError
+from deepconv.training.build import assemble
 
 # Whole networks: nothing is run, and without LLVM's optimization a step compiles in seconds at any
 # width. What XLA's own passes decide, the collectives and the buffers, stays as it is.

@@ -7,20 +7,23 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deepconv import parallel, predict, scoring, trained
-from deepconv.data import decode, pictures
-from deepconv.evaluate import Plan
-from deepconv.user_error import UserError
+from deepconv import parallel
+from deepconv.commands import predict
+from deepconv.commands.evaluate import Plan
+from deepconv.data import decode
+from deepconv.data.sources import pictures
+from deepconv.exceptions import UserError
+from deepconv.inference import model, rows
 
 
 @pytest.fixture(scope="module")
 def net(narrow_file):
-    return trained.load(narrow_file, parallel.replicated(parallel.data_mesh()))
+    return model.load(narrow_file, parallel.replicated(parallel.data_mesh()))
 
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch):
-    monkeypatch.setattr(scoring, "MOST_CANVASES", 1)
+    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
 
 
 def test_posteriors_are_those_of_each_picture_alone(net, photos):

@@ -4,10 +4,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import alexnet, quickstart, vgg_a, vgg_a_lrn, vgg_d, vgg_e
-from deepconv import config as configuration
-from deepconv import recipe
-from deepconv.training import transfer
-from deepconv.user_error import UserError
+from deepconv.config import recipe
+from deepconv.config import schema as configuration
+from deepconv.exceptions import UserError
+from deepconv.training import start
 
 
 def summary(config: ConfigDict):
@@ -59,7 +59,7 @@ def test_only_the_papers_layers_come_from_a():
         }
         for stage in (a, d)
     }
-    plan = transfer.plan_transfer(layers[d.name], layers[a.name], d.config.init.layers)
+    plan = start.plan_transfer(layers[d.name], layers[a.name], d.config.init.layers)
     assert plan.copied == ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
     assert plan.skipped == ("conv4_1", "conv4_2", "conv5_1", "conv5_2")
     assert (s384.config.init.layers, jitter.config.init.layers) == (".*", ".*")
@@ -115,7 +115,7 @@ def test_a_net_is_pretrained_on_the_larger_set_and_fine_tuned_but_for_fc8():
         }
         for stage, classes in ((first, 22_000), (second, 1000))
     ]
-    plan = transfer.plan_transfer(nets[1], nets[0], second.config.init.layers)
+    plan = start.plan_transfer(nets[1], nets[0], second.config.init.layers)
     assert plan.copied == ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7")
     assert plan.random == ("fc8",)
     for stage in (first, second):

@@ -14,9 +14,11 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from configs import alexnet
-from deepconv import config as configuration
-from deepconv import reporting
-from deepconv.reporting import RunLog
+from deepconv import atomic, tables
+from deepconv.config import schema as configuration
+from deepconv.run import curves, provenance
+from deepconv.run import log as log_module
+from deepconv.run.log import RunLog
 
 
 def open_log(folder, step=0):
@@ -60,7 +62,7 @@ def test_rows_are_read_back_as_they_were_written(tmp_path):
         log.train(10, epoch=0.5, loss=np.float32(1.5), top1_error=0.25)
         log.eval(20, epoch=1.0, loss=1.25, images=50_000)
         log.event(20, "learning_rate_drop", rates=[0.01, 0.001], reason="plateau")
-    assert reporting.read_metrics(tmp_path / "new" / "run" / "metrics.jsonl") == [
+    assert log_module.read_metrics(tmp_path / "new" / "run" / "metrics.jsonl") == [
         {"kind": "train", "step": 10, "epoch": 0.5, "loss": 1.5, "top1_error": 0.25},
         {"kind": "eval", "step": 20, "epoch": 1.0, "loss": 1.25, "images": 50_000},
         {
@@ -93,7 +95,7 @@ def test_resumed_log_equals_uninterrupted_log(tmp_path):
     with open_log(tmp_path, step=20) as log:
         log.train(30, epoch=0.3, loss=1.0)
 
-    rows = reporting.read_metrics(tmp_path / "metrics.jsonl")
+    rows = log_module.read_metrics(tmp_path / "metrics.jsonl")
     assert [(row["kind"], row["step"]) for row in rows] == [
         ("event", 0),
         ("train", 10),
@@ -110,14 +112,14 @@ def test_log_at_step_zero_starts_empty(tmp_path):
     log_interrupted_run(tmp_path)
     with open_log(tmp_path):
         pass
-    assert reporting.read_metrics(tmp_path / "metrics.jsonl") == []
+    assert log_module.read_metrics(tmp_path / "metrics.jsonl") == []
     assert tensorboard_scalars(tmp_path) == []
 
 
 def test_killed_process_loses_no_finished_row(tmp_path):
     program = f"""
 import os, pathlib, signal
-from deepconv.reporting import RunLog
+from deepconv.run.log import RunLog
 log = RunLog(pathlib.Path({str(tmp_path)!r}), step=0, total_steps=100)
 for step in range(1, 6):
     log.train(step, epoch=step / 10, loss=1.0)
@@ -125,7 +127,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert process.returncode == -signal.SIGKILL
-    rows = reporting.read_metrics(tmp_path / "metrics.jsonl")
+    rows = log_module.read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
 
 
@@ -153,7 +155,7 @@ def test_tensorboard_scalars_are_named_by_kind(tmp_path):
 
 def test_progress_in_a_file_is_a_line_for_each_report(tmp_path, capsys, monkeypatch):
     clock = SimpleNamespace(monotonic=iter([1000, 1015]).__next__, time=float)
-    monkeypatch.setattr(reporting, "time", clock)
+    monkeypatch.setattr(log_module, "time", clock)
     with open_log(tmp_path, step=40) as log:
         log.train(
             50, epoch=0.5, loss=1.5, top1_error=0.25, learning_rate=0.1, images_per_second=1234.5
@@ -189,12 +191,12 @@ def test_damage_before_the_last_line_is_an_error(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is not JSON"):
-        reporting.read_metrics(path)
+        log_module.read_metrics(path)
 
 
 def test_json_file_is_indented_in_the_order_given(tmp_path):
     path = tmp_path / "new" / "result.json"
-    reporting.write_json(path, {"b": np.int64(1), "a": (1.5, math.inf)})
+    atomic.write_json(path, {"b": np.int64(1), "a": (1.5, math.inf)})
     assert path.read_text() == '{\n  "b": 1,\n  "a": [\n    1.5,\n    null\n  ]\n}\n'
     assert list(path.parent.iterdir()) == [path]
 
@@ -202,7 +204,7 @@ def test_json_file_is_indented_in_the_order_given(tmp_path):
 @pytest.mark.parametrize("failure", ["value", "disk"])
 def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch, failure):
     path = tmp_path / "result.json"
-    reporting.write_json(path, {"error": 0.5})
+    atomic.write_json(path, {"error": 0.5})
 
     def full(descriptor):
         raise OSError("no space left on device")
@@ -210,7 +212,7 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch, failure):
     if failure == "disk":
         monkeypatch.setattr(os, "fsync", full)
     with pytest.raises((TypeError, OSError)):
-        reporting.write_json(path, {"error": 0.25 if failure == "disk" else object()})
+        atomic.write_json(path, {"error": 0.25 if failure == "disk" else object()})
     assert json.loads(path.read_text()) == {"error": 0.5}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -249,7 +251,7 @@ DIVERGED = {"kind": "train", "step": 9, "epoch": 1.0, "loss": None, "learning_ra
 )
 def test_curves_are_a_png_of_sensible_size(tmp_path, metrics):
     path = tmp_path / "curves.png"
-    reporting.plot_curves(metrics, path, title="alexnet")
+    curves.plot_curves(metrics, path, title="alexnet")
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG\r\n")
     assert struct.unpack(">II", content[16:24]) == (1080, 960)
@@ -257,7 +259,7 @@ def test_curves_are_a_png_of_sensible_size(tmp_path, metrics):
 
 
 def test_versions_name_every_package():
-    versions = reporting.versions()
+    versions = provenance.versions()
     assert list(versions) == [
         "python",
         "deepconv",
@@ -275,8 +277,8 @@ def test_versions_name_every_package():
 
 
 def test_version_of_a_missing_package_is_none(monkeypatch):
-    monkeypatch.setattr(reporting, "_PACKAGES", ("numpy", "no-such-package"))
-    assert reporting.versions()["no-such-package"] is None
+    monkeypatch.setattr(provenance, "_PACKAGES", ("numpy", "no-such-package"))
+    assert provenance.versions()["no-such-package"] is None
 
 
 @pytest.fixture
@@ -303,21 +305,21 @@ def test_git_revision_tells_whether_the_tree_has_changes(tmp_path, plain_git):
     git(tmp_path, "commit", "-m", "first")
     git(tmp_path, "tag", "-a", "v1", "-m", "first")
     revision = git(tmp_path, "rev-parse", "--short", "HEAD")
-    assert reporting.git_revision(tmp_path) == revision
+    assert provenance.git_revision(tmp_path) == revision
     file.write_text("two")
-    assert reporting.git_revision(tmp_path) == f"{revision}-dirty"
+    assert provenance.git_revision(tmp_path) == f"{revision}-dirty"
 
 
 def test_git_revision_is_none_without_git(tmp_path, monkeypatch, plain_git):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert reporting.git_revision(tmp_path) is None
-    assert reporting.git_revision(tmp_path / "missing") is None
+    assert provenance.git_revision(tmp_path) is None
+    assert provenance.git_revision(tmp_path / "missing") is None
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert reporting.git_revision(Path.cwd()) is None
+    assert provenance.git_revision(Path.cwd()) is None
 
 
 def test_table_aligns_numbers_to_the_right():
-    text = reporting.table(
+    text = tables.table(
         ["network", "crops", "top-1", "paper"],
         [["vgg_d", 1, 27.04, None], ["alexnet", 150, 9.5, 18.2]],
     )
@@ -330,12 +332,12 @@ def test_table_aligns_numbers_to_the_right():
 
 
 def test_table_without_rows_is_its_headers():
-    assert reporting.table(["a", "bc"], []) == "a  bc\n-  --"
+    assert tables.table(["a", "bc"], []) == "a  bc\n-  --"
 
 
 def test_a_name_never_breaks_a_row_of_a_table():
     names = ["two\nlines", "tab\tand \x1b[31mcolor", "caf\udce9", "日本語", "e\u0301", "$x$"]
-    text = reporting.table(["na\nme", "n"], [(name, number) for number, name in enumerate(names)])
+    text = tables.table(["na\nme", "n"], [(name, number) for number, name in enumerate(names)])
     lines = text.splitlines()
     assert len(lines) == 2 + len(names)
     shown = [r"two\nlines", r"tab\tand \x1b[31mcolor", r"caf\xe9"]
@@ -348,13 +350,13 @@ def test_a_name_never_breaks_a_row_of_a_table():
 
 def test_a_title_is_drawn_literally(tmp_path):
     path = tmp_path / "curves.png"
-    reporting.plot_curves([EVALUATION], path, title="$\\frac$ a\nb caf\udce9")
+    curves.plot_curves([EVALUATION], path, title="$\\frac$ a\nb caf\udce9")
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_table_rejects_a_row_of_another_length():
     with pytest.raises(ValueError):
-        reporting.table(["a", "b"], [[1]])
+        tables.table(["a", "b"], [[1]])
 
 
 def test_the_log_of_the_longest_run_of_the_papers_stays_small(tmp_path):

@@ -6,13 +6,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deepconv import saliency, trained
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
+from deepconv.inference import model
+from deepconv.visualize import saliency
 
 
 @pytest.fixture(scope="module")
 def net(narrow_file):
-    return trained.load(narrow_file)
+    return model.load(narrow_file)
 
 
 def test_grad_cam_is_its_definition(net):

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from configs import cifar10
-from deepconv import config as configuration
-from deepconv import parallel, scoring
-from deepconv.data import canvases, datasets, decode
+from deepconv import parallel
+from deepconv.config import schema as configuration
+from deepconv.data import decode
+from deepconv.data.sources import datasets
 from deepconv.evaluation import protocols
-from deepconv.scoring import Sheet
-from deepconv.trained import load_run
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
+from deepconv.inference import buckets, rows
+from deepconv.inference.model import load_run
+from deepconv.inference.rows import Sheet
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def source(shapes_root):
 
 @pytest.fixture(scope="module")
 def survey(source):
-    return canvases.survey(source, threads=2)
+    return buckets.survey(source, threads=2)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def score(trained, source, survey, tmp_path):
         }
         net = arguments.pop("trained")
         net = net._replace(params=jax.device_put(net.params, parallel.replicated(mesh)))
-        return scoring.score(
+        return rows.score(
             net, survey=survey, dataset="shapes", path=path, mesh=mesh, threads=2, **arguments
         )
 
@@ -55,7 +57,7 @@ def score(trained, source, survey, tmp_path):
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch):
-    monkeypatch.setattr(scoring, "MOST_CANVASES", 2)
+    monkeypatch.setattr(rows, "MOST_CANVASES", 2)
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def traces(monkeypatch):
 def test_every_image_is_scored_once_in_at_most_eight_programs(
     score, traces, source, trained, monkeypatch
 ):
-    monkeypatch.setattr(scoring, "MOST_CANVASES", 8)
+    monkeypatch.setattr(rows, "MOST_CANVASES", 8)
     sheet = score()
     assert sheet.log_posteriors.shape == (150, 12)
     assert sheet.log_posteriors.dtype == np.float32
@@ -233,11 +235,11 @@ def test_a_file_that_is_no_sheet_is_named(tmp_path, content):
 
 def test_a_scale_that_is_too_small_is_refused_before_anything_is_read(trained):
     with pytest.raises(UserError, match="Q=31 is below the crop of vgg_a, 32"):
-        scoring.check(trained, "multi_crop", 31)
-    scoring.check(trained, "multi_crop", 32)
+        rows.check(trained, "multi_crop", 31)
+    rows.check(trained, "multi_crop", 32)
     with pytest.raises(UserError, match="Q=31 is too small for vgg_a: .* layer pool5"):
-        scoring.check(trained, "dense", 31)
-    scoring.check(trained, "dense", 32)
+        rows.check(trained, "dense", 31)
+    rows.check(trained, "dense", 32)
 
 
 @pytest.fixture(scope="module")
@@ -279,5 +281,5 @@ def test_the_nine_views_have_their_own_part_of_the_mean_image_subtracted(score, 
 
 def test_a_net_with_local_layers_is_not_applied_densely(cifar):
     with pytest.raises(UserError, match="cifar10_13pct has locally connected .*=nine_view"):
-        scoring.check(cifar, "dense", 32)
-    scoring.check(cifar, "center", 32)
+        rows.check(cifar, "dense", 32)
+    rows.check(cifar, "center", 32)

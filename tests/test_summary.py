@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from deepconv import models, summary
+from deepconv import models
+from deepconv.models import summary
 from experiments.processes import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[1]

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from deepconv import config as configuration
 from deepconv import parallel
-from deepconv.checkpoint import SavedParameters
-from deepconv.trained import load_run
-from deepconv.user_error import UserError
+from deepconv.config import schema as configuration
+from deepconv.exceptions import UserError
+from deepconv.inference.model import load_run
+from deepconv.run.checkpoint import SavedParameters
 
 EVERYWHERE = parallel.replicated(parallel.data_mesh())
 

@@ -4,14 +4,14 @@ import os
 import typing
 
 if typing.TYPE_CHECKING:
-    from deepconv.trained import Trained
+    from deepconv.inference.model import Trained
 
 
 def load_weights(path: str | os.PathLike[str]) -> "Trained":
     """Load a network from the folder of a run or from a file of `deepconv.weights import`.
 
         trained = deepconv.load_weights("vgg16.safetensors")
-        scores = trained.network.apply({"params": trained.params}, pixels - trained.colors.mean_rgb)
+        scores = model.network.apply({"params": model.params}, pixels - model.colors.mean_rgb)
 
     Args:
       path: of the folder or the file.
@@ -25,6 +25,6 @@ def load_weights(path: str | os.PathLike[str]) -> "Trained":
     # Nothing else here needs jax, and every command imports this module.
     from pathlib import Path
 
-    from deepconv import trained
+    from deepconv.inference import model
 
-    return trained.load(Path(path))
+    return model.load(Path(path))

@@ -3,14 +3,17 @@
 write(path, b"...")
 with replacing(path) as file:
     np.savez(file, x=x)
+write_json(path, {"x": x})
 """
 
 import contextlib
+import json
+import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
@@ -49,3 +52,33 @@ def write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as a JSON file that other processes see whole or not at all.
+
+    Raises:
+      TypeError: If the value holds what JSON cannot; the file is then as it was.
+    """
+    write(path, (to_json(value, indent=2) + "\n").encode())
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON text: arrays as lists, NaN and infinity as null.
+
+    Raises:
+      TypeError: If the value holds what JSON cannot.
+    """
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # The arrays and scalars of NumPy and JAX.
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -12,8 +12,10 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from deepconv import command_line, recipe, reporting
-from deepconv.workdir import has_begun
+from deepconv import atomic, tables
+from deepconv.commands import command_line
+from deepconv.config import recipe
+from deepconv.run.workdir import has_begun
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -65,7 +67,7 @@ def main(_: Sequence[str]) -> None:
             print(summary(result))
             print(f"run:    {run}\ncurves: {run / 'curves.png'}\nresult: {run / 'result.json'}\n")
     if _JSON.value and parallel.is_first():
-        reporting.write_json(Path(_JSON.value), result)
+        atomic.write_json(Path(_JSON.value), result)
 
 
 def plan(stages: Sequence[recipe.Stage], folder: Path, images: Sequence[int]) -> str:
@@ -89,7 +91,7 @@ def plan(stages: Sequence[recipe.Stage], folder: Path, images: Sequence[int]) ->
         for stage, size in zip(stages, images, strict=True)
     ]
     columns = ("stage", "network", "S", "learning rate", "starts from", "images to see", "status")
-    return f"{reporting.table(columns, rows)}\n"
+    return f"{tables.table(columns, rows)}\n"
 
 
 def _status(run: Path) -> str:
@@ -109,7 +111,7 @@ def summary(result: dict[str, Any]) -> str:
         f"{result['epochs']:.1f} epochs in {result['seconds']:.0f} s"
     )
     columns = ("checkpoint", "step", "top-1 error %", "top-5 error %", "images")
-    return f"\n{head}\n{reporting.table(columns, rows, decimals=2)}\n"
+    return f"\n{head}\n{tables.table(columns, rows, decimals=2)}\n"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 
 T = TypeVar("T")
 

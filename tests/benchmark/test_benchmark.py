@@ -9,9 +9,9 @@ import pytest
 from absl import flags
 
 from configs import vgg_a
-from deepconv.benchmark import __main__ as command
 from deepconv.benchmark import report, session, timing
-from deepconv.user_error import UserError
+from deepconv.commands import benchmark as command
+from deepconv.exceptions import UserError
 
 
 def test_the_spread_of_rounds():

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepconv.data import augment, color
+from deepconv.data import color
+from deepconv.training import augment
 
 EIGENVALUES, EIGENVECTORS = color.IMAGENET.eigenvalues, color.IMAGENET.eigenvectors
 MAGNITUDES = color.pca_magnitudes(EIGENVALUES, "lambda")

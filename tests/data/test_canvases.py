@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from deepconv.data import canvases, decode, pipeline
-from deepconv.user_error import UserError
+from deepconv.data import decode, pipeline
+from deepconv.exceptions import UserError
+from deepconv.inference import buckets
 
 
 def photographs(count, seed=0):
@@ -25,7 +26,7 @@ def area(found):
 @pytest.mark.parametrize("most", [1, 3, 8])
 def test_every_image_is_on_one_canvas_and_fits(most):
     sizes = photographs(500)
-    found = canvases.lay_out(sizes, most)
+    found = buckets.lay_out(sizes, most)
     assert len(found) <= most
     records = np.concatenate([canvas.records for canvas in found])
     np.testing.assert_array_equal(np.sort(records), np.arange(500))
@@ -38,7 +39,7 @@ def test_every_image_is_on_one_canvas_and_fits(most):
 
 def test_eight_canvases_waste_little():
     sizes = photographs(5000)
-    assert area(canvases.lay_out(sizes, 8)) < 1.06 * sizes.prod(axis=1).sum()
+    assert area(buckets.lay_out(sizes, 8)) < 1.06 * sizes.prod(axis=1).sum()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -49,13 +50,13 @@ def test_no_other_cuts_of_the_ranking_have_less_area(seed):
         sum(len(run) * run.max(axis=0).prod() for run in np.split(ranked, cuts))
         for cuts in itertools.combinations(range(1, 9), 2)
     )
-    assert area(canvases.lay_out(sizes, 3)) == least
+    assert area(buckets.lay_out(sizes, 3)) == least
 
 
 def test_images_of_one_size_share_one_canvas():
-    (canvas,) = canvases.lay_out(np.full((7, 2), 48), 8)
+    (canvas,) = buckets.lay_out(np.full((7, 2), 48), 8)
     assert (canvas.height, canvas.width, len(canvas.records)) == (48, 48, 7)
-    assert canvases.lay_out(np.zeros((0, 2), int), 8) == []
+    assert buckets.lay_out(np.zeros((0, 2), int), 8) == []
 
 
 @pytest.fixture
@@ -73,37 +74,37 @@ def source(encode):
 
 
 def test_a_survey_knows_sizes_labels_and_names(source):
-    found = canvases.survey(source, threads=2)
+    found = buckets.survey(source, threads=2)
     assert found.sizes.tolist() == [[40, 52], [60, 41], [44, 44], [40, 90], [80, 40]]
     assert found.labels.tolist() == [0, 1, 2, 3, 4]
     assert found.image_ids == ("0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg")
     assert found.rescaled(20).tolist() == [[20, 26], [29, 20], [20, 20], [20, 45], [40, 20]]
-    assert canvases.survey([], threads=2).rescaled(20).shape == (0, 2)
+    assert buckets.survey([], threads=2).rescaled(20).shape == (0, 2)
 
 
 def test_a_picture_that_cannot_be_read_is_named(source, truncated):
     source[3]["image"] = b"no picture"
     with pytest.raises(UserError, match=r"cannot read 3\.jpg .*every image"):
-        canvases.survey(source, threads=2)
+        buckets.survey(source, threads=2)
     with pytest.raises(UserError, match=r"cannot read 3\.jpg"):
-        canvases.load_canvas(source, 20, 20, 45, [3])
+        buckets.load_canvas(source, 20, 20, 45, [3])
     source[3]["image"] = truncated
-    canvases.survey(source, threads=2)  # the header is whole
+    buckets.survey(source, threads=2)  # the header is whole
     with pytest.raises(UserError, match=r"cannot read 3\.jpg"):
-        canvases.load_canvas(source, 20, 20, 45, [3])
+        buckets.load_canvas(source, 20, 20, 45, [3])
 
 
 def test_a_picture_too_long_to_be_held_is_named(encode):
     source = [{"image": encode(np.zeros((4, 129, 3), np.uint8)), "label": 0}]
     with pytest.raises(UserError, match="record 0 is 129x4; only images up to 32:1"):
-        canvases.survey(source, threads=1)
+        buckets.survey(source, threads=1)
 
 
 def test_batches_hold_the_rescaled_images_and_are_filled_up(source):
-    sizes = canvases.survey(source, threads=1).rescaled(20)
+    sizes = buckets.survey(source, threads=1).rescaled(20)
     seen = []
-    for canvas in canvases.lay_out(sizes, 2):
-        batches = canvases.canvas_batches(source, 20, canvas, batch_size=2)
+    for canvas in buckets.lay_out(sizes, 2):
+        batches = buckets.canvas_batches(source, 20, canvas, batch_size=2)
         for batch in pipeline.iter_from(batches, 0, threads=2):
             assert batch["image"].shape == (2, canvas.height, canvas.width, 3)
             for row, record in enumerate(batch["record"]):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from deepconv.data import check, imagenet, shards
-from deepconv.user_error import UserError
+from deepconv.data.prepare import check, imagenet, shards
+from deepconv.exceptions import UserError
 from experiments.processes import PATIENCE_SECONDS
 
 SYNSETS = ("n01440764", "n02105855", "n13037406")

@@ -8,8 +8,8 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from deepconv.data import cifar10
-from deepconv.user_error import UserError
+from deepconv.data.sources import cifar10
+from deepconv.exceptions import UserError
 
 
 def published(images, labels):

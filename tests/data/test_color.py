@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from deepconv.data import color, decode
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 
 SCALE = 16
 # Shorter side SCALE: nothing is resampled, and the squares are slices.

@@ -8,9 +8,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deepconv.data import color, datasets, identity, shapes
-from deepconv.data.identity import Identity, Part
-from deepconv.user_error import UserError
+from deepconv.data import color
+from deepconv.data.sources import datasets, identity, shapes
+from deepconv.data.sources.identity import Identity, Part
+from deepconv.exceptions import UserError
 
 
 @pytest.fixture

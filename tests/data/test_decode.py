@@ -14,7 +14,8 @@ import PIL.Image
 import pytest
 import simplejpeg
 
-from deepconv.data import decode, shapes
+from deepconv.data import decode
+from deepconv.data.sources import shapes
 
 
 def shades(height, width, channels=3):

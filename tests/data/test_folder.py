@@ -8,9 +8,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from deepconv.data import decode, folder, pipeline
-from deepconv.data.folder import open_folder
-from deepconv.user_error import UserError
+from deepconv.data import decode, pipeline
+from deepconv.data.sources import folder
+from deepconv.data.sources.folder import open_folder
+from deepconv.exceptions import UserError
 
 
 def lay(root, *names):

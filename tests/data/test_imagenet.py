@@ -12,8 +12,9 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from deepconv.data import datasets, imagenet, shards
-from deepconv.user_error import UserError
+from deepconv.data.prepare import imagenet, shards
+from deepconv.data.sources import datasets
+from deepconv.exceptions import UserError
 from experiments.processes import PATIENCE_SECONDS
 
 SYNSETS = ("n01440764", "n02105855", "n13037406")

@@ -7,8 +7,9 @@ import sys
 import PIL.Image
 import pytest
 
-from deepconv.data import decode, folder, listing, pictures
-from deepconv.user_error import UserError
+from deepconv.data import decode
+from deepconv.data.sources import folder, listing, pictures
+from deepconv.exceptions import UserError
 
 
 def lay(root, *names):

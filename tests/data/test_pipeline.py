@@ -11,7 +11,7 @@ import pytest
 
 from deepconv.data import decode, pipeline
 from deepconv.data.pipeline import Geometry
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 
 SIZES = [(256, 256), (375, 500), (500, 375), (333, 500), (64, 1000), (30, 20)]
 GEOMETRY = Geometry(crop=16, scale=(20, 28))

@@ -7,9 +7,11 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from deepconv.data import datasets, decode, resize, shards
+from deepconv.data import decode
 from deepconv.data.pipeline import Geometry
-from deepconv.user_error import UserError
+from deepconv.data.prepare import resize, shards
+from deepconv.data.sources import datasets
+from deepconv.exceptions import UserError
 
 FEATURES = tfds.features.FeaturesDict(
     {

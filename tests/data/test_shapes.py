@@ -8,8 +8,8 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from deepconv.data import shapes
-from deepconv.data.shapes import CLASSES
+from deepconv.data.sources import shapes
+from deepconv.data.sources.shapes import CLASSES
 
 
 def decoded(data):

@@ -8,8 +8,8 @@ import textwrap
 import pytest
 import tensorflow_datasets as tfds
 
-from deepconv.data import shards
-from deepconv.user_error import UserError
+from deepconv.data.prepare import shards
+from deepconv.exceptions import UserError
 
 FEATURES = tfds.features.FeaturesDict(
     {

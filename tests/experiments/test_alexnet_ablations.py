@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deepconv import config as configuration
-from deepconv.user_error import UserError
+from deepconv.config import schema as configuration
+from deepconv.exceptions import UserError
 from experiments import alexnet_ablations
 from experiments.alexnet_ablations import ABLATIONS, BASE, config_of
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from configs import cifar10
-from deepconv import config as configuration
+from deepconv.config import schema as configuration
+from deepconv.exceptions import DivergenceError, UserError
 from deepconv.training import loop
-from deepconv.user_error import DivergenceError, UserError
 from experiments import conditions, lrn, relu
 from experiments.conditions import Curve
 

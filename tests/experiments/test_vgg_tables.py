@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deepconv import scoring
+from deepconv.inference import rows as engine
 from experiments import vgg_tables
 from experiments.vgg_tables import ROWS
 
@@ -60,7 +60,7 @@ def test_table_6_is_the_papers():
 @pytest.fixture
 def runs(narrow_run, tmp_path, monkeypatch):
     """Return a work directory with two jittered runs."""
-    monkeypatch.setattr(scoring, "MOST_CANVASES", 1)
+    monkeypatch.setattr(engine, "MOST_CANVASES", 1)
     for name in ("vgg_d_jitter", "vgg_e_jitter"):
         shutil.copytree(narrow_run, tmp_path / name)
     return tmp_path

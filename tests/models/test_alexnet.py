@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from deepconv import models, summary
+from deepconv import models
+from deepconv.models import summary
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Pool
 
 PAPER = json.loads((Path(__file__).parents[1] / "paper_tables.json").read_text())["alexnet"]

@@ -8,11 +8,12 @@ import PIL.Image
 import pytest
 
 from configs import quickstart
-from deepconv import parallel, reporting, scoring
-from deepconv.evaluate import Plan, evaluate
-from deepconv.scoring import Sheet
+from deepconv import atomic, parallel
+from deepconv.commands.evaluate import Plan, evaluate
+from deepconv.exceptions import Preempted, UserError
+from deepconv.inference import rows
+from deepconv.inference.rows import Sheet
 from deepconv.training import loop
-from deepconv.user_error import Preempted, UserError
 from experiments.processes import Command
 
 CLASSES = ("arrow", "bolt", "cross")
@@ -51,7 +52,7 @@ def make_config(folder, data_dir):
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch):
-    monkeypatch.setattr(scoring, "MOST_CANVASES", 1)
+    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def run(interrupted, tmp_path):
     config = make_config(interrupted[0], tmp_path)
     with config.unlocked():
         config.dataset.name = f"folder:{tmp_path / 'set'}"
-    reporting.write_json(tmp_path / "run" / "config.json", config.to_dict())
+    atomic.write_json(tmp_path / "run" / "config.json", config.to_dict())
     return tmp_path / "set", tmp_path / "run", config
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepconv.training.diagnosis import faulty_layer
+from deepconv.training.health import faulty_layer
 
 RNG = np.random.default_rng(0)
 HEALTHY = RNG.normal(size=(8, 4, 4, 3))

@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deepconv import reporting
+from deepconv.run import log
 from experiments.processes import GROWN_ROUNDING, Command, free_port, wait_for_step
 
 SETTINGS = (
@@ -44,7 +44,7 @@ def alone(tmp_path_factory, command):
 
 
 def column(run, kind, name):
-    rows = reporting.read_metrics(run / "metrics.jsonl")
+    rows = log.read_metrics(run / "metrics.jsonl")
     return np.array([row[name] for row in rows if row["kind"] == kind])
 
 
@@ -155,7 +155,5 @@ def test_what_one_process_cannot_read_ends_all_or_is_counted_by_all(tmp_path, co
     (line,) = [p.output() for p, s in zip(processes, statuses, strict=True) if s == 2]
     assert "01.jpg" in line
     assert "Traceback" not in line
-    events = [
-        row for row in reporting.read_metrics(run / "metrics.jsonl") if row["kind"] == "event"
-    ]
+    events = [row for row in log.read_metrics(run / "metrics.jsonl") if row["kind"] == "event"]
     assert [(row["name"], row["file"][-6:]) for row in events] == [("unreadable_image", "03.jpg")]

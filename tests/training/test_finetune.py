@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from configs import finetune
-from deepconv import trained, weights_file
 from deepconv.data import color
+from deepconv.exceptions import UserError
+from deepconv.inference import model
+from deepconv.run import weights_file
 from deepconv.training import loop
-from deepconv.user_error import UserError
 
 
 def config_from(file, shapes_root):
@@ -33,7 +34,7 @@ def config_from(file, shapes_root):
 
 def test_frozen_layers_keep_their_bits_and_see_the_same_pixels(narrow_file, shapes_root, tmp_path):
     loop.train(config_from(narrow_file, shapes_root), tmp_path / "run")
-    source, run = trained.load(narrow_file), trained.load(tmp_path / "run")
+    source, run = model.load(narrow_file), model.load(tmp_path / "run")
     np.testing.assert_array_equal(run.colors.mean_rgb, source.colors.mean_rgb)
     before, after = source.params, run.params
     moved = {

@@ -13,12 +13,14 @@ import PIL.Image
 import pytest
 
 from configs import alexnet, quickstart
-from deepconv import parallel, recipe, reporting, workdir
-from deepconv.checkpoint import SavedParameters
-from deepconv.data import datasets
-from deepconv.data.identity import Identity, Part
+from deepconv import parallel
+from deepconv.config import recipe
+from deepconv.data.sources import datasets
+from deepconv.data.sources.identity import Identity, Part
+from deepconv.exceptions import UserError
+from deepconv.run import log, workdir
+from deepconv.run.checkpoint import SavedParameters
 from deepconv.training import loop
-from deepconv.user_error import UserError
 from experiments.processes import checksums
 
 
@@ -88,7 +90,7 @@ def train(tmp_path, monkeypatch):
 
 
 def rows(tmp_path, kind):
-    every = reporting.read_metrics(tmp_path / "run" / "metrics.jsonl")
+    every = log.read_metrics(tmp_path / "run" / "metrics.jsonl")
     return [row for row in every if row["kind"] == kind]
 
 

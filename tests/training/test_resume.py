@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deepconv import reporting
+from deepconv.run import log
 from experiments.processes import checksums
 
 STEPS = 40
@@ -26,7 +26,7 @@ def test_killed_twice_a_run_ends_bit_identical(tmp_path, quickstart, undisturbed
     assert checksums(folder) == checksums(undisturbed)
 
     def history(run):
-        rows = reporting.read_metrics(run / "metrics.jsonl")
+        rows = log.read_metrics(run / "metrics.jsonl")
         return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
 
     # The first report after a restart covers fewer steps, so that only those of every step compare.

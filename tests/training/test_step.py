@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from deepconv import models, parallel
-from deepconv.data import augment
-from deepconv.training import optimizer, state
+from deepconv.training import augment, optimizer, state
 from deepconv.training.step import example_keys, make_eval_step, make_train_step, state_specs
 
 CROP, CLASSES, BATCH = 32, 5, 16

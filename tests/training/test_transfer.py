@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepconv.training import transfer
+from deepconv.training import start
 
 
 def params(**kernels):
@@ -19,13 +19,13 @@ DEEPER = params(
     conv1b=((3, 3, 8, 8), 0.0),
     fc8=((1, 1, 8, 5), 0.0),
 )
-SHAPES = {"source": transfer.shapes_of(A), "target": transfer.shapes_of(DEEPER)}
+SHAPES = {"source": start.shapes_of(A), "target": start.shapes_of(DEEPER)}
 
 
 def test_selected_layers_are_copied_and_the_others_stay():
-    plan = transfer.plan_transfer(SHAPES["target"], SHAPES["source"], "conv1|fc8")
-    assert plan == transfer.Plan(("conv1", "fc8"), ("conv1b",), ("conv2",))
-    mixed = transfer.transfer(DEEPER, A, plan)
+    plan = start.plan_transfer(SHAPES["target"], SHAPES["source"], "conv1|fc8")
+    assert plan == start.Plan(("conv1", "fc8"), ("conv1b",), ("conv2",))
+    mixed = start.transfer(DEEPER, A, plan)
     assert list(mixed) == list(DEEPER)
     assert mixed["conv1"] is A["conv1"]
     assert mixed["fc8"] is A["fc8"]
@@ -33,8 +33,8 @@ def test_selected_layers_are_copied_and_the_others_stay():
 
 
 def test_the_report_has_every_layer_of_both_with_its_shape():
-    plan = transfer.plan_transfer(SHAPES["target"], SHAPES["source"], "conv1|fc8")
-    assert transfer.report(plan, SHAPES["target"], SHAPES["source"]) == [
+    plan = start.plan_transfer(SHAPES["target"], SHAPES["source"], "conv1|fc8")
+    assert start.report(plan, SHAPES["target"], SHAPES["source"]) == [
         ("conv1", "copied", "3x3x3x8"),
         ("conv1b", "random", "3x3x8x8"),
         ("fc8", "copied", "1x1x8x5"),
@@ -43,7 +43,7 @@ def test_the_report_has_every_layer_of_both_with_its_shape():
 
 
 def test_a_pattern_matches_whole_names():
-    plan = transfer.plan_transfer(SHAPES["target"], SHAPES["source"], "conv1")
+    plan = start.plan_transfer(SHAPES["target"], SHAPES["source"], "conv1")
     assert plan.copied == ("conv1",)
 
 
@@ -56,10 +56,10 @@ def test_a_pattern_matches_whole_names():
 )
 def test_a_layer_that_is_not_there_is_named(layers, words):
     with pytest.raises(ValueError, match=words):
-        transfer.plan_transfer(SHAPES["target"], SHAPES["source"], layers)
+        start.plan_transfer(SHAPES["target"], SHAPES["source"], layers)
 
 
 def test_a_shape_that_does_not_fit_is_named_with_both():
-    other = transfer.shapes_of(params(fc8=((1, 1, 8, 7), 0.0)))
+    other = start.shapes_of(params(fc8=((1, 1, 8, 7), 0.0)))
     with pytest.raises(ValueError, match="fc8 is 1x1x8x5 in the source and 1x1x8x7 here"):
-        transfer.plan_transfer(other, SHAPES["source"], "fc8")
+        start.plan_transfer(other, SHAPES["source"], "fc8")

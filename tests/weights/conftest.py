@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepconv import trained
+from deepconv.inference import model
 from deepconv.weights import importing
 
 
@@ -18,7 +18,7 @@ def assert_parity(tmp_path):
     def check(path, pixels, expected, **options):
         imported = importing.read(path, **options)
         importing.write(imported, tmp_path / "ours.safetensors")
-        net = trained.load(tmp_path / "ours.safetensors")
+        net = model.load(tmp_path / "ours.safetensors")
         outputs = net.network.apply(
             {"params": net.params},
             pixels - net.central_mean,

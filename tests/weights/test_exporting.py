@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from deepconv import models, trained
+from deepconv import models
 from deepconv.evaluation.posteriors import of_whole
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
+from deepconv.inference import model
 from deepconv.weights import exporting, importing, torch_file
 from experiments.processes import PATIENCE_SECONDS
 
@@ -33,7 +34,7 @@ assert "deepconv" not in sys.modules
 
 def imported(name, folder):
     importing.write(importing.read(GOLDEN / f"{name}.pth"), folder / f"{name}.safetensors")
-    return trained.load(folder / f"{name}.safetensors")
+    return model.load(folder / f"{name}.safetensors")
 
 
 @pytest.mark.parametrize("name", ["vgg11", "alexnet"])
@@ -42,7 +43,7 @@ def test_import_export_import_changes_no_bit_but_of_the_first_kernel(name, tmp_p
     exporting.to_torchvision(net, tmp_path / "theirs.safetensors")
     there = torch_file.read(GOLDEN / f"{name}.pth")
     importing.write(importing.read(tmp_path / "theirs.safetensors"), tmp_path / "again.safetensors")
-    again = trained.load(tmp_path / "again.safetensors")
+    again = model.load(tmp_path / "again.safetensors")
     first = next(iter(net.params))
     for layer, parts in net.params.items():
         for part, array in parts.items():
@@ -68,7 +69,7 @@ def test_pytorch_takes_the_tensors_strictly(source, tmp_path, narrow_run):
     from tests.weights import torch_nets
 
     if source == "run":
-        net, arguments = trained.load(narrow_run), ("vgg11", 1 / 32, 1, 12)
+        net, arguments = model.load(narrow_run), ("vgg11", 1 / 32, 1, 12)
     else:
         net, arguments = imported("alexnet", tmp_path), ("alexnet", 1 / 64, 2, 5)
     exporting.to_torchvision(net, tmp_path / "theirs.safetensors")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 from deepconv.weights import caffe, importing, keras, matconvnet
 from tests.weights import files, reference
 

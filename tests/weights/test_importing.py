@@ -11,11 +11,12 @@ import pytest
 import safetensors.numpy
 
 import deepconv
-from deepconv import scoring, trained, weights_file
-from deepconv.evaluate import Plan, evaluate
-from deepconv.user_error import UserError
+from deepconv.commands.evaluate import Plan, evaluate
+from deepconv.commands.weights import main
+from deepconv.exceptions import UserError
+from deepconv.inference import model, rows
+from deepconv.run import weights_file
 from deepconv.weights import importing, torch_file
-from deepconv.weights.__main__ import main
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[2]
@@ -123,7 +124,7 @@ def test_a_truncated_file(kept, saved):
 
 def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
     with pytest.raises(UserError, match=r"python -m deepconv\.weights import .* makes one of it"):
-        trained.load(saved())
+        model.load(saved())
     with pytest.raises(UserError, match="holds no run"):
         deepconv.load_weights(tmp_path / "nothing.safetensors")
     out = tmp_path / "ours.safetensors"
@@ -132,7 +133,7 @@ def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
     altered[-3] ^= 1
     out.write_bytes(altered)
     with pytest.raises(UserError, match=r"is damaged: the checksum of \S+ is wrong"):
-        trained.load(out)
+        model.load(out)
 
 
 def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
@@ -151,8 +152,8 @@ def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
 
 
 def test_an_imported_network_is_evaluated_like_a_run(narrow_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "MOST_CANVASES", 1)
-    run = trained.load(narrow_run)
+    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
+    run = model.load(narrow_run)
     about = {
         "network": "vgg_a",
         "options": {"crop": 32, "width": 1 / 32},

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 from deepconv.weights import torch_file
 
 GOLDEN = Path(__file__).parent / "golden"

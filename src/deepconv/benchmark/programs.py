@@ -19,7 +19,7 @@ from deepconv import parallel
 from deepconv.benchmark.timing import Run
 from deepconv.data import color
 from deepconv.data.pipeline import NumpyBatch
-from deepconv.training.assembly import Assembly, assemble
+from deepconv.training.build import Assembly, assemble
 from deepconv.training.step import Batch
 
 # Of the square matrices whose product is the device's peak, by jax's name of the platform.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deepconv import reporting
+from deepconv import tables
 from deepconv.benchmark.timing import Spread, ratios, spread
 
 Result = dict[str, Any]
@@ -92,7 +92,7 @@ def text(result: Result) -> str:
     columns = zip(COLUMNS, *(_cells(row) for row in result["lines"]), strict=True)
     known = [column for column in columns if any(cell is not None for cell in column[1:])]
     titles, *rows = zip(*known, strict=True)
-    lines = [head, "", reporting.table(titles, rows), ""]
+    lines = [head, "", tables.table(titles, rows), ""]
     if peak := result["peak_flops_per_second"]:
         side = result["matrix_side"]
         lines.append(

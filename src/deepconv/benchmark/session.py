@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from deepconv import compilation, recipe, reporting, summary
+from deepconv import compilation
 from deepconv.benchmark import programs, report, streams, timing
 from deepconv.benchmark.programs import Program, Subject, Training
 from deepconv.benchmark.report import Result
+from deepconv.config import recipe
 from deepconv.data.pipeline import Source
+from deepconv.exceptions import UserError
+from deepconv.models import summary
+from deepconv.run import provenance
 from deepconv.training import loop
-from deepconv.user_error import UserError
 
 if TYPE_CHECKING:  # it imports PyTorch, which need not be there
     from deepconv.benchmark.torch_peer import Entrant
@@ -155,8 +158,8 @@ def _measured(request: Request, subject: Subject, source: Source | None) -> Resu
         "settings": config.to_dict(),
         "compiler_options": compilation.compiler_options(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "versions": reporting.versions() | (_torch_version() if request.with_torch else {}),
-        "git_revision": reporting.git_revision(Path(__file__).parent),
+        "versions": provenance.versions() | (_torch_version() if request.with_torch else {}),
+        "git_revision": provenance.git_revision(Path(__file__).parent),
     }
 
 

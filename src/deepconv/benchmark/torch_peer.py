@@ -18,8 +18,8 @@ from deepconv.benchmark import torch_network
 from deepconv.benchmark.programs import Subject
 from deepconv.benchmark.timing import Run
 from deepconv.data.color import pca_magnitudes
+from deepconv.exceptions import UserError
 from deepconv.training import optimizer
-from deepconv.user_error import UserError
 
 
 class Mode(NamedTuple):

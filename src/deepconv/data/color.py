@@ -15,7 +15,7 @@ import numpy as np
 from deepconv import atomic
 from deepconv.data import decode
 from deepconv.data.pipeline import Geometry, Source
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 
 # What tfds gives an image whose class is not known, as in a challenge's test split.
 UNKNOWN = -1

@@ -24,7 +24,7 @@ from absl import flags
 
 from deepconv import naming
 from deepconv.data import decode
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 
 _LOG = logging.getLogger(__name__)
 

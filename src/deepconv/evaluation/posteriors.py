@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv.data.augment import subtract_mean
 from deepconv.models import Network
 from deepconv.models.layers import inside, zero_beyond
+from deepconv.training.augment import subtract_mean
 
 Average = Literal["scores", "posteriors"]
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 
 FLOAT32, TF32, BFLOAT16 = "float32", "tf32", "bfloat16"
 

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from deepconv import summary
-from deepconv.models import Network, towers
+from deepconv.models import Network, summary, towers
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, LocalConv, Pool
 from deepconv.parallel import MODEL_AXIS
 

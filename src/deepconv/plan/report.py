@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from deepconv import reporting
+from deepconv import tables
 from deepconv.plan import traffic
 from deepconv.plan.stages import StagePlan
 from deepconv.plan.times import Machine
@@ -63,7 +63,7 @@ def _schedule(plans: Sequence[StagePlan], machine: Machine) -> str:
     cells = [["-" if cell is None and at != 5 else cell for at, cell in enumerate(r)] for r in rows]
     columns = ("stage", "S", "epochs", "images to see", "s/epoch", "hours", "bound by", "fits")
     return (
-        f"{reporting.table(columns, cells)}\n"
+        f"{tables.table(columns, cells)}\n"
         "epochs at the latest: a plateau may end a stage earlier; evaluations are included"
     )
 
@@ -81,7 +81,7 @@ def _memory(plan: StagePlan, machine: Machine) -> str:
         ("all", memory.total, f"of {_gb(limit)} GB, {machine.usable:.0%} of the device's"),
     ]
     cells = [(name, float(_gb(value)), note) for name, value, note in rows if value]
-    told = reporting.table(("memory of a device", "GB", ""), cells, decimals=3)
+    told = tables.table(("memory of a device", "GB", ""), cells, decimals=3)
     if memory.total <= limit:
         return f"{told}\nIt fits."
     if plan.fitting is None:
@@ -131,7 +131,7 @@ def _step(plan: StagePlan, machine: Machine) -> str:
         f" At {_count(machine.decoded)} images/s a core, decoding the {_count(wanted)} images/s "
         f"that the devices would take needs {wanted / machine.decoded:.1f} cores."
     )
-    return f"{reporting.table(('time of a step', 'ms', ''), rows, decimals=2)}\n{_filled(prose)}"
+    return f"{tables.table(('time of a step', 'ms', ''), rows, decimals=2)}\n{_filled(prose)}"
 
 
 def _sharding(plan: StagePlan, machine: Machine) -> str:

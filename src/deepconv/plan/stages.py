@@ -6,15 +6,16 @@ from typing import NamedTuple
 from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
-from deepconv import config as configuration
-from deepconv import parallel, recipe
+from deepconv import parallel
+from deepconv.config import recipe
+from deepconv.config import schema as configuration
+from deepconv.exceptions import UserError
 from deepconv.parallel import DATA_AXIS, MODEL_AXIS
 from deepconv.plan import memory, network, traffic
 from deepconv.plan.memory import Memory, Sharding
 from deepconv.plan.network import Local
 from deepconv.plan.times import Machine, Step
 from deepconv.plan.traffic import Collective
-from deepconv.user_error import UserError
 
 
 class Sizes(NamedTuple):

@@ -17,23 +17,25 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from deepconv import config as configuration
-from deepconv import parallel, reporting
-from deepconv.checkpoint import Checkpoints, SavedParameters
-from deepconv.data import color, datasets, identity, pipeline
+from deepconv import atomic, parallel, tables
+from deepconv.config import schema as configuration
+from deepconv.data import color, pipeline
 from deepconv.data.color import ColorStatistics
-from deepconv.data.identity import Identity
 from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import NumpyBatch, Source
+from deepconv.data.sources import datasets, identity
+from deepconv.data.sources.identity import Identity
 from deepconv.evaluation import protocols
-from deepconv.trained import load_input
-from deepconv.training import diagnosis, plateau, stream, transfer
-from deepconv.training.assembly import Assembly, assemble
+from deepconv.exceptions import DivergenceError, Preempted, UserError
+from deepconv.inference.model import load_input
+from deepconv.run import curves, log, provenance
+from deepconv.run.checkpoint import Checkpoints, SavedParameters
+from deepconv.run.weights_file import FileParameters
+from deepconv.run.workdir import claim, has_begun, require_space
+from deepconv.training import health, plateau, start, stream
+from deepconv.training.build import Assembly, assemble
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
-from deepconv.user_error import DivergenceError, Preempted, UserError
-from deepconv.weights_file import FileParameters
-from deepconv.workdir import claim, has_begun, require_space
 
 _LOG = logging.getLogger(__name__)
 
@@ -219,7 +221,7 @@ class _Run:
         """Train until the epochs are over or the error has stopped improving for good."""
         config = self.config
         with (
-            reporting.RunLog(
+            log.RunLog(
                 self.folder,
                 step=self.step,
                 total_steps=self.total_steps,
@@ -287,17 +289,17 @@ class _Run:
         """Return random weights, some layers replaced by another run's best or by a file's."""
         state = self.functions.initial_state()
         saved = FileParameters(source) if source.is_file() else SavedParameters(source)
-        shapes = transfer.shapes_of(state.params)
+        shapes = start.shapes_of(state.params)
         try:
-            plan = transfer.plan_transfer(shapes, saved.shapes, self.config.init.layers)
+            plan = start.plan_transfer(shapes, saved.shapes, self.config.init.layers)
         except ValueError as error:
             raise UserError(f"cannot start from {source}: {error}") from None
-        rows = transfer.report(plan, shapes, saved.shapes)
+        rows = start.report(plan, shapes, saved.shapes)
         _LOG.info(
-            "starting from %s\n%s", source, reporting.table(("layer", "parameters", "kernel"), rows)
+            "starting from %s\n%s", source, tables.table(("layer", "parameters", "kernel"), rows)
         )
         copied = saved.read(plan.copied, parallel.replicated(self.mesh))
-        params = transfer.transfer(state.params, copied, plan)
+        params = start.transfer(state.params, copied, plan)
         return state._replace(params=jax.device_put(params, self.functions.placement.params))
 
     def _finished(self) -> bool:
@@ -418,7 +420,7 @@ class _Run:
         some = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[:_DIAGNOSIS_IMAGES], batch)
         outputs = jax.device_get(self.functions.activations(jax.device_get(params), some))
         ordered = {layer.name: outputs[layer.name] for layer in self.functions.model.layers}
-        fault = diagnosis.faulty_layer(ordered)
+        fault = health.faulty_layer(ordered)
         if fault is None:
             return "no layer's activations have vanished or exploded"
         return f"the activations of {fault[0]} have {fault[1]}"
@@ -459,16 +461,16 @@ class _Run:
             "seed": self.config.seed,
             "unreadable_training_images": _names(self.dataset.train, self.progress.unreadable),
             "devices": f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}",
-            "versions": reporting.versions(),
-            "git_revision": reporting.git_revision(Path(__file__).parent),
+            "versions": provenance.versions(),
+            "git_revision": provenance.git_revision(Path(__file__).parent),
             "config_hash": configuration.digest(self.config),
         }
         if not parallel.is_first():
             return result
-        reporting.write_json(self.folder / "result.json", result)
-        metrics = reporting.read_metrics(self.folder / "metrics.jsonl")
+        atomic.write_json(self.folder / "result.json", result)
+        metrics = log.read_metrics(self.folder / "metrics.jsonl")
         title = f"{self.config.model.name} on {self.config.dataset.name}"
-        reporting.plot_curves(metrics, self.folder / "curves.png", title=title)
+        curves.plot_curves(metrics, self.folder / "curves.png", title=title)
         return result
 
 

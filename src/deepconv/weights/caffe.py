@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 from deepconv.weights.source import Source
 
 _INT32, _INT64, _FLOAT, _DOUBLE, _STRING, _MESSAGE = 5, 3, 2, 1, 9, 11

@@ -18,9 +18,9 @@ import numpy as np
 
 from deepconv import models
 from deepconv.data.color import IMAGENET
+from deepconv.exceptions import UserError
 from deepconv.models import Network
 from deepconv.models.layers import Conv, Dropout, Layer, map_size
-from deepconv.user_error import UserError
 from deepconv.weights.source import Source
 
 Params = dict[str, dict[str, np.ndarray]]

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv import atomic, reporting, weights_file
+from deepconv import atomic
+from deepconv.exceptions import UserError
+from deepconv.inference.model import Trained
 from deepconv.models.layers import LocalConv
-from deepconv.trained import Trained
-from deepconv.user_error import UserError
+from deepconv.run import provenance, weights_file
 from deepconv.weights import conversion
 
 # What a StableHLO program looks at: the shape of its images.
@@ -96,11 +97,11 @@ def to_stablehlo(trained: Trained, out: Path, *, view: str) -> None:
         "scale": trained.config.evaluation.scale,
         "gives": f"float32 [n, {len(trained.class_names)}], posteriors",
         "class_names": trained.class_names,
-        "versions": reporting.versions(),
+        "versions": provenance.versions(),
     }
     try:
         with atomic.replacing(out) as file:
             file.write(exported.serialize())
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from None
-    reporting.write_json(out.with_name(f"{out.name}.json"), about)
+    atomic.write_json(out.with_name(f"{out.name}.json"), about)

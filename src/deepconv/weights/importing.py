@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepconv import naming, weights_file
-from deepconv.reporting import versions
-from deepconv.user_error import UserError
+from deepconv import naming
+from deepconv.exceptions import UserError
+from deepconv.run import weights_file
+from deepconv.run.provenance import versions
 from deepconv.weights import caffe, conversion, keras, matconvnet, torch_file
 from deepconv.weights.conversion import DIALECTS, Converted
 from deepconv.weights.source import Source

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 from deepconv.weights.source import Source
 
 # How the names of a layer's two tensors end, in Keras 2 and in Keras 1.

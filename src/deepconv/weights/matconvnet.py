@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 from deepconv.weights.source import Source
 
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from deepconv.user_error import UserError
+from deepconv.exceptions import UserError
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _DTYPES: dict[str, Any] = {

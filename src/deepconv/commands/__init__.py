@@ -1,0 +1,1 @@
+"""The commands: flags, then one call. Nothing imports from here."""

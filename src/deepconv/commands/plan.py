@@ -1,0 +1,136 @@
+"""Plan a run: memory, arithmetic, communication, time.
+
+python -m deepconv.plan --config=configs/vgg_d.py --devices=8 --device_kind=h200
+python -m deepconv.plan --config=configs/vgg_d.py --devices=8 --device_kind=a100 \
+  --images_per_second=700 --link_gbps=100 --cores=64
+"""
+
+import math
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from deepconv import atomic
+from deepconv.commands import command_line
+from deepconv.config import recipe
+from deepconv.config.schema import create_model
+from deepconv.exceptions import UserError
+from deepconv.plan import devices, network, report, stages
+from deepconv.plan.times import Machine
+
+# Of ImageNet's photographs: half of what two cores do together (docs/performance.md, "Input").
+DECODED = 524.0
+
+# Flags that are positive numbers: name, default, meaning.
+FIGURES = (
+    (
+        "images_per_second",
+        None,
+        "Measured: one device's, training the last stage's network. Else the peak is assumed to "
+        f"be reached at {devices.ASSUMED_SHARE:.0%}.",
+    ),
+    ("peak_tflops", None, "Instead of the kind's published peak."),
+    ("memory_gb", None, "Of one device, in 10^9 bytes."),
+    ("link_gbps", None, "From each device to the others, in 10^9 bits a second."),
+    ("images_per_second_per_core", DECODED, "Decoded and cropped by one core."),
+)
+
+
+def machine(last: ConfigDict, classes: int) -> Machine:
+    """Return what the flags say of the devices, and what is assumed where they do not.
+
+    Args:
+      last: config of the last stage, whose network `--images_per_second` was measured on.
+      classes: of that stage.
+
+    Raises:
+      UserError: if a figure is not positive, or the kind of device is unknown or has no such
+        arithmetic.
+    """
+    options = flags.FLAGS
+    for name, _, _ in FIGURES:
+        value = options[name].value
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"--{name}={value:g} must be a positive number")
+    kind = devices.device(options.device_kind)
+    usual = devices.arithmetic(kind.peaks, last.model.dtype)
+    arithmetic = options.arithmetic or usual
+    if arithmetic not in kind.peaks and not options.peak_tflops:
+        raise UserError(
+            f"--arithmetic={arithmetic}: no such peak is known of {options.device_kind}, only "
+            f"{', '.join(kind.peaks)}; say --peak_tflops"
+        )
+    if options.images_per_second:
+        alone = network.local(create_model(last, classes), model_devices=1)
+        rate = options.images_per_second * network.flops(alone).training
+        rate_is = (
+            f"from the measured {options.images_per_second:,.4g} images/s of {last.model.name}"
+        )
+    else:
+        peak = 1e12 * options.peak_tflops if options.peak_tflops else kind.peaks[arithmetic]
+        rate = devices.ASSUMED_SHARE * peak
+        rate_is = (
+            f"ASSUMED: {devices.ASSUMED_SHARE:.0%} of {peak / 1e12:,.4g} TFLOP/s, its dense peak "
+            f"in {arithmetic}"
+        )
+    return Machine(
+        kind=options.device_kind,
+        devices=options.devices,
+        rate=rate,
+        rate_is=rate_is,
+        measured=bool(options.images_per_second),
+        memory=1e9 * options.memory_gb if options.memory_gb else kind.memory,
+        usable=kind.usable,
+        link=1e9 / 8 * options.link_gbps if options.link_gbps else kind.link,
+        decoded=options.images_per_second_per_core,
+        cores=options.cores,
+    )
+
+
+def main(_: Sequence[str]) -> None:
+    """Print the plan of all stages."""
+    options = flags.FLAGS
+    path = command_line.output_file("json", ".json")
+    config = options.config
+    stages.check(config, options.devices)
+    given = {
+        "train": options.train_images,
+        "evaluation": options.eval_images,
+        "classes": options.classes,
+    }
+    todo = recipe.stages(config)
+    sizes = [stages.sizes(stage.config, config.dataset.name, given) for stage in todo]
+    last = todo[-1].config
+    on = machine(last, sizes[-1].classes)
+    plans = [stages.plan(stage, size, on) for stage, size in zip(todo, sizes, strict=True)]
+    if path:
+        atomic.write_json(path, report.data(plans, on))
+    print(report.text(plans, on))
+
+
+def _define_flags() -> None:
+    config_flags.DEFINE_config_file(
+        "config", None, "The file of the configuration, such as configs/vgg_d.py."
+    )
+    flags.DEFINE_integer("devices", None, "How many, over all machines.")
+    flags.DEFINE_string("device_kind", None, f"One of {', '.join(devices.KINDS)}.")
+    for name, default, meaning in FIGURES:
+        flags.DEFINE_float(name, default, meaning)
+    flags.DEFINE_enum(
+        "arithmetic",
+        None,
+        [devices.FLOAT32, devices.TF32, devices.BFLOAT16],
+        "What matrix products are computed in; by default what jax does with model.dtype.",
+    )
+    flags.DEFINE_integer("cores", None, "That decode, over all machines.", lower_bound=1)
+    flags.DEFINE_integer("train_images", None, "In the training set.", lower_bound=1)
+    flags.DEFINE_integer("eval_images", None, "In the evaluation set.", lower_bound=1)
+    flags.DEFINE_integer("classes", None, "Of the data set.", lower_bound=1)
+    flags.DEFINE_string("json", None, "Also write the plan to this .json file.")
+    flags.mark_flags_as_required(["config", "devices", "device_kind"])
+
+
+if __name__ == "__main__":
+    _define_flags()
+    command_line.run(main)

@@ -1,0 +1,1 @@
+"""What a run is told: every key, its check, and the stages of a recipe."""

@@ -1,0 +1,305 @@
+"""The settings of a run: every key, its default, its meaning, and the check of a config.
+
+    config = default()               # locked: a key that is not here cannot be set
+    config.optimizer.learning_rate = 0.001
+    check(config)
+
+The files under `configs/` start from here and state what their paper says.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from deepconv import models
+from deepconv.data.color import IMAGENET, pca_magnitudes
+from deepconv.exceptions import UserError
+from deepconv.models import towers
+from deepconv.parallel import MODEL_AXIS
+
+
+def default() -> ConfigDict:
+    """Return the settings that both papers share; the comments are the reference of the keys."""
+    config = ConfigDict()
+    config.seed = 0
+
+    # The network and its options, as in `models.create`: a config names those that its network has.
+    config.model = ConfigDict(
+        {"name": "vgg_a", "initializer": "glorot", "dtype": "float32", "crop": 224}
+    )
+
+    # The stages to run; see recipe.py.
+    config.recipe = ConfigDict()
+    # One run, or "vgg" or "pretrained": stages, each in a folder of the work directory.
+    config.recipe.name = "single"
+    config.recipe.stage = ""  # the last stage wanted, of "vgg": 256, 384 or jitter
+    config.recipe.pretrain = False  # whether "vgg" starts from net A
+    # The larger data set that "pretrained" trains on first, as in dataset.
+    config.recipe.pretrain_dataset = ""
+    config.recipe.pretrain_train_split = "train"
+    config.recipe.pretrain_eval_split = "validation"
+
+    # What a run starts from, where it has neither a checkpoint of its own nor a stage before it.
+    config.init = ConfigDict()
+    config.init.checkpoint = (
+        ""  # the folder of any run, or a file of weights; empty: random weights
+    )
+    config.init.layers = ".*"  # regular expression: the layers to copy; the others are random
+
+    config.dataset = ConfigDict()
+    config.dataset.name = "imagenet2012"  # or shapes, cifar10, folder:/path, any of tfds
+    config.dataset.data_dir = ""  # empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    config.dataset.train_split = "train"
+    config.dataset.eval_split = "validation"
+
+    config.input = ConfigDict()
+    # The shorter side S is drawn uniformly from the integers between these, both included.
+    config.input.scale = (256, 256)
+    config.input.square = False  # whether only the central SxS square is kept (AlexNet)
+    config.input.mean = "rgb"  # subtract the mean RGB, or "image": the mean image (AlexNet)
+    # Mean and principal components: published ones, "computed" over the training set, or
+    # "inherited" from what the run starts from.
+    config.input.color = "imagenet"
+    config.input.max_unreadable = 0.01  # a larger share of unreadable images ends the run
+    config.input.threads = 0  # that decode, in each process; 0: one for each core
+    config.input.workers = 0  # processes that decode besides; pays from some ten cores on
+
+    config.augment = ConfigDict()
+    config.augment.flip = True
+    config.augment.pca_std = 0.1  # of the RGB jitter's factors; 0 switches it off
+    config.augment.pca_magnitude = "lambda"  # or "sqrt"; see color.pca_magnitudes
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 5e-4
+    # (regular expression on "layer/kernel" or "layer/bias", lr_mult, decay_mult); the first that
+    # matches holds. The papers decay the weights and have one learning rate for all.
+    config.optimizer.multipliers = ((r".*/bias", 1.0, 0.0),)
+    # Regular expression: the layers that train; "fc.*" is the paper's 2014 submission.
+    config.optimizer.trained_layers = ".*"
+
+    config.plateau = ConfigDict()
+    # Epochs at which the learning rate drops; if any, the validation error has no say in it.
+    config.plateau.drop_epochs = ()
+    config.plateau.factor = 0.1  # of the learning rate at each drop
+    config.plateau.max_drops = 3  # the next plateau ends the run
+    config.plateau.patience = 5  # evaluations without improvement that make a plateau
+    config.plateau.min_delta = 0.0  # how much lower an error must be to count, a fraction
+
+    config.train = ConfigDict()
+    config.train.batch_size = 256  # over all devices
+    config.train.microbatches = 1  # parts of each device's batch, one after the other: less memory
+    config.train.epochs = 74.0  # the run ends here at the latest
+    config.train.log_steps = 50
+    # That one copy of the network is spread over: 1, or 2, a tower of AlexNet on each.
+    config.train.model_devices = 1
+
+    config.evaluation = ConfigDict()
+    config.evaluation.scale = 256  # the shorter side Q
+    config.evaluation.batch_size = 256
+    config.evaluation.every_epochs = 1.0
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 1000  # besides one at each evaluation
+    config.checkpoint.keep = 2  # the newest; the best is kept besides
+    return config.lock()
+
+
+def from_json(text: str) -> ConfigDict:
+    """Return the config that a run's `config.json` holds, checked.
+
+    A key that came to be after the run has its default, which is what was done before.
+
+    Raises:
+      UserError: if it is not a config of this version.
+    """
+
+    def with_tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: with_tuples(item) for key, item in value.items()}
+        return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+    config = default().unlock()
+    try:
+        config.update(with_tuples(json.loads(text)))
+    except (ValueError, TypeError, AttributeError):
+        raise UserError("config.json is not the JSON of a config") from None
+    check(config)
+    return config.lock()
+
+
+def variants(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Split what stands behind the colon of a config's file at its commas.
+
+    Args:
+      name: of the file, without its ending.
+      text: what stands there, such as "384,tiny".
+      known: the variants that the file has.
+
+    Raises:
+      UserError: if one of them does not exist.
+    """
+    chosen = tuple(part for part in text.split(",") if part)
+    if unknown := sorted(set(chosen) - set(known)):
+        raise UserError(
+            f"configs/{name}.py has no variant {unknown[0]!r}; there are {', '.join(known)} "
+            f"(as in configs/{name}.py:{known[-1]})"
+        )
+    return chosen
+
+
+def tiny(config: ConfigDict, *, crop: int, scale: int) -> ConfigDict:
+    """Return the recipe for a net a quarter as wide on the embedded data: minutes on two cores.
+
+    Args:
+      config: a recipe, which is changed.
+      crop: side of the crop, in pixels.
+      scale: the shorter side S, and Q.
+    """
+    config.model.crop = crop
+    config.model.width = 0.25
+    config.dataset.name = "shapes"
+    config.input.color = "computed"
+    config.input.scale = (scale, scale)
+    config.evaluation.scale = scale
+    config.train.batch_size = 64
+    config.train.epochs = 28.0
+    # Such a net may learn nothing for some epochs, which is no plateau yet.
+    config.plateau.patience = 8
+    return config
+
+
+def step_of(config: ConfigDict, epochs: float, images: int) -> int:
+    """Return the number of updates in so many epochs over so many images, rounded up."""
+    return -int(-epochs * images // config.train.batch_size)
+
+
+def num_steps(config: ConfigDict, images: int) -> int:
+    """Return the number of updates of a run over a training set of so many images."""
+    return step_of(config, config.train.epochs, images)
+
+
+def check(config: ConfigDict) -> None:
+    """Find what is wrong with a config before any data is read.
+
+    Raises:
+      UserError: naming the key and what it may be.
+    """
+    _check_keys(config, default(), "")
+    model = config.model
+    if config.train.model_devices not in (1, 2):
+        raise UserError(f"train.model_devices={config.train.model_devices} must be 1 or 2")
+    try:
+        network = models.create(**_model_options(config), num_classes=2)
+        if config.train.model_devices == 2:
+            towers.on_one_device(network, axis=MODEL_AXIS)
+        pca_magnitudes(IMAGENET.eigenvalues, config.augment.pca_magnitude)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+    crop, scale = model.crop, config.input.scale
+    if len(scale) != 2 or scale[0] > scale[1]:
+        raise UserError(f"input.scale={scale} is not (smallest, largest)")
+    if scale[0] < crop:
+        raise UserError(f"input.scale={scale} goes below model.crop={crop}: no crop fits")
+    if config.evaluation.scale < crop:
+        raise UserError(f"evaluation.scale={config.evaluation.scale} is below model.crop={crop}")
+    _check_choice("input.mean", config.input.mean, ("rgb", "image"))
+    _check_choice("input.color", config.input.color, ("imagenet", "computed", "inherited"))
+    _check_choice("model.dtype", model.dtype, ("float32", "bfloat16"))
+    if config.input.mean == "image":
+        if config.input.color == "imagenet":
+            raise UserError(
+                "input.mean='image' needs input.color='computed' or 'inherited': no mean image is "
+                "published"
+            )
+        if not config.input.square or {*scale} != {config.evaluation.scale}:
+            raise UserError(
+                "input.mean='image' needs input.square=True and one and the same scale everywhere"
+            )
+    for key in (
+        "train.batch_size",
+        "train.microbatches",
+        "train.epochs",
+        "train.log_steps",
+        "evaluation.batch_size",
+        "evaluation.every_epochs",
+        "checkpoint.every_steps",
+        "checkpoint.keep",
+        "plateau.patience",
+    ):
+        section, name = key.split(".")
+        if config[section][name] <= 0:
+            raise UserError(f"{key}={config[section][name]} must be positive")
+
+
+def _model_options(config: ConfigDict) -> dict:
+    return {key: value for key, value in config.model.items() if key != "dtype"}
+
+
+def create_model(config: ConfigDict, num_classes: int) -> models.Network:
+    """Create the config's network for so many classes."""
+    return models.create(
+        **_model_options(config), num_classes=num_classes, dtype=config.model.dtype
+    )
+
+
+def _check_keys(config: ConfigDict, reference: ConfigDict, prefix: str) -> None:
+    for key in config:
+        if key not in reference:
+            raise UserError(
+                f"unknown config key {prefix}{key}; there are {', '.join(sorted(reference))}"
+            )
+    for key, value in reference.items():
+        if key not in config:
+            raise UserError(f"the config lacks the key {prefix}{key}")
+        if prefix + key == "model":
+            continue  # its keys are the network's own, and models.create knows them
+        if isinstance(value, ConfigDict):
+            _check_keys(config[key], value, f"{prefix}{key}.")
+        elif type(config[key]) is not type(value):
+            expected = type(value).__name__
+            raise UserError(f"{prefix}{key}={config[key]!r} is not of type {expected}")
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{key}={value!r} is none of {', '.join(choices)}")
+
+
+# What may differ when a run is taken up again: where things lie, how often it speaks, and what
+# changes the sums' rounding alone, as another number of devices does.
+_FREE = (
+    "dataset.data_dir",
+    "input.threads",
+    "input.workers",
+    "train.log_steps",
+    "train.microbatches",
+    "train.model_devices",
+    "checkpoint.every_steps",
+    "checkpoint.keep",
+)
+
+
+def fixed_settings(config: ConfigDict) -> dict:
+    """Return the settings that a run keeps to its end, flattened to `{"section.key": value}`."""
+    flat = {
+        f"{section}.{key}" if isinstance(values, ConfigDict) else section: value
+        for section, values in config.items()
+        for key, value in (values.items() if isinstance(values, ConfigDict) else [(None, values)])
+    }
+    return {
+        key: value
+        for key, value in json.loads(json.dumps(flat)).items()
+        # What the recipe says has gone into its stages, each of which is a plain run.
+        if key not in _FREE and not key.startswith("recipe.")
+    }
+
+
+def digest(config: ConfigDict) -> str:
+    """Return a short hash of `fixed_settings`."""
+    text = json.dumps(fixed_settings(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

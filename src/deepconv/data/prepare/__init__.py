@@ -1,0 +1,1 @@
+"""Data sets from archives to shards on disk."""

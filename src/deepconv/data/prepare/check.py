@@ -1,0 +1,224 @@
+"""Read a prepared data set from end to end and say what is wrong with it.
+
+    python -m deepconv.data.check --name=imagenet2012
+
+Every record is read, so that checksums and labels are verified, and one image of each shard is
+decoded. Of ImageNet the counts, the order of the classes, and the label of every file are known,
+and compared. What is wrong is a line each, and the exit status is 2.
+"""
+
+import collections
+import itertools
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow_datasets as tfds
+from absl import flags
+from tensorflow_datasets.proto import tf_example_pb2
+from tqdm import tqdm
+
+from deepconv.commands import command_line
+from deepconv.data import decode
+from deepconv.data.labels import UNKNOWN
+from deepconv.data.prepare import imagenet, shards
+from deepconv.data.prepare.imagenet import Edition
+from deepconv.data.sources import datasets
+from deepconv.exceptions import UserError
+
+
+class Findings(NamedTuple):
+    """What was found, a line each.
+
+    Attributes:
+      facts: what the set holds.
+      faults: what is wrong with it.
+    """
+
+    facts: list[str]
+    faults: list[str]
+
+
+class _Contents(NamedTuple):
+    """What some records hold.
+
+    Attributes:
+      labels: how many records have each label.
+      file_names: of all records, where they are needed.
+      faults: what is wrong with the records.
+    """
+
+    labels: collections.Counter[int]
+    file_names: list[str]
+    faults: list[str]
+
+
+def main(name: str, data_dir: str) -> None:
+    """Print what the set holds and what is wrong with it."""
+    folder = datasets.prepared_directory(name, data_dir)
+    if folder is None:
+        raise UserError(
+            f"{name} is not prepared under {datasets.root(data_dir)}; "
+            "--data_dir names another place"
+        )
+    is_imagenet = re.fullmatch(rf"{imagenet.NAME}(_s\d+)?", name)
+    found = findings(folder, imagenet.published() if is_imagenet else None)
+    for line in (f"{name} in {folder}", *found.facts, *(f"wrong: {line}" for line in found.faults)):
+        print(line)
+    if found.faults:
+        raise UserError(f"{name} has {len(found.faults)} faults")
+    print("nothing is wrong")
+
+
+def findings(folder: Path, edition: Edition | None = None, threads: int | None = None) -> Findings:
+    """Read a prepared data set from end to end.
+
+    Args:
+      folder: of the set.
+      edition: what ImageNet must hold, if the set is ImageNet or made from it.
+      threads: how many shards are read at once; by default as many as there are cores.
+
+    Raises:
+      UserError: if it is no classification set in ArrayRecord.
+    """
+    info = tfds.builder_from_directory(folder).info
+    if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise UserError(f"{folder} is not in the format array_record")
+    if not {"image", "label"} <= set(info.features):
+        raise UserError(f"{folder} is not a classification set: it lacks an image or a label")
+    class_names = tuple(info.features["label"].names)
+    facts, faults = [f"{len(class_names):,} classes"], []
+    if edition:
+        faults += _compare_classes(class_names, edition.synsets)
+        faults += [f"there is no split {name}" for name in edition.counts.keys() - info.splits]
+    for name, split in info.splits.items():
+        contents = _read_split(name, split, edition, threads or os.cpu_count() or 1)
+        facts.append(f"{name}: {_summary(contents.labels, class_names, split.num_shards)}")
+        faults += [
+            *contents.faults,
+            *(f"{name}: {fault}" for fault in _label_faults(name, contents.labels, class_names)),
+        ]
+        if edition:
+            faults += [f"{name}: {fault}" for fault in _file_faults(name, contents, edition)]
+    return Findings(facts, faults)
+
+
+def _compare_classes(names: Sequence[str], synsets: Sequence[str]) -> list[str]:
+    if tuple(names) == tuple(synsets):
+        return []
+    if sorted(names) == sorted(synsets):
+        return ["the classes are not in the order of their synsets, so that labels mean others"]
+    return [f"the {len(names):,} classes are not the {len(synsets):,} synsets of ImageNet"]
+
+
+def _read_split(name: str, split: Any, edition: Edition | None, threads: int) -> _Contents:
+    """Read the shards of a split side by side."""
+    whole = _Contents(collections.Counter(), [], [])
+    paths = [Path(path) for path in split.filepaths]
+    editions = itertools.repeat(edition if name in imagenet.ARCHIVES else None)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        with tqdm(desc=name, total=split.num_examples, unit=" images", disable=None) as bar:
+            for contents in pool.map(_read_shard, paths, split.shard_lengths, editions):
+                whole.labels.update(contents.labels)
+                whole.file_names.extend(contents.file_names)
+                whole.faults.extend(contents.faults)
+                bar.update(contents.labels.total())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # an interrupt does not wait for the rest
+    return whole
+
+
+def _read_shard(path: Path, length: int, edition: Edition | None) -> _Contents:
+    """Read all records of a shard and decode the first image.
+
+    Args:
+      path: of the file.
+      length: how many records it should have.
+      edition: knows the label of every file.
+    """
+    contents = _Contents(collections.Counter(), [], [])
+    mislabeled = []
+    try:
+        for record in shards.read(path):
+            feature = tf_example_pb2.Example.FromString(record).features.feature
+            label = feature["label"].int64_list.value[0]
+            if not contents.labels:
+                image = feature["image"].bytes_list.value[0]
+                contents.faults.extend(_decoding_faults(path, image))
+            contents.labels[label] += 1
+            if edition:
+                file_name = feature["file_name"].bytes_list.value[0].decode()
+                contents.file_names.append(file_name)
+                if edition.label(file_name) != label:
+                    mislabeled.append(f"{file_name} is labeled {label}")
+        if contents.labels.total() != length:
+            contents.faults.append(
+                f"{path} holds {contents.labels.total():,} records, not {length:,}"
+            )
+    except UserError as error:  # a damaged file
+        contents.faults.append(str(error))
+    if mislabeled:
+        contents.faults.append(f"{path}: {len(mislabeled):,} labels are wrong: {mislabeled[0]}")
+    return contents
+
+
+def _decoding_faults(path: Path, image: bytes) -> list[str]:
+    try:
+        decode.decode(image)
+    except decode.UnreadableImageError as error:
+        return [f"{path}: the first image cannot be decoded: {error}"]
+    return []
+
+
+def _summary(labels: collections.Counter[int], class_names: Sequence[str], shard_count: int) -> str:
+    """Return one line on how many images there are, of all classes and of each."""
+    start = f"{labels.total():,} images in {shard_count:,} shards"
+    if labels.keys() <= {UNKNOWN}:
+        return f"{start}, without labels"
+    of_class = [labels[label] for label in range(len(class_names))]
+    return f"{start}, {min(of_class):,} to {max(of_class):,} of a class"
+
+
+def _label_faults(
+    split: str, labels: collections.Counter[int], class_names: Sequence[str]
+) -> list[str]:
+    if labels.keys() <= {UNKNOWN}:
+        return []
+    faults = []
+    strange = sorted(label for label in labels if not 0 <= label < len(class_names))
+    if strange:
+        count = sum(labels[label] for label in strange)
+        faults.append(
+            f"{count:,} labels are out of range 0 ... {len(class_names) - 1}, {strange[0]} for one"
+        )
+    empty = [name for label, name in enumerate(class_names) if not labels[label]]
+    if empty and split == "train":
+        faults.append(f"{len(empty):,} classes have no image, {empty[0]} for one")
+    return faults
+
+
+def _file_faults(split: str, contents: _Contents, edition: Edition) -> list[str]:
+    """Compare a split with what ImageNet must hold."""
+    expected = edition.counts.get(split)
+    if expected is None:  # the test split, which tfds makes where its archive lies ready
+        return []
+    faults = []
+    count = contents.labels.total()
+    if count != expected:
+        faults.append(f"{count:,} images, not {expected:,}")
+    distinct = len(set(contents.file_names))
+    if distinct != count:
+        faults.append(f"{count - distinct:,} images are there twice")
+    return faults
+
+
+if __name__ == "__main__":
+    NAME = flags.DEFINE_string("name", None, "The data set, prepared.", required=True)
+    DATA_DIR = flags.DEFINE_string(
+        "data_dir", "", "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own."
+    )
+    command_line.run(lambda _: main(NAME.value, DATA_DIR.value))

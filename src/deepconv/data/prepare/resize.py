@@ -1,0 +1,230 @@
+"""Rewrite a prepared data set once with smaller images: less to read and to decode in training.
+
+    python -m deepconv.data.resize --name=imagenet2012 --shorter=512
+    python -m deepconv.data.resize --name=imagenet2012 --shorter=256 --measure=200
+
+The first writes `imagenet2012_s512`, with the shorter side of every image at most 512 pixels; the
+second writes nothing and says what such a set would do to the pixels that training sees.
+"""
+
+import functools
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+import tensorflow_datasets as tfds
+from absl import flags
+from tensorflow_datasets.proto import tf_example_pb2
+
+from deepconv.commands import command_line
+from deepconv.data import decode
+from deepconv.data.pipeline import Geometry, Source
+from deepconv.data.prepare import shards
+from deepconv.data.sources import datasets
+from deepconv.exceptions import UserError
+
+DEFAULT_QUALITY = 95
+
+# What the crops of `measure` are cut from: VGG's range of scales, and AlexNet's one scale.
+_SCALES = ((256, 512), (256, 256))
+
+
+def main(name: str, shorter: int, quality: int, count: int, data_dir: str) -> None:
+    """Write the smaller set, or measure on `count` images what it would do."""
+    folder = datasets.prepared_directory(name, data_dir)
+    if folder is None:
+        raise UserError(
+            f"{name} is not prepared under {datasets.root(data_dir)}; "
+            "--data_dir names another place"
+        )
+    if count:
+        dataset = datasets.open_dataset(
+            name, data_dir=data_dir, train_split="train", eval_split="train"
+        )
+        images = list(_sampled(dataset.train, count))
+        for scale in _SCALES:
+            print(measure(images, scale, shorter=shorter, quality=quality))
+        return
+    target = f"{name.replace('/', '_')}_s{shorter}"
+    target_folder = datasets.root(data_dir).absolute() / target / folder.name
+    write_resized(folder, target_folder, shorter=shorter, quality=quality)
+    print(f"{target} is ready: {target_folder}")
+
+
+def shrink(data: bytes, shorter: int, quality: int = DEFAULT_QUALITY) -> bytes:
+    """Rescale an image file to a shorter side, by the filter that training uses.
+
+    A training scale equal to `shorter` therefore sees the pixels that it would have seen, but for
+    what JPEG does to them. Chroma is kept at full resolution.
+
+    Args:
+      data: the file.
+      shorter: the side, in pixels.
+      quality: of the JPEG.
+
+    Returns:
+      A JPEG; or `data` itself if the image is not larger, or cannot be read.
+    """
+    try:
+        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(data))
+        if min(image.size) <= shorter:
+            return data
+        image = decode.decode(data)
+    except Exception:  # Pillow's plugins raise anything; training counts what cannot be read
+        return data
+    height, width = decode.rescaled_size(image.height, image.width, shorter)
+    file = io.BytesIO()
+    image.resize((width, height), PIL.Image.Resampling.BILINEAR).save(
+        file, "JPEG", quality=quality, subsampling="4:4:4"
+    )
+    return file.getvalue()
+
+
+def write_resized(
+    source: Path, target: Path, *, shorter: int, quality: int = DEFAULT_QUALITY
+) -> None:
+    """Write a data set again with its images shrunk, or what is missing of it; keep all else.
+
+    Args:
+      source: the folder of the prepared set.
+      target: `<data_dir>/<name>/<version>`.
+      shorter: the shorter side at most, in pixels.
+      quality: of the JPEGs.
+
+    Raises:
+      UserError: if the source is no set of images in ArrayRecord or damaged, the target is there
+        and made otherwise, or the disk is too small.
+    """
+    info = tfds.builder_from_directory(source).info
+    if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise UserError(f"{source} is not in the format array_record")
+    if "image" not in info.features:
+        raise UserError(f"{source} has no feature 'image'")
+    origin = {"source": info.full_name, "shorter": shorter, "quality": quality}
+    if shards.is_prepared(target, origin):
+        return
+    files = {split: [Path(path) for path in part.filepaths] for split, part in info.splits.items()}
+    size = sum(path.stat().st_size for paths in files.values() for path in paths)
+    shards.require_space(target, size)
+    image = tfds.features.Image(encoding_format="jpeg")  # of any size
+    plan = shards.Plan(
+        name=target.parent.name,
+        features=tfds.features.FeaturesDict({**info.features, "image": image}),
+        splits={
+            split: [
+                shards.Shard(length, functools.partial(_records, path, shorter, quality))
+                for path, length in zip(files[split], part.shard_lengths, strict=True)
+            ]
+            for split, part in info.splits.items()
+        },
+        origin=origin,
+        description=f"{info.full_name}, the shorter side at most {shorter}, JPEG of {quality}.",
+        homepage=info.homepage,
+    )
+    shards.write(plan, target)
+
+
+def _records(path: Path, shorter: int, quality: int) -> Iterator[bytes]:
+    for record in shards.read(path):
+        example = tf_example_pb2.Example.FromString(record)
+        image = example.features.feature["image"].bytes_list.value
+        original = image[0]
+        image[0] = shrink(original, shorter, quality)
+        yield record if image[0] == original else shards.canonical(example)
+
+
+class Distortion(NamedTuple):
+    """What shrinking did to the crops of some images.
+
+    Attributes:
+      scale: the shorter sides S of the crops were drawn from this range.
+      images: how many were read.
+      shrunk: how many of them became smaller.
+      bytes_before: of their files, the mean over all images.
+      bytes_after: likewise.
+      difference: the mean absolute difference in grey levels, the mean over all images.
+      difference_of_shrunk: likewise, over those that became smaller.
+      worst: of one image.
+    """
+
+    scale: tuple[int, int]
+    images: int
+    shrunk: int
+    bytes_before: float
+    bytes_after: float
+    difference: float
+    difference_of_shrunk: float
+    worst: float
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        return (
+            f"S in {list(self.scale)}: crops differ by {self.difference:.2f} grey levels in the "
+            f"mean of {self.images} images, by {self.difference_of_shrunk:.2f} in that of the "
+            f"{self.shrunk} shrunk ones, at most by {self.worst:.2f}; "
+            f"{self.bytes_before / 1e3:.0f} KB a file became {self.bytes_after / 1e3:.0f}"
+        )
+
+
+def measure(
+    images: Iterable[bytes], scale: tuple[int, int], *, shorter: int, quality: int = DEFAULT_QUALITY
+) -> Distortion:
+    """Compare training crops of images with the same crops of the images shrunk.
+
+    Args:
+      images: files; those that cannot be read are left out.
+      scale: the range of the crops' S.
+      shorter: as in `shrink`.
+      quality: as in `shrink`.
+    """
+    geometry = Geometry(crop=224, scale=scale)
+    rows = []
+    for number, data in enumerate(images):
+        try:
+            original = decode.decode(data)
+        except decode.UnreadableImageError:
+            continue
+        smaller = shrink(data, shorter, quality)
+        crop = geometry.random(original.height, original.width, np.random.default_rng(number))
+        before, after = (
+            decode.resample(image, crop).astype(np.float64)
+            for image in (original, decode.decode(smaller))
+        )
+        rows.append((len(data), len(smaller), smaller != data, np.abs(after - before).mean()))
+    if not rows:
+        raise UserError("no image to measure can be read")
+    before, after, shrunk, difference = map(np.array, zip(*rows, strict=True))
+    return Distortion(
+        scale,
+        len(rows),
+        int(shrunk.sum()),
+        float(before.mean()),
+        float(after.mean()),
+        float(difference.mean()),
+        float(difference[shrunk].mean()) if shrunk.any() else 0.0,
+        float(difference.max()),
+    )
+
+
+def _sampled(source: Source, count: int) -> Iterator[bytes]:
+    """Yield images evenly spread over a split."""
+    for record in np.linspace(0, len(source) - 1, min(count, len(source)), dtype=int):
+        yield source[int(record)]["image"]
+
+
+if __name__ == "__main__":
+    NAME = flags.DEFINE_string("name", None, "The data set, prepared.", required=True)
+    SHORTER = flags.DEFINE_integer("shorter", 512, "The shorter side at most, in pixels.", 1)
+    QUALITY = flags.DEFINE_integer("quality", DEFAULT_QUALITY, "Of the JPEGs.", 1, 100)
+    MEASURE = flags.DEFINE_integer(
+        "measure", 0, "Write nothing; compare the crops of so many images of the training set.", 0
+    )
+    DATA_DIR = flags.DEFINE_string(
+        "data_dir", "", "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own."
+    )
+    command_line.run(
+        lambda _: main(NAME.value, SHORTER.value, QUALITY.value, MEASURE.value, DATA_DIR.value)
+    )

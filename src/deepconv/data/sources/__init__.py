@@ -1,0 +1,1 @@
+"""Where images come from: each source opens records by number."""

@@ -1,0 +1,226 @@
+"""Data sets by name: ours, and what tfds has prepared as ArrayRecord; without TensorFlow.
+
+dataset = open_dataset("imagenet2012", data_dir="")
+dataset.train[0]["image"]  # the bytes of a JPEG
+"""
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import re
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow_datasets as tfds
+
+from deepconv import naming
+from deepconv.data import color
+from deepconv.data.color import ColorStatistics
+from deepconv.data.pipeline import Source
+from deepconv.data.sources import folder
+from deepconv.data.sources.cifar10 import Cifar10
+from deepconv.data.sources.identity import Identity, Part
+from deepconv.data.sources.shapes import Shapes
+from deepconv.exceptions import UserError
+
+_LOG = logging.getLogger(__name__)
+
+OWN_BUILDERS: dict[str, Callable[..., tfds.core.DatasetBuilder]] = {
+    "shapes": Shapes,
+    "cifar10": Cifar10,
+}
+
+
+class Dataset(NamedTuple):
+    """An opened data set.
+
+    Attributes:
+      train: records `{"image": bytes, "label": int, ...}`.
+      evaluation: likewise.
+      identity: its classes, and what its records are known by.
+      directory: where what is computed of it is kept.
+    """
+
+    train: Source
+    evaluation: Source
+    identity: Identity
+    directory: Path
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the labels 0, 1, ..."""
+        return self.identity.class_names
+
+    def color_statistics(self, scale: int) -> ColorStatistics:
+        """Return the training set's colors at a scale, computed once and kept on disk.
+
+        What is kept is used again for the same images alone.
+        """
+        part = self.identity.train
+        split = re.sub(r"\W+", "_", part.split).strip("_")
+        file = self.directory / f"color_{split}_{scale}_{part.digest}.npz"
+        return color.stored(self.train, scale, file)
+
+
+class Split(NamedTuple):
+    """One split of a data set, opened to be evaluated.
+
+    Attributes:
+      source: its records.
+      class_names: of the labels 0, 1, ...
+      part: what its records are known by; `part.split` says what was opened.
+    """
+
+    source: Source
+    class_names: tuple[str, ...]
+    part: Part
+
+
+def root(data_dir: str) -> Path:
+    """Return the folder of all data sets: as given, else $TFDS_DATA_DIR, else tfds' default."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def prepared_directory(name: str, data_dir: str) -> Path | None:
+    """Return the folder of the newest prepared version of a data set, or None."""
+    found = [*root(data_dir).glob(f"{name}/*/dataset_info.json")]
+    found += root(data_dir).glob(f"{name}/*/*/dataset_info.json")
+    versions = {
+        path.parent: path.parent.name for path in found if "incomplete" not in path.parent.name
+    }
+    return max(versions, key=lambda path: _version(versions[path]), default=None)
+
+
+def _version(name: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdecimal() else -1 for part in name.split("."))
+
+
+def open_dataset(
+    name: str, *, data_dir: str = "", train_split: str = "train", eval_split: str = "validation"
+) -> Dataset:
+    """Open a prepared data set, preparing it first where that takes nothing from outside.
+
+    Args:
+      name: its name under tfds, or `folder:` and the path of a folder of pictures (see
+        `folder.open_folder`).
+      data_dir: see `root`.
+      train_split: as tfds writes splits, such as `train[:90%]`; of a folder, see
+        `folder.open_split`.
+      eval_split: likewise.
+
+    Raises:
+      UserError: if it is not there, or in a form that cannot be read; the line says what to do.
+    """
+    if is_folder(name):
+        path = _path(name)
+        train, evaluation, class_names = folder.open_folder(
+            path, train_split=train_split, eval_split=eval_split
+        )
+        identity = Identity(_shown(class_names), train.part(), evaluation.part())
+        # The user's own folder is left alone.
+        location = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+        return Dataset(train, evaluation, identity, root(data_dir) / "folder" / location)
+    builder, directory = _builder(name, data_dir)
+    parts = [_open(builder, directory, split) for split in (train_split, eval_split)]
+    identity = Identity(parts[0].class_names, parts[0].part, parts[1].part)
+    return Dataset(parts[0].source, parts[1].source, identity, directory)
+
+
+def open_split(name: str, split: str | None, *, data_dir: str = "") -> Split:
+    """Open one split of a data set, see `open_dataset`.
+
+    Args:
+      name: of the data set.
+      split: its name; None: of a folder, see `folder.whole_split`, else `validation`.
+      data_dir: see `root`.
+
+    Raises:
+      UserError: if it is not there, or in a form that cannot be read; the line says what to do.
+    """
+    if is_folder(name):
+        path = _path(name)
+        source = folder.open_split(path, folder.whole_split(path) if split is None else split)
+        return Split(source, _shown(source.class_names), source.part())
+    return _open(*_builder(name, data_dir), "validation" if split is None else split)
+
+
+def is_folder(name: str) -> bool:
+    """Say whether a data set's name is that of a folder of pictures."""
+    return name.startswith("folder:")
+
+
+def _shown(class_names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(naming.decoded, class_names))
+
+
+def _path(name: str) -> Path:
+    return Path(name.removeprefix("folder:")).expanduser()
+
+
+def _builder(name: str, data_dir: str) -> tuple[Any, Path]:
+    directory = prepared_directory(name, data_dir)
+    if directory is None and name in OWN_BUILDERS:
+        directory = _prepare(name, data_dir)
+    if directory is None:
+        looked_for = root(data_dir) / name / "<version>" / "dataset_info.json"
+        raise UserError(
+            f"{name} is not there: no {looked_for}. Prepare it (make data-imagenet TARS=..., or "
+            "tfds in the array_record format), or point --config.dataset.data_dir (or "
+            "$TFDS_DATA_DIR) at a folder that holds it; a config's :tiny variant "
+            "(--config=configs/vgg_e.py:tiny) runs on drawn images"
+        )
+    return tfds.builder_from_directory(directory), directory
+
+
+def _prepare(name: str, data_dir: str) -> Path:
+    builder = OWN_BUILDERS[name](data_dir=root(data_dir), file_format="array_record")
+    _LOG.info("preparing the data set %s in %s", name, builder.data_dir)
+    tfds.display_progress_bar(sys.stderr.isatty())
+    # What tfds prints there speaks of downloads of unknown size.
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare()
+    return Path(builder.data_dir)
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files: a reader keeps all shards open, ImageNet may have 1,088."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _open(builder: Any, directory: Path, split: str) -> Split:
+    info = builder.info
+    if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise UserError(
+            f"{directory} is in the format {info.file_format.value}, which has no random "
+            "access; prepare it again with file_format=array_record"
+        )
+    missing = {"image", "label"} - set(info.features)
+    if missing:
+        raise UserError(
+            f"{directory} has no feature {missing.pop()!r}: it is not a classification set"
+        )
+    _allow_many_files()
+    try:
+        records = info.splits[split].num_examples
+        if not records:
+            raise UserError(f"{directory} has no image in the split {split!r}")
+        source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    except (KeyError, ValueError) as error:
+        reason = str(error.args[0] if error.args else error).splitlines()[0]
+        raise UserError(f"{directory}: {reason}") from None
+    # A split such as `train[:90%]+validation` is made of these.
+    whole = {base for base in info.splits if re.search(rf"\b{re.escape(base)}\b", split)}
+    contents = {
+        base: f"{info.splits[base].num_examples} images, {info.splits[base].num_bytes} bytes"
+        for base in sorted(whole)
+    }
+    part = Part(split, info.full_name, records, contents)
+    return Split(source, tuple(info.features["label"].names), part)

@@ -1,0 +1,330 @@
+"""A data set of one's own: pictures in folders, one folder per class, nothing prepared.
+
+    train, evaluation, class_names = open_folder("/data/flowers")
+    train[0]  # {"image": the bytes of a file, "label": 0, "file_name": "daisy/0001.jpg"}
+
+Either `train/<class>/*` beside `val/<class>/*` (or `valid/`, `validation/`) and `test/<class>/*`,
+or `<class>/*` alone. Where there are no validation pictures, a part of each class of the training
+pictures is held out. Labels count the classes in the order of their names.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deepconv.data.sources import listing
+from deepconv.data.sources.identity import Part
+from deepconv.exceptions import UserError
+
+_LOG = logging.getLogger(__name__)
+
+# By split, the names that its folder may have.
+FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+# Every picture of a folder of classes that has no splits.
+ALL = "all"
+# A validation split without a folder of its own.
+HELD_OUT = "validation (held out)"
+_SPLITS = {name: split for split, names in FOLDERS.items() for name in names} | {ALL: ALL}
+
+
+class FolderSource:
+    """Records of the pictures in a folder of class folders, read when asked for.
+
+    Attributes:
+      folder: the folder.
+      file_names: `<class>/<path below it>`, sorted within each class.
+      labels: as many.
+      class_names: of the labels 0, 1, ...
+      split: what these pictures are, such as `train` or `HELD_OUT`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        file_names: list[str],
+        labels: list[int],
+        class_names: tuple[str, ...] = (),
+        split: str = ALL,
+    ):
+        self.folder = folder
+        self.file_names = file_names
+        self.labels = labels
+        self.class_names = class_names
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.file_names)
+
+    def __getitem__(self, record: int) -> dict[str, Any]:
+        """Read one picture.
+
+        Raises:
+          UserError: if the file has gone or cannot be read.
+        """
+        path = self.folder / self.file_names[record]
+        try:
+            image = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        return {
+            "image": image,
+            "label": self.labels[record],
+            "file_name": self.file_names[record],
+        }
+
+    def part(self) -> Part:
+        """Return what identifies these pictures: their names, sizes and modification times.
+
+        Raises:
+          UserError: if a file has gone.
+        """
+        times = hashlib.sha256()
+        counts = dict.fromkeys(self.class_names, 0)
+        digests = {name: hashlib.sha256() for name in self.class_names}
+        for file_name, label in zip(self.file_names, self.labels, strict=True):
+            try:
+                status = (self.folder / file_name).stat()
+            except OSError as error:
+                raise UserError(
+                    f"{self.folder / file_name} cannot be read: {error.strerror}"
+                ) from error
+            name = self.class_names[label]
+            counts[name] += 1
+            line = f"{file_name}\0{status.st_size}\0".encode(errors="surrogateescape")
+            digests[name].update(line)
+            times.update(status.st_mtime_ns.to_bytes(8, "little", signed=True))
+        return Part(
+            split=self.split,
+            version="",
+            records=len(self),
+            contents={
+                name: f"{counts[name]} {digest.hexdigest()[:16]}"
+                for name, digest in digests.items()
+            },
+            times=times.hexdigest()[:16],
+        )
+
+
+class FolderDataset(NamedTuple):
+    """What `open_folder` returns."""
+
+    train: FolderSource
+    evaluation: FolderSource
+    class_names: tuple[str, ...]
+
+
+def open_folder(
+    path: str | os.PathLike[str],
+    *,
+    train_split: str = "train",
+    eval_split: str = "validation",
+    seed: int = 0,
+    eval_fraction: float = 0.1,
+) -> FolderDataset:
+    """Open two splits of a folder of pictures, to train on one and to measure errors on the other.
+
+    Args:
+      path: the folder.
+      train_split: see `open_split`.
+      eval_split: see `open_split`.
+      seed: see `open_split`.
+      eval_fraction: see `open_split`.
+
+    Raises:
+      UserError: see `open_split`; or if a class of the evaluation has no training pictures.
+    """
+    folder = _Folder(Path(path).expanduser(), seed, eval_fraction)
+    train = folder.split(train_split, hold_out=_SPLITS.get(eval_split) == "validation")
+    evaluation = folder.split(eval_split)
+    if missing := [name for name in evaluation.class_names if name not in train.class_names]:
+        raise UserError(
+            f"{evaluation.folder / missing[0]} is a class that {train.folder} does not have"
+        )
+    _warn_of_shared_names(train, evaluation, folder.path)
+    return FolderDataset(train, evaluation, train.class_names)
+
+
+def open_split(
+    path: str | os.PathLike[str], split: str, *, seed: int = 0, eval_fraction: float = 0.1
+) -> FolderSource:
+    """Open one split of a folder of pictures.
+
+    Without a folder of validation pictures, a part of each class is held out. Which pictures it is
+    depends on the seed and the names of the files, and a picture that is added later moves at most
+    one other.
+
+    Args:
+      path: the folder.
+      split: `train`, `validation` (or `val`, `valid`), `test`, or `all`, every picture of a folder
+        that has no splits.
+      seed: of what is held out; unused where there is a folder of validation pictures.
+      eval_fraction: the part of each class that is held out, likewise.
+
+    Raises:
+      UserError: if the folder is not laid out like this, has no such split, or cannot be read.
+    """
+    return _Folder(Path(path).expanduser(), seed, eval_fraction).split(split)
+
+
+def whole_split(path: str | os.PathLike[str]) -> str:
+    """Return the split that an evaluation of a folder is of, where none is named.
+
+    It is `all` of a folder without splits, else `validation`.
+
+    Raises:
+      UserError: if the folder cannot be read.
+    """
+    folder = _Folder(Path(path).expanduser(), 0, 0.1)
+    return "validation" if folder.folders else ALL
+
+
+class _Folder:
+    """A folder of pictures whose parts are listed once, when they are first asked for."""
+
+    def __init__(self, path: Path, seed: int, eval_fraction: float) -> None:
+        if not 0 < eval_fraction < 1:
+            raise UserError(f"eval_fraction is {eval_fraction}; it has to lie between 0 and 1")
+        self.path, self._seed, self._eval_fraction = path, seed, eval_fraction
+
+    @functools.cached_property
+    def folders(self) -> dict[str, Path]:
+        """The folder of each split; empty where the folder has no splits.
+
+        A class may be called "train" or "test"; then it holds pictures and no folders.
+        """
+        names = listing.entries(self.path).folders
+        known = [name for name in names if name in _SPLITS and name != ALL]
+        parts = [name for name in known if listing.entries(self.path / name).folders]
+        if "train" not in parts and parts != names:
+            if len(names) == 1 and (below := listing.entries(self.path / names[0]).folders):
+                raise UserError(
+                    f"{self.path} has one class, {names[0]}, and in it are folders "
+                    f"({', '.join(below[:3])}): name {self.path / names[0]} itself"
+                )
+            return {}
+        if unknown := [name for name in names if name not in known]:
+            raise UserError(
+                f"{self.path / unknown[0]} lies beside {' and '.join(parts)} and is no split: the "
+                "folders of a data set are called train, val (or valid, validation) and test; "
+                "rename it or move it away"
+            )
+        found: dict[str, Path] = {}
+        for name in known:
+            if (split := _SPLITS[name]) in found:
+                raise UserError(
+                    f"{self.path} has two folders of validation pictures, {found[split].name} and "
+                    f"{name}: move one away"
+                )
+            found[split] = self.path / name
+        return found
+
+    def split(self, name: str, *, hold_out: bool = True) -> FolderSource:
+        """Open a split by any of its names.
+
+        Args:
+          name: of the split.
+          hold_out: whether the training pictures are without those held out for validation, where
+            there is no folder of these.
+        """
+        split = _SPLITS.get(name)
+        has = {*self.folders} if self.folders else {"train", ALL}
+        if "train" in has:
+            has.add("validation")  # held out where it has no folder
+        if split not in has:
+            listed = ", ".join(each for each in (*FOLDERS, ALL) if each in has)
+            raise UserError(f"{self.path} has no split {name!r}; it has {listed}")
+        if "validation" not in self.folders and (
+            split == "validation" or (split == "train" and hold_out)
+        ):
+            return self._held_out[split]
+        folder = self.folders.get(split, self.path)
+        pictures = self._pictures(folder)
+        class_names = tuple(pictures)
+        if "train" in self.folders:
+            in_training = tuple(self._pictures(self.folders["train"]))
+            if set(class_names) <= set(in_training):
+                class_names = in_training
+        return _source(folder, pictures, class_names, split)
+
+    @functools.cached_property
+    def _held_out(self) -> dict[str, FolderSource]:
+        """The training pictures, divided into those to train on and those to evaluate."""
+        folder = self.folders.get("train", self.path)
+        train, evaluation = {}, {}
+        for class_name, names in self._pictures(folder).items():
+            # At least one of each class for either, if there are two.
+            count = min(max(round(self._eval_fraction * len(names)), 1), len(names) - 1)
+            by_chance = sorted(names, key=lambda name: _draw(self._seed, f"{class_name}/{name}"))
+            evaluation[class_name] = sorted(by_chance[:count])
+            train[class_name] = sorted(by_chance[count:])
+        class_names = tuple(train)
+        validation = _source(folder, evaluation, class_names, HELD_OUT)
+        if not len(validation):
+            raise UserError(
+                f"{folder} has no class of two pictures or more, so none can be held out for "
+                "validation"
+            )
+        _LOG.info("%s: %d pictures are held out for validation", folder, len(validation))
+        rest = _source(folder, train, class_names, "train (but for those held out)")
+        return {"train": rest, "validation": validation}
+
+    @functools.cache  # noqa: B019 - it lives as long as the call that opens it
+    def _pictures(self, folder: Path) -> dict[str, list[str]]:
+        return _pictures_by_class(folder)
+
+
+def _draw(seed: int, file_name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{file_name}".encode(errors="surrogateescape")).digest()
+
+
+def _source(
+    folder: Path, pictures: dict[str, list[str]], class_names: tuple[str, ...], split: str
+) -> FolderSource:
+    file_names, labels = [], []
+    for label, class_name in enumerate(class_names):
+        names = pictures.get(class_name, [])
+        file_names += [f"{class_name}/{name}" for name in names]
+        labels += [label] * len(names)
+    return FolderSource(folder, file_names, labels, class_names, split)
+
+
+def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
+    """Return the sorted names of each class's pictures, the classes sorted too."""
+    class_names = listing.entries(folder).folders
+    if not class_names:
+        raise UserError(f"{folder} holds no class folders")
+    pictures, others = {}, 0
+    for class_name in class_names:
+        found = listing.pictures_below(folder / class_name)
+        if not found.pictures:
+            raise UserError(
+                f"{folder / class_name} is a class without pictures "
+                f"({', '.join(listing.EXTENSIONS)})"
+            )
+        pictures[class_name] = found.pictures
+        others += found.others
+    _LOG.info(
+        "%s: %d pictures of %d classes; %d other files ignored",
+        folder,
+        sum(map(len, pictures.values())),
+        len(pictures),
+        others,
+    )
+    return pictures
+
+
+def _warn_of_shared_names(train: FolderSource, evaluation: FolderSource, folder: Path) -> None:
+    if train.folder == evaluation.folder:
+        return  # divided here
+    shared = sorted({*train.file_names} & {*evaluation.file_names})
+    if shared:
+        _LOG.warning(
+            "%s: %d pictures have the same name for training and evaluation, such as %s; if they "
+            "are the same pictures, the errors mean nothing",
+            folder,
+            len(shared),
+            shared[0],
+        )

@@ -1,0 +1,1 @@
+"""What a trained network computes for images, whatever the task."""

@@ -1,0 +1,209 @@
+"""Whole images of any aspect ratio in batches of a few shapes, each in the upper left of a canvas.
+
+    sizes = survey(source, threads=8).rescaled(256)
+    for canvas in lay_out(sizes, most=8):
+        batches = canvas_batches(source, 256, canvas, batch_size=32)
+
+A compiled program has one shape. Dense evaluation of images as they are would compile one for every
+width there is; here there are at most `most`, chosen so that the fewest pixels are empty.
+"""
+
+import functools
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from deepconv.data import decode
+from deepconv.data.pipeline import NumpyBatch, Source, record_name, unreadable
+from deepconv.exceptions import UserError
+
+# Of the longer side to the shorter; a whole image is held in memory, and a map of it.
+MAX_ASPECT_RATIO = 32
+
+
+class Canvas(NamedTuple):
+    """A shape that some images share.
+
+    Attributes:
+      height: in pixels.
+      width: in pixels.
+      records: numbers of the images, int `[n]`, ascending.
+    """
+
+    height: int
+    width: int
+    records: np.ndarray
+
+
+class Survey(NamedTuple):
+    """What is known of a set of images before any pixel is decoded.
+
+    Attributes:
+      sizes: `[N, 2]` int, (height, width).
+      labels: `[N]` int32.
+      image_ids: names of the files, or numbers of the records.
+    """
+
+    sizes: np.ndarray
+    labels: np.ndarray
+    image_ids: tuple[str, ...]
+
+    def rescaled(self, scale: int) -> np.ndarray:
+        """Return the (height, width) `[N, 2]` when the shorter sides are `scale`."""
+        sizes = [
+            decode.rescaled_size(height, width, scale) for height, width in self.sizes.tolist()
+        ]
+        return np.array(sizes, int).reshape(-1, 2)
+
+
+def survey(source: Source, threads: int) -> Survey:
+    """Look at every record once, without decoding its pixels.
+
+    Args:
+      source: the images.
+      threads: how many read.
+
+    Raises:
+      UserError: if an image cannot be read, or is longer than MAX_ASPECT_RATIO times its width; it
+        is named.
+    """
+
+    def one(record: int) -> tuple[tuple[int, int], int, str]:
+        example = source[record]
+        name = record_name(example, record)
+        try:
+            height, width = decode.image_size(example["image"])
+        except decode.UnreadableImageError as error:
+            raise unreadable(f"{name} ({error})") from None
+        if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+            raise UserError(
+                f"{name} is {width}x{height}; only images up to {MAX_ASPECT_RATIO}:1 are evaluated "
+                "whole, so remove it"
+            )
+        return (height, width), int(example["label"]), name
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(one, range(len(source))))
+    return Survey(
+        np.array([size for size, _, _ in found], int).reshape(-1, 2),
+        np.array([label for _, label, _ in found], np.int32),
+        tuple(name for _, _, name in found),
+    )
+
+
+def lay_out(sizes: np.ndarray, most: int) -> list[Canvas]:
+    """Divide images among a few canvases so that the sum of the canvases' areas is least.
+
+    Images are ranked from tall to wide and cut into runs, by dynamic programming over the places of
+    the cuts; a run's canvas has the largest height and width in it.
+
+    Args:
+      sizes: `[N, 2]` int, (height, width).
+      most: number of canvases at most.
+
+    Returns:
+      The canvases, the largest first (what does not fit in memory is found out at once).
+    """
+    order = np.argsort(sizes[:, 1] - sizes[:, 0], kind="stable")
+    kinds, first, count = np.unique(
+        sizes[order, 1] - sizes[order, 0], return_index=True, return_counts=True
+    )
+    heights = np.maximum.reduceat(sizes[order, 0], first) if len(kinds) else np.zeros(0, int)
+    widths = np.maximum.reduceat(sizes[order, 1], first) if len(kinds) else np.zeros(0, int)
+    ends = np.concatenate([[0], np.cumsum(count)])
+
+    # cost[j]: of the first j kinds with so many canvases; cuts[m][j]: where the last one begins.
+    cost = np.full(len(kinds) + 1, np.inf)
+    cost[0] = 0
+    cuts = []
+    for _ in range(most):
+        new, cut = cost.copy(), np.arange(len(kinds) + 1)
+        for j in range(1, len(kinds) + 1):
+            tallest = np.maximum.accumulate(heights[:j][::-1])[::-1]
+            widest = np.maximum.accumulate(widths[:j][::-1])[::-1]
+            whole = cost[:j] + (ends[j] - ends[:j]) * tallest * widest
+            best = int(np.argmin(whole))
+            if whole[best] < new[j]:
+                new[j], cut[j] = whole[best], best
+        cost = new
+        cuts.append(cut)
+
+    canvases = []
+    j = len(kinds)
+    for cut in reversed(cuts):
+        if cut[j] < j:
+            records = np.sort(order[ends[cut[j]] : ends[j]])
+            height, width = sizes[records].max(axis=0)
+            canvases.append(Canvas(int(height), int(width), records))
+        j = cut[j]
+    return sorted(canvases, key=lambda canvas: canvas.height * canvas.width, reverse=True)
+
+
+def load_canvas(
+    source: Source,
+    scale: int,
+    height: int,
+    width: int,
+    records: Iterable[int],
+    *,
+    strict: bool = True,
+) -> NumpyBatch:
+    """Decode whole images into one batch.
+
+    Args:
+      source: the images.
+      scale: the shorter side Q, in pixels.
+      height: of the canvas.
+      width: of the canvas.
+      records: numbers of the images; -1 leaves an empty canvas.
+      strict: whether an image that cannot be read is an error; else it leaves an empty canvas too.
+
+    Returns:
+      `image` uint8 `[n, height, width, 3]`, zero beyond the images; `extent` int32 `[n, 2]`, the
+      images' (height, width), all of the canvas where it is empty; `record` int64 `[n]`, -1 there.
+
+    Raises:
+      UserError: if an image cannot be read.
+    """
+    records = np.array(list(records), np.int64)
+    images = np.zeros((len(records), height, width, 3), np.uint8)
+    extents = np.full((len(records), 2), (height, width), np.int32)
+    for row, record in enumerate(records):
+        if record < 0:
+            continue
+        example = source[int(record)]
+        try:
+            pixels, _ = decode.load_crop(
+                example["image"], functools.partial(decode.whole, shorter=scale)
+            )
+        except decode.UnreadableImageError as error:
+            if strict:
+                name = record_name(example, int(record))
+                raise unreadable(f"{name} ({error})") from None
+            records[row] = -1
+            continue
+        images[row, : pixels.shape[0], : pixels.shape[1]] = pixels
+        extents[row] = pixels.shape[:2]
+    return {"image": images, "extent": extents, "record": records}
+
+
+def canvas_batches(
+    source: Source, scale: int, canvas: Canvas, *, batch_size: int, strict: bool = True
+) -> grain.MapDataset:
+    """Lay out the batches of a canvas; the last is filled up with empty ones.
+
+    Args:
+      source: the images.
+      scale: the shorter side Q, in pixels.
+      canvas: which images, and the shape.
+      batch_size: images in a batch.
+      strict: see `load_canvas`.
+    """
+    batches = -(-len(canvas.records) // batch_size)
+    rows = np.full(batches * batch_size, -1)
+    rows[: len(canvas.records)] = canvas.records
+    load = functools.partial(load_canvas, source, scale, canvas.height, canvas.width, strict=strict)
+    return grain.MapDataset.source(rows.reshape(batches, batch_size).tolist()).map(load)

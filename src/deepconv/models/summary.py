@@ -1,0 +1,219 @@
+"""Count a network layer by layer, without making it: shapes, parameters, arithmetic, what it sees.
+
+    python -m deepconv.summary --config=configs/vgg_e.py
+    python -m deepconv.summary --config=configs/alexnet.py --config.model.towers=1 --classes=10184
+
+    rows = layer_table(network.layers, network.crop)
+    totals(rows).parameters
+
+Multiply-accumulates (MACs) are counted as for the papers: those of the kernels alone, with the taps
+that fall on padding, without the biases.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from absl import flags
+from ml_collections import config_flags
+
+from deepconv import atomic, tables
+from deepconv.commands import command_line
+from deepconv.config.schema import check, create_model
+from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, LocalConv, Pool, map_size
+from deepconv.models.towers import TOWERS
+
+
+class LayerRow(NamedTuple):
+    """What one layer does to one crop.
+
+    Attributes:
+      name: the layer's name.
+      kind: what it is, with window and step, in words.
+      output: height, width and channels of its output.
+      kernel: shape of its weights; empty where it has none.
+      weights: number of weights.
+      biases: number of biases.
+      macs: multiply-accumulates; those of a normalization are not counted.
+      field: side of the square of the image that one output sees, in pixels; may exceed the crop.
+      stride: distance of two neighboring outputs, in pixels of the image.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, int, int]
+    kernel: tuple[int, ...]
+    weights: int
+    biases: int
+    macs: int
+    field: int
+    stride: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return self.weights + self.biases
+
+
+FLOPS_OF_A_MAC = 2  # a multiplication and an addition
+
+
+class Flops(NamedTuple):
+    """Floating-point operations of one crop; see `flops` for what is counted.
+
+    Attributes:
+      forward: of its scores.
+      training: of its scores and of all gradients.
+    """
+
+    forward: int
+    training: int
+
+
+class Totals(NamedTuple):
+    """The sums over a network's layers."""
+
+    parameters: int
+    weights: int
+    biases: int
+    macs: int
+
+
+def layer_table(layers: Iterable[Layer], crop: int) -> list[LayerRow]:
+    """Follow an RGB crop through the layers.
+
+    Args:
+      layers: the layers, in order, of a whole network or of `towers.on_one_device`.
+      crop: side of the crop, in pixels.
+
+    Returns:
+      A row for every convolution, normalization and pooling, the fully connected layers among
+      the convolutions; activations and dropout, which leave all of this as it is, have none.
+
+    Raises:
+      ValueError: if the crop is too small; the message names the layer.
+    """
+    rows: list[LayerRow] = []
+    size, channels, field, stride = crop, 3, 1, 1
+    for layer in layers:
+        before, size = size, map_size([layer], size)
+        if isinstance(layer, Conv | Dropout) and layer.gather:
+            channels *= TOWERS
+        kernel: tuple[int, ...] = ()
+        window = step = 1
+        biases = macs = 0
+        match layer:
+            case Activation() | Dropout():
+                continue
+            case Conv():
+                window, step = layer.kernel, layer.stride
+                kernel = (window, window, channels // layer.groups, layer.features)
+                channels = biases = layer.features
+                macs = math.prod(kernel) * size**2
+                if window == before and layer.padding == (0, 0):
+                    kind = "fully connected"
+                else:
+                    groups = f", {layer.groups} groups" if layer.groups > 1 else ""
+                    kind = f"conv {window}x{window} / {step}{groups}"
+            case LocalConv():
+                window = layer.kernel
+                kernel = (size, size, window**2 * channels, layer.features)
+                channels = layer.features
+                biases = size**2 * channels
+                macs = math.prod(kernel)
+                kind = f"local conv {window}x{window} / {step}"
+            case LRN():
+                kind = f"LRN, {layer.size} channels"
+            case Pool():
+                window, step = layer.window, layer.stride
+                kind = f"max pool {window}x{window} / {step}"
+        field += (window - 1) * stride
+        stride *= step
+        weights = math.prod(kernel) if kernel else 0
+        output = (size, size, channels)
+        rows.append(
+            LayerRow(layer.name, kind, output, kernel, weights, biases, macs, field, stride)
+        )
+    return rows
+
+
+def totals(rows: Iterable[LayerRow]) -> Totals:
+    """Return the sums over the rows."""
+    counts = [(row.parameters, row.weights, row.biases, row.macs) for row in rows]
+    return Totals(*map(sum, zip(*counts, strict=True)))
+
+
+def flops(rows: Iterable[LayerRow]) -> Flops:
+    """Count the FLOPs of one crop, two for each multiply-accumulate.
+
+    forward = 2 M, training = 2 (3 M - M_1)
+
+    M are all multiply-accumulates and M_1 those of the first layer: each layer's product is made
+    once forward, once for the gradient of its kernel and once for that of its input, which the
+    first layer does not need. Taps that fall on padding count. Biases, activations, normalization,
+    pooling, dropout, loss, preprocessing and the update do not.
+    """
+    macs = [row.macs for row in rows if row.macs]
+    return Flops(FLOPS_OF_A_MAC * sum(macs), FLOPS_OF_A_MAC * (3 * sum(macs) - macs[0]))
+
+
+def text(rows: Sequence[LayerRow]) -> str:
+    """Return the table and its totals as plain text."""
+    columns = [
+        ["layer", *(row.name for row in rows)],
+        ["kind", *(row.kind for row in rows)],
+        ["output", *("x".join(map(str, row.output)) for row in rows)],
+        ["kernel", *("x".join(map(str, row.kernel)) or "-" for row in rows)],
+        _numbers("parameters", [row.parameters for row in rows]),
+        _numbers("MACs", [row.macs for row in rows]),
+        _numbers("field", [row.field for row in rows]),
+        _numbers("stride", [row.stride for row in rows]),
+    ]
+    headers, *cells = zip(*columns, strict=True)
+    total = totals(rows)
+    return (
+        f"{tables.table(headers, cells)}\n\n"
+        f"{total.parameters:,} parameters: {total.weights:,} weights, {total.biases:,} biases\n"
+        f"{total.macs:,} multiply-accumulates (MACs) for one crop"
+    )
+
+
+def _numbers(header: str, values: Iterable[int]) -> list[str]:
+    # Padded here, because a table sets strings to the left.
+    cells = [header, *(f"{value:,}" if value else "-" for value in values)]
+    width = max(map(len, cells))
+    return [cell.rjust(width) for cell in cells]
+
+
+def main(_: Sequence[str]) -> None:
+    """Print the table of the config's network."""
+    options = flags.FLAGS
+    path = command_line.output_file("json", ".json")
+    config = options.config
+    check(config)
+    network = create_model(config, options.classes)
+    rows = layer_table(network.layers, network.crop)
+    if path:
+        result = {
+            "network": config.model.name,
+            "crop": network.crop,
+            "classes": options.classes,
+            "layers": [{**row._asdict(), "parameters": row.parameters} for row in rows],
+            "totals": totals(rows)._asdict(),
+        }
+        atomic.write_json(path, result)
+    crop = f"{network.crop}x{network.crop}"
+    print(f"{config.model.name}, {crop} crop, {options.classes} classes\n\n{text(rows)}")
+
+
+if __name__ == "__main__":
+    # Defined here, so that what this module counts can be had beside another command's flags.
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "The file of the configuration, such as configs/vgg_e.py or configs/vgg_e.py:tiny.",
+    )
+    flags.DEFINE_integer("classes", 1000, "The number of classes.", lower_bound=1)
+    flags.DEFINE_string("json", None, "Also write the table to this .json file.")
+    flags.mark_flag_as_required("config")
+    command_line.run(main)

@@ -1,0 +1,108 @@
+"""The curves of a run as a picture.
+
+plot_curves(read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png")
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepconv import drawing, naming
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+
+
+Array = NDArray[np.float64]
+
+
+def plot_curves(metrics: Sequence[Row], path: Path, *, title: str = "") -> None:
+    """Plot loss, errors and learning rate against epochs into a PNG file.
+
+    Training is drawn raw and smoothed, and a dotted line marks each drop of the learning rate.
+    With nothing measured yet, the figure says so.
+    """
+    # Imported here because it costs a second, which only a run that plots should pay.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 8), dpi=120, layout="constrained")
+    figure.suptitle(naming.one_line(title), **drawing.LITERAL)
+    if any(row["kind"] in ("train", "eval") for row in metrics):
+        _draw_panels(figure, metrics)
+    else:
+        figure.text(0.5, 0.5, "nothing measured yet", ha="center", va="center", size=16)
+    drawing.save(figure, path)
+
+
+def _draw_panels(figure: "Figure", metrics: Sequence[Row]) -> None:
+    loss, errors, rate = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1.4))
+    _draw_training(loss, "train", metrics, "loss")
+    _draw_evaluation(loss, "eval, best {:.3f}", metrics, "loss", "C1")
+    _draw_training(errors, "train top-1", metrics, "top1_error")
+    _draw_evaluation(errors, "eval top-1, best {:.1%}", metrics, "top1_error", "C1")
+    _draw_evaluation(errors, "eval top-5, best {:.1%}", metrics, "top5_error", "C2")
+    epochs, rates = _series(metrics, "train", "learning_rate")
+    rate.plot(epochs, rates, color="C3", drawstyle="steps-post", marker=_marker(epochs))
+
+    # A smooth decay has no drops to mark; the papers divide by ten.
+    drops = epochs[1:][rates[1:] < rates[:-1] / 1.5]
+    for axes, name in ((loss, "loss"), (errors, "error"), (rate, "learning rate")):
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+        for epoch in drops:
+            axes.axvline(epoch, color="0.35", linestyle=":", linewidth=1)
+    for axes in (loss, errors):
+        axes.update_datalim([(0, 0)])
+        axes.margins(y=0.1)
+        axes.set_ylim(bottom=0)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
+    errors.yaxis.set_major_formatter("{x:.0%}")
+    if np.any(rates > 0):
+        rate.set_yscale("log")
+    rate.minorticks_off()
+    rate.margins(x=0.01, y=0.15)
+    rate.set_xlim(left=0)
+    rate.set_xlabel("epoch")
+    figure.align_ylabels()
+
+
+def _draw_training(axes: "Axes", label: str, metrics: Sequence[Row], field: str) -> None:
+    epochs, values = _series(metrics, "train", field)
+    if len(values):
+        window = np.ones(1 + len(values) // 100)
+        # Near the ends the window holds fewer values, so each sum is divided by how many.
+        count = np.convolve(np.ones_like(values), window, mode="same")
+        smooth = np.convolve(values, window, mode="same") / count
+        axes.plot(epochs, values, color="C0", alpha=0.25, linewidth=0.8)
+        axes.plot(epochs, smooth, color="C0", label=label, marker=_marker(epochs))
+
+
+def _draw_evaluation(
+    axes: "Axes", label: str, metrics: Sequence[Row], field: str, color: str
+) -> None:
+    epochs, values = _series(metrics, "eval", field)
+    if len(values):
+        label = label.format(values.min())
+        axes.plot(epochs, values, color=color, label=label, marker="o", markersize=3)
+
+
+def _series(metrics: Sequence[Row], kind: str, field: str) -> tuple[Array, Array]:
+    points = [
+        (row["epoch"], row[field])
+        for row in metrics
+        if row["kind"] == kind and row.get(field) is not None
+    ]
+    epochs, values = np.array(points, dtype=float).reshape(-1, 2).T
+    return epochs, values
+
+
+def _marker(epochs: Array) -> str:
+    # A line through one point cannot be seen.
+    return "." if len(epochs) < 10 else ""

@@ -1,0 +1,220 @@
+"""The log of a run: JSON lines, TensorBoard's files, and a progress bar.
+
+    with RunLog(workdir, step=state.step, total_steps=370_000, enabled=is_first_process) as log:
+        log.train(40, epoch=0.71, loss=1.9, top1_error=0.61, learning_rate=0.01)
+        log.eval(5000, epoch=1.0, loss=1.7, top1_error=0.55, top5_error=0.31, images=50_000)
+        log.event(5000, "learning_rate_drop", learning_rate=0.001)
+    rows = read_metrics(workdir / "metrics.jsonl")
+
+A log entry is a flat dict, a row: its `kind` (`train`, `eval` or `event`), its `step`, and the
+fields the caller named. Errors are fractions in a row and percentages wherever a person reads
+them. In JSON a NaN or an infinity is `null`, because JSON has no word for either.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol, Self, SupportsFloat
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+from tqdm import tqdm
+
+from deepconv import atomic
+from deepconv.atomic import to_json
+
+Row = dict[str, Any]
+
+
+# The fields a person watches; the others are only in the files.
+_PHRASES = {
+    "epoch": "epoch {:.2f}",
+    "loss": "loss {:.4f}",
+    "top1_error": "top-1 error {:.1%}",
+    "top5_error": "top-5 error {:.1%}",
+    "images_per_second": "{:,.0f} images/s",
+    "images": "{:,} images",
+}
+
+
+class RunLog:
+    """Record a run in `metrics.jsonl`, in TensorBoard's files and on standard error.
+
+    Opening a log at step s forgets what an interrupted process wrote after s, so that the files
+    read as though the run had never stopped. This holds if what happened at step s is logged
+    before the checkpoint of step s is saved.
+    """
+
+    def __init__(self, folder: Path, *, step: int, total_steps: int, enabled: bool = True) -> None:
+        """Open the log of the run in `folder`, which is made if it is missing.
+
+        Args:
+          folder: The run's folder.
+          step: The step the run starts from. At 0 the log starts empty.
+          total_steps: The step at which the run is complete.
+          enabled: Whether to write at all: False on every process but the first.
+
+        Raises:
+          ValueError: If the `metrics.jsonl` to resume is damaged before its last line.
+        """
+        self._sinks: list[_Sink] = []
+        if enabled:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._sinks = [
+                _JsonLines(folder / "metrics.jsonl", step),
+                _TensorBoard(folder / "tensorboard", step),
+                _Progress(step, total_steps),
+            ]
+
+    def train(self, step: int, *, epoch: float, **scalars: SupportsFloat) -> None:
+        """Record measurements of training, and advance the progress bar to `step`."""
+        self._write(kind="train", step=step, epoch=epoch, **scalars)
+
+    def eval(self, step: int, *, epoch: float, **scalars: SupportsFloat) -> None:
+        """Record the result of an evaluation of the state at `step`."""
+        self._write(kind="eval", step=step, epoch=epoch, **scalars)
+
+    def event(self, step: int, name: str, **fields: Any) -> None:
+        """Record that something happened; the fields are anything that JSON can hold."""
+        self._write(kind="event", step=step, name=name, **fields)
+
+    def close(self) -> None:
+        """Flush and close every file; closing twice does no harm."""
+        for sink in self._sinks:
+            sink.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _write(self, **row: Any) -> None:
+        for sink in self._sinks:
+            sink.write(row)
+
+
+class _Sink(Protocol):
+    def write(self, row: Row) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        earlier = read_metrics(path) if step and path.exists() else []
+        kept = [to_json(row) + "\n" for row in earlier if row["step"] <= step]
+        atomic.write(path, "".join(kept).encode())
+        # Line buffering hands each row to the system at once: a killed process loses no more
+        # than the row it was writing.
+        self._file = path.open("a", buffering=1, encoding="utf-8")
+
+    def write(self, row: Row) -> None:
+        self._file.write(to_json(row) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _TensorBoard:
+    """Scalars named after the row's kind, such as `eval/top1_error`.
+
+    They are written at once: tensorboardX's own writer leaves it to a thread that goes by the
+    wall clock and that an error ends in silence, after which the run would wait for it forever.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Files are named by the second: a run resumed within it would overwrite its past.
+        self._writer = EventsWriter(str(folder / "events"), f".{step:09d}")
+        # TensorBoard hides the events of earlier files from this step on.
+        purged = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(step=step + 1 if step else 0, session_log=purged))
+        self._writer.flush()
+
+    def write(self, row: Row) -> None:
+        if row["kind"] == "event":
+            return
+        for name, value in row.items():
+            if name not in ("kind", "step"):
+                summary = scalar(f"{row['kind']}/{name}", float(value))
+                self._writer.write_event(
+                    Event(step=row["step"], wall_time=time.time(), summary=summary)
+                )
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Progress:
+    """A bar on a terminal; in a file or a pipe, a line for each report."""
+
+    def __init__(self, step: int, total_steps: int) -> None:
+        self._total_steps = total_steps
+        self._first: tuple[int, float] | None = None
+        self._bar = tqdm(
+            initial=step,
+            total=total_steps,
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}",
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def write(self, row: Row) -> None:
+        if row["kind"] == "train":
+            self._advance(row["step"], _phrase(row) + self._time_left(row["step"]))
+        elif row["kind"] == "eval":
+            self._print(row["step"], "evaluation, " + _phrase(row))
+        else:
+            fields = {name: row[name] for name in row if name not in ("kind", "step", "name")}
+            self._print(row["step"], f"{row['name']} {to_json(fields)}" if fields else row["name"])
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _advance(self, step: int, text: str) -> None:
+        if self._bar.disable:
+            self._print(step, text)
+        else:
+            self._bar.n = step
+            self._bar.set_postfix_str(text)
+
+    def _print(self, step: int, text: str) -> None:
+        tqdm.write(f"step {step}/{self._total_steps}: {text}", file=sys.stderr)
+
+    def _time_left(self, step: int) -> str:
+        now = time.monotonic()
+        # Counted from the first report, because compilation comes before it and only once.
+        self._first = self._first or (step, now)
+        first_step, first_time = self._first
+        if step == first_step:
+            return ""
+        seconds = (now - first_time) / (step - first_step) * (self._total_steps - step)
+        return f", {tqdm.format_interval(seconds)} left"
+
+
+def _phrase(row: Row) -> str:
+    return ", ".join(text.format(row[name]) for name, text in _PHRASES.items() if name in row)
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """Read the rows of a `metrics.jsonl`, but for a last line that was never finished.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ValueError: If a line before the last is not JSON.
+    """
+    lines = path.read_bytes().splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number}, is not JSON: {line[:60]!r}") from error
+    return rows

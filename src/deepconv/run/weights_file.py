@@ -1,0 +1,145 @@
+"""A network in one file: safetensors, tensors by name and a JSON of what they are.
+
+    write(Path("vgg16.safetensors"), {"conv1_1/kernel": array, ...}, about)
+    tensors, about = read(Path("vgg16.safetensors"))
+
+A file of safetensors is a header and plain numbers: nothing in it can be executed.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from deepconv import atomic
+from deepconv.exceptions import UserError
+from deepconv.run.checkpoint import checksums
+
+# Key of our JSON among the file's metadata, whose values are strings.
+_ABOUT = "deepconv"
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Write a file of safetensors that appears whole or not at all.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    # What is written is the memory as it lies, whatever the strides say.
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    try:
+        with atomic.replacing(path) as file:
+            file.write(safetensors.numpy.save(whole, dict(metadata)))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read a file of safetensors: its tensors, and its metadata.
+
+    Raises:
+      UserError: if it is none, or damaged.
+    """
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (safetensors.SafetensorError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged, or no file of safetensors: {error}") from None
+
+
+def write(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Write a network's file.
+
+    Args:
+      path: of the file, in a folder that exists.
+      tensors: `{"conv1_1/kernel": float32 [K, K, C, F], ...}`.
+      about: what they are, in JSON.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    whole = {**about, "crc32": checksums(dict(tensors))}
+    write_tensors(path, tensors, {_ABOUT: json.dumps(whole)})
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write` wrote.
+
+    Raises:
+      UserError: if the file is another, or damaged.
+    """
+    tensors, metadata = read_tensors(path)
+    if _ABOUT not in metadata:
+        raise UserError(
+            f"{path} is not a file of this program: python -m deepconv.weights import {path} OUT "
+            "makes one of it"
+        )
+    try:
+        about = json.loads(metadata[_ABOUT])
+        expected = dict(about["crc32"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged: what it says of itself is no JSON of ours") from None
+    found = checksums(tensors)
+    if wrong := [name for name, value in expected.items() if found.get(name) != value]:
+        raise UserError(f"{path} is damaged: the checksum of {wrong[0]} is wrong")
+    return tensors, about
+
+
+class FileParameters:
+    """The parameters of a network's file, used as `checkpoint.SavedParameters` of a run is.
+
+    Attributes:
+      about: what the file says of them.
+      mean_image: float32 `[S, S, 3]`, or None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read a file.
+
+        Raises:
+          UserError: see `read`.
+        """
+        tensors, self.about = read(path)
+        self.mean_image = tensors.pop("mean_image", None)
+        self._params: dict[str, dict[str, np.ndarray]] = {}
+        for name, tensor in tensors.items():
+            layer, _, part = name.partition("/")
+            self._params.setdefault(layer, {})[part] = tensor
+
+    @property
+    def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """The shapes of all its parameters, `{layer: {"kernel": ..., "bias": ...}}`."""
+        return {
+            layer: {part: tensor.shape for part, tensor in parts.items()}
+            for layer, parts in self._params.items()
+        }
+
+    def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
+        """Return some layers' parameters, laid where `sharding` says."""
+        return jax.device_put({layer: self._params[layer] for layer in layers}, sharding)
+
+
+def digest(about: Mapping[str, Any]) -> str:
+    """Return a short hash of all that a file holds, from what `read` says of it."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def is_one(path: Path) -> bool:
+    """Say whether a file begins as safetensors do: the header's length, then its JSON."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < 2**30

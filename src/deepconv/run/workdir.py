@@ -1,0 +1,168 @@
+"""A run's folder: whose it is, that one run at a time writes to it, and that its disk has room."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from deepconv import atomic
+from deepconv.config import schema as configuration
+from deepconv.data.sources import identity
+from deepconv.data.sources.folder import HELD_OUT
+from deepconv.data.sources.identity import Identity, Part
+from deepconv.exceptions import UserError
+
+_LOG = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Be the only process that writes to a folder.
+
+    Args:
+      folder: made if it is missing.
+
+    Raises:
+      UserError: if it cannot be written, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is at work in {folder}") from None
+        yield
+
+
+@contextlib.contextmanager
+def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]:
+    """Hold a run's folder while the run goes on.
+
+    The first claim writes the config and the data set's identity there; once the run has begun, a
+    later one must have the same in all that matters.
+
+    Args:
+      folder: made if it is missing.
+      config: of the run.
+      dataset: what it is trained on.
+
+    Raises:
+      UserError: if the folder cannot be written, another process holds it, or it belongs to a run
+        of another config or on other data; nothing in it has been changed then.
+    """
+    with hold(folder):
+        if has_begun(folder):  # else the config may be what kept it from beginning
+            _compare(folder / "config.json", config)
+            if change := changed_data(folder, dataset):
+                raise UserError(
+                    f"{config.dataset.name} is not what the run in {folder} was trained on: "
+                    f"{change}; restore the data set, or choose another --workdir"
+                )
+        atomic.write_json(folder / "config.json", config.to_dict())
+        atomic.write_json(folder / "class_names.json", dataset.class_names)
+        atomic.write_json(folder / "dataset.json", dataset.to_json())
+        yield
+
+
+def changed_data(folder: Path, dataset: Identity) -> str | None:
+    """Say how a data set differs from the one that a run was trained on, or return None.
+
+    Args:
+      folder: of the run. Of one that an earlier version began, only the classes are known.
+      dataset: as it is now.
+    """
+    names, stored = folder / "class_names.json", folder / "dataset.json"
+    if not stored.exists():
+        known = tuple(json.loads(names.read_text())) if names.exists() else dataset.class_names
+        return identity.class_difference(known, dataset.class_names)
+    before = Identity.from_json(json.loads(stored.read_text()))
+    change = identity.difference(before, dataset)
+    if change and identity.difference(before.without_times(), dataset.without_times()) is None:
+        change += f" (if they are copies of the same files, delete {stored} to accept them)"
+    return change
+
+
+def require_unseen(folder: Path, part: Part) -> None:
+    """Check that the held-out images of a data set are still those that a run has not seen.
+
+    Args:
+      folder: of a run on the same data set.
+      part: the images to be evaluated.
+
+    Raises:
+      UserError: if they are held out of the training images, and others were when the run began.
+    """
+    stored = folder / "dataset.json"
+    if part.split != HELD_OUT or not stored.exists():
+        return
+    before = Part(**json.loads(stored.read_text())["evaluation"])
+    if before._replace(times="") != part._replace(times=""):
+        raise UserError(
+            f"the data set of {folder} has changed since the run began, and some of the "
+            f"{part.records:,} images that are held out of it now may have been trained on: "
+            "restore it, or evaluate a folder of other images (--dataset=folder:PATH)"
+        )
+
+
+def has_begun(folder: Path) -> bool:
+    """Say whether a folder holds a run that has begun to train."""
+    return (folder / "metrics.jsonl").exists()
+
+
+def require_space(folder: Path, state: Any, *, keep: int) -> None:
+    """Check that the disk has room for a run's checkpoints, and say how much they take.
+
+    bytes = (keep + 1) state + 2 parameters: one of either is written before an older one goes.
+
+    Args:
+      folder: of the run; what its checkpoints occupy already counts as free.
+      state: a `TrainState`, of arrays or of their shapes.
+      keep: how many of the newest checkpoints are kept.
+
+    Raises:
+      UserError: if it has not.
+    """
+
+    def gigabytes(count: int) -> str:
+        return f"{count / 1e9:.2f} GB"
+
+    def size(tree: Any) -> int:
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+    needed = (keep + 1) * size(state) + 2 * size(state.params)
+    files = [file for name in ("checkpoints", "best") for file in (folder / name).rglob("*")]
+    free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in files)
+    if free < needed:
+        raise UserError(
+            f"{folder} has room for {gigabytes(free)}, and its checkpoints take up to "
+            f"{gigabytes(needed)}: choose another --workdir, or a smaller checkpoint.keep"
+        )
+    _LOG.info("checkpoints take up to %s; there is room for %s", gigabytes(needed), gigabytes(free))
+
+
+def _compare(path: Path, config: ConfigDict) -> None:
+    if not path.exists():
+        return
+    earlier = configuration.fixed_settings(ConfigDict(json.loads(path.read_text())))
+    now = configuration.fixed_settings(config)
+    different = sorted(
+        key for key in earlier.keys() | now.keys() if earlier.get(key) != now.get(key)
+    )
+    if different:
+        key = different[0]
+        more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+        raise UserError(
+            f"{path.parent} holds a run of another config: {key} is {earlier.get(key)!r} there and "
+            f"{now.get(key)!r} here{more}; choose another --workdir"
+        )

@@ -1,0 +1,137 @@
+"""From a config to the pure functions of a run."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from deepconv import compilation, parallel
+from deepconv.config import schema as configuration
+from deepconv.data.color import ColorStatistics, pca_magnitudes
+from deepconv.evaluation import errors
+from deepconv.exceptions import UserError
+from deepconv.models import Network
+from deepconv.training import augment, optimizer, plateau, state
+from deepconv.training.state import TrainState
+from deepconv.training.step import Batch, Metrics, make_eval_step, make_train_step, state_specs
+
+
+class Assembly(NamedTuple):
+    """The functions of a run; each is pure, and jitted where it computes.
+
+    Attributes:
+      model: the network.
+      initial_state: `() -> state`, random weights from the config's seed.
+      placement: sharding of a state on the mesh, a tree that begins like a state.
+      train_step: `(state, batch) -> (state, metrics)`; the state is donated.
+      eval_step: `(params, batch) -> counts`.
+      after_evaluation: `(state, top1_error) -> state`, the plateau schedule.
+      activations: `(params, batch) -> {layer: activations}`, to find out why a net does not learn.
+    """
+
+    model: Network
+    initial_state: Callable[[], TrainState]
+    placement: TrainState
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    eval_step: Callable[[Any, Batch], errors.Counts]
+    after_evaluation: Callable[[TrainState, jax.typing.ArrayLike], TrainState]
+    activations: Callable[[Any, Batch], dict[str, jax.Array]]
+
+
+def assemble(
+    config: ConfigDict, colors: ColorStatistics, *, num_classes: int, images: int, mesh: Mesh
+) -> Assembly:
+    """Put together what a config describes.
+
+    Args:
+      config: checked.
+      colors: of the training set.
+      num_classes: outputs of the network.
+      images: size of the training set, which makes epochs of steps.
+      mesh: the devices.
+
+    Raises:
+      UserError: if a rule of `optimizer.multipliers` matches no parameter.
+    """
+    model = configuration.create_model(config, num_classes)
+    image = jax.ShapeDtypeStruct((1, model.crop, model.crop, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+    try:
+        lr_mults, decay_mults = optimizer.multipliers(shapes, config.optimizer.multipliers)
+        lr_mults = optimizer.frozen(lr_mults, config.optimizer.trained_layers)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    tx = optimizer.sgd(
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        lr_mults=lr_mults,
+        decay_mults=decay_mults,
+    )
+
+    def initial_state() -> TrainState:
+        # The default generator takes seconds to compile for every shape of a parameter.
+        key = jax.random.key(config.seed, impl="rbg")
+        params = model.init(key, jnp.zeros(image.shape))["params"]
+        return state.create(params, tx)
+
+    mean = jnp.asarray(colors.to_subtract(config.input.mean), jnp.float32)
+    for_evaluation = functools.partial(augment.for_evaluation, mean=mean)
+    for_training = functools.partial(
+        augment.for_training,
+        mean=mean,
+        flip=config.augment.flip,
+        pca_std=config.augment.pca_std,
+        eigenvectors=jnp.asarray(colors.eigenvectors, jnp.float32),
+        magnitudes=jnp.asarray(
+            pca_magnitudes(colors.eigenvalues, config.augment.pca_magnitude), jnp.float32
+        ),
+    )
+
+    base, factor = config.optimizer.learning_rate, config.plateau.factor
+    drops = {configuration.step_of(config, e, images): factor for e in config.plateau.drop_epochs}
+    fixed = optax.piecewise_constant_schedule(base, drops)
+
+    def learning_rate(current: TrainState) -> jax.Array:
+        if drops:
+            return jnp.float32(fixed(current.step))
+        return plateau.learning_rate(current.plateau, base=base, factor=factor)
+
+    def after_evaluation(current: TrainState, top1_error: jax.typing.ArrayLike) -> TrainState:
+        if drops:
+            return current
+        memory = plateau.update(
+            current.plateau,
+            top1_error,
+            patience=config.plateau.patience,
+            min_delta=config.plateau.min_delta,
+        )
+        return current._replace(plateau=parallel.replicate(memory, mesh))
+
+    def activations(params: Any, batch: Batch) -> Any:
+        return model.apply({"params": params}, for_evaluation(batch), method="activations")
+
+    placement = jax.tree.map(
+        lambda spec: jax.sharding.NamedSharding(mesh, spec), state_specs(model, mesh)
+    )
+    return Assembly(
+        model=model,
+        initial_state=jax.jit(initial_state, out_shardings=placement),
+        placement=placement,
+        train_step=make_train_step(
+            model,
+            tx,
+            for_training,
+            mesh,
+            learning_rate=learning_rate,
+            seed=config.seed,
+            microbatches=config.train.microbatches,
+        ),
+        eval_step=make_eval_step(model, for_evaluation, mesh),
+        after_evaluation=after_evaluation,
+        activations=compilation.jit(activations),
+    )

@@ -1,0 +1,295 @@
+"""The pictures of AlexNet's section 6.1, of any run: Figure 3, and both halves of Figure 4.
+
+python -m deepconv.figures kernels --workdir=runs/alexnet --out=kernels.png
+python -m deepconv.figures labels --workdir=runs/alexnet      # writes labels.png in the run
+python -m deepconv.figures neighbors --workdir=runs/alexnet --gallery=50000
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.neighbors import NearestNeighbors
+
+from deepconv import drawing, naming, parallel
+from deepconv.commands import command_line
+from deepconv.data import pipeline
+from deepconv.data.labels import check_labels
+from deepconv.data.pipeline import Source
+from deepconv.data.sources import datasets, identity
+from deepconv.exceptions import UserError
+from deepconv.inference import activations
+from deepconv.inference.model import Trained, load
+from deepconv.models.layers import Activation, Conv, Layer
+
+KERNEL_COLUMNS = 16  # three rows of them are a tower of the paper's
+SATURATED = 99.5  # percentile of the weights' sizes that is drawn black or white
+TEST_IMAGES, BEST = 8, 5
+QUERIES, NEIGHBORS = 5, 6
+LONGEST_NAME = 22  # columns of a class's or a run's name
+
+
+class Pictures(NamedTuple):
+    """Crops that could be read, and what the network makes of them.
+
+    Attributes:
+      images: uint8 `[N, S, S, 3]`.
+      labels: int `[N]`.
+      outputs: float32 `[N, D]`, of one layer, flattened.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    outputs: np.ndarray
+
+
+class _Subset:
+    """Some records of a source, in the order given."""
+
+    def __init__(self, source: Source, records: np.ndarray) -> None:
+        self._source, self._records = source, records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return self._source[int(self._records[number])]
+
+
+def drawn(source: Source, count: int, seed: int) -> _Subset:
+    """Draw so many records at random, none twice; all of them where there are no more."""
+    order = np.random.default_rng(seed).permutation(len(source))
+    return _Subset(source, order[:count])
+
+
+def look_at(trained: Trained, source: Source, layer: str) -> Pictures:
+    """Cut the central crop of every record and compute one layer's output.
+
+    Raises:
+      UserError: if none of the records can be read, or one has a label that no class has.
+    """
+    crops = activations.of_central_crops(trained, source, [layer])
+    if not len(crops.labels):
+        raise UserError(f"{trained.config.dataset.name}: none of {len(source)} records can be read")
+    check_labels(
+        crops.labels,
+        len(trained.class_names),
+        dataset=trained.config.dataset.name,
+        name_of=lambda place: _name(source, int(crops.records[place])),
+    )
+    outputs = crops.outputs[layer]
+    return Pictures(crops.images, crops.labels, outputs.reshape(len(outputs), -1))
+
+
+def _name(source: Source, record: int) -> str:
+    return pipeline.record_name(source[record], record)
+
+
+def kernel_tiles(kernel: np.ndarray) -> np.ndarray:
+    """Return kernels as pictures: 0 is gray, and one scale for all of them shows which are weak.
+
+    Args:
+      kernel: `[K, K, 3, F]`.
+
+    Returns:
+      `[F, K, K, 3]` in 0..1.
+    """
+    largest = np.percentile(np.abs(kernel), SATURATED) or 1.0
+    return np.clip(0.5 + 0.5 * np.moveaxis(kernel, -1, 0) / largest, 0.0, 1.0)
+
+
+def kernels(trained: Trained) -> Figure:
+    """Draw the kernels of the first layer, those of a tower together (Figure 3)."""
+    layers = trained.network.layers
+    tiles = kernel_tiles(np.asarray(trained.params[layers[0].name]["kernel"]))
+    towers = max(layer.groups for layer in layers if isinstance(layer, Conv))
+    columns = min(KERNEL_COLUMNS, len(tiles) // towers)
+    rows = -(-len(tiles) // (towers * columns))
+    tile, title = 0.55, 0.3  # inches
+    width, height = tile * columns, tile * rows + title
+    figure = Figure(figsize=(width, towers * height), dpi=150)
+    parts = figure.subfigures(towers, 1, squeeze=False)[:, 0]
+    for tower, (part, own) in enumerate(zip(parts, np.split(tiles, towers), strict=True), start=1):
+        grid = part.subplots(rows, columns, squeeze=False)
+        part.subplots_adjust(0.01, 0.01, 0.99, 1 - title / height, 0.08, 0.08)
+        side = own.shape[1]
+        words = f"{_short(trained.name)}: {len(own)} kernels of {side}x{side}x3"
+        words += f", tower {tower}" if towers > 1 else ""
+        middle = 1 - 0.5 * title / height
+        part.text(0.5, middle, words, fontsize=9, ha="center", va="center", **drawing.LITERAL)
+        for axes in grid.flat:
+            axes.axis("off")
+        for axes, picture in zip(grid.flat, own, strict=False):
+            axes.imshow(picture, interpolation="nearest")
+    return figure
+
+
+def labels(trained: Trained, pictures: Pictures) -> Figure:
+    """Draw images, each over the labels that the net thinks best (Figure 4, left).
+
+    Args:
+      trained: the network.
+      pictures: with the scores as outputs.
+    """
+    columns = min(4, len(pictures.labels))
+    rows = -(-len(pictures.labels) // columns)
+    figure = Figure(figsize=(2.4 * columns, 3.6 * rows), dpi=150, layout="constrained")
+    grid = figure.subplots(2 * rows, columns, height_ratios=[5, 3] * rows, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    says = np.asarray(jax.nn.log_softmax(pictures.outputs))
+    for number, (image, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
+        row, column = divmod(number, columns)
+        picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
+        picture.imshow(image)
+        name = _short(trained.class_names[label])
+        picture.set_title(name, y=-0.14, fontsize=10, weight="bold", **drawing.LITERAL)
+        draw_bars(bars, says[number], label, trained.class_names)
+    return figure
+
+
+def draw_bars(
+    axes: Axes, log_posteriors: np.ndarray, label: int | None, class_names: Sequence[str]
+) -> None:
+    """Draw the five best labels as bars, the right one red.
+
+    Args:
+      axes: where.
+      log_posteriors: `[C]`.
+      label: the right one, if it is known.
+      class_names: `[C]`.
+    """
+    best = np.argsort(-log_posteriors, kind="stable")[:BEST]
+    for place, name in enumerate(best):
+        color = "#e8837f" if name == label else "#9db8dc"
+        axes.barh(place, np.exp(log_posteriors[name]), color=color, height=0.85)
+        text = _short(class_names[name])
+        axes.text(0.02, place, text, va="center", fontsize=8, **drawing.LITERAL)
+    axes.set(xlim=(0, 1), ylim=(BEST - 0.4, -0.6))
+    axes.axis("on")
+    axes.set(xticks=[], yticks=[])
+
+
+def neighbors(trained: Trained, queries: Pictures, gallery: Pictures) -> Figure:
+    """Draw test images and the training images nearest to each (Figure 4, right).
+
+    Args:
+      trained: the network.
+      queries: of the test set, with the last hidden layer as outputs.
+      gallery: of the training set, likewise.
+    """
+    nearest = nearest_images(queries.outputs, gallery.outputs)
+    rows, columns = nearest.shape[0], nearest.shape[1] + 1
+    widths = [1.0, 0.12] + [1.0] * (columns - 1)  # a gap sets the queries apart
+    figure = Figure(figsize=(1.25 * columns + 0.2, 1.45 * rows + 0.4), dpi=150)
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03, wspace=0.0, hspace=0.0)
+    grid = figure.subplots(rows, columns + 1, width_ratios=widths, squeeze=False)
+    for row, found in enumerate(nearest):
+        _draw_labeled(grid[row, 0], trained, queries, row, same=True)
+        grid[row, 1].axis("off")
+        for axes, number in zip(grid[row, 2:], found, strict=True):
+            same = gallery.labels[number] == queries.labels[row]
+            _draw_labeled(axes, trained, gallery, int(number), same=bool(same))
+    grid[0, 0].set_title("test image", fontsize=8)
+    grid[0, 2].set_title("nearest training images", fontsize=8, loc="left")
+    return figure
+
+
+def nearest_images(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Return the numbers of the nearest rows of `gallery` by Euclidean distance, nearest first.
+
+    Args:
+      queries: `[Q, D]`.
+      gallery: `[N, D]`.
+
+    Returns:
+      int `[Q, K]`, K = 6 or N if that is less.
+    """
+    index = NearestNeighbors(n_neighbors=min(NEIGHBORS, len(gallery))).fit(gallery)
+    return index.kneighbors(queries, return_distance=False)
+
+
+def _draw_labeled(
+    axes: Axes, trained: Trained, pictures: Pictures, number: int, *, same: bool
+) -> None:
+    axes.imshow(pictures.images[number])
+    axes.set(xticks=[], yticks=[])
+    name = _short(trained.class_names[pictures.labels[number]])
+    color = "black" if same else "firebrick"
+    axes.set_xlabel(name, fontsize=7, labelpad=2, color=color, **drawing.LITERAL)
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def _short(name: str) -> str:
+    return naming.shortened(name, LONGEST_NAME)
+
+
+def last_hidden_layer(layers: Sequence[Layer]) -> str:
+    """Return the name of what the classifier sees, after its non-linearity: relu7, of fc7."""
+    return [layer.name for layer in layers if isinstance(layer, Activation)][-1]
+
+
+def _dataset(trained: Trained) -> datasets.Dataset:
+    """Open the data set that a network was trained on."""
+    dataset = datasets.open_dataset(**trained.config.dataset)
+    if change := identity.class_difference(trained.class_names, dataset.class_names):
+        raise UserError(
+            f"{trained.config.dataset.name} is not what {trained.name} was trained on: {change}"
+        )
+    return dataset
+
+
+def _draw_labels(trained: Trained) -> Figure:
+    dataset = _dataset(trained)
+    images = drawn(dataset.evaluation, TEST_IMAGES, flags.FLAGS.seed)
+    return labels(trained, look_at(trained, images, trained.network.layers[-1].name))
+
+
+def _draw_neighbors(trained: Trained) -> Figure:
+    dataset = _dataset(trained)
+    hidden = last_hidden_layer(trained.network.layers)
+    queries = drawn(dataset.evaluation, QUERIES, flags.FLAGS.seed)
+    gallery = drawn(dataset.train, flags.FLAGS.gallery, flags.FLAGS.seed)
+    return neighbors(trained, look_at(trained, queries, hidden), look_at(trained, gallery, hidden))
+
+
+FIGURES: dict[str, Callable[[Trained], Figure]] = {
+    "kernels": kernels,
+    "labels": _draw_labels,
+    "neighbors": _draw_neighbors,
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draw one of the figures of a run."""
+    options = flags.FLAGS
+    name = argv[1] if len(argv) > 1 else ""
+    if name not in FIGURES:
+        raise UserError(f"unknown figure {name!r}; one of {', '.join(FIGURES)}")
+    run = Path(options.workdir)
+    beside = run.with_name(f"{run.stem}_{name}.png") if run.is_file() else run / f"{name}.png"
+    out = command_line.output_file("out", ".png")
+    everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+    trained = load(run, everywhere, which=options.which)
+    if out is None:
+        command_line.require_writable(beside.parent, "--out=FILE.png writes it elsewhere")
+    drawing.save(FIGURES[name](trained), out or beside)
+    print((out or beside).absolute())
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "The folder of the run, or a file of weights.")
+    flags.DEFINE_string(
+        "out", None, "The PNG file to write; by default in the run's folder, or beside the file."
+    )
+    flags.DEFINE_enum("which", "last", ["last", "best"], "Whose parameters: of which checkpoint.")
+    flags.DEFINE_integer("seed", 0, "Draws the images that are shown.")
+    flags.DEFINE_integer("gallery", 10_000, "How many training images are searched.", lower_bound=1)
+    flags.mark_flag_as_required("workdir")
+    command_line.run(main, arguments=1)

@@ -1,0 +1,232 @@
+"""Where in a picture a network sees a class.
+
+    python -m deepconv.saliency --weights=vgg16.safetensors --out=seen.png cat.jpg photos
+    python -m deepconv.saliency --weights=vgg16.safetensors --out=seen.png --label="tabby" cat.jpg
+
+Without --label it is the class that the network thinks best at its own scale, as predict does. Two
+views beside each picture. The dense score map (VGG, section 3.2): the posterior of the class at
+every place of the map, drawn where the crop that it judges has its center; no gradient is needed.
+Grad-CAM (Selvaraju et al. 2017): the last convolution's maps, weighted by the gradient of the
+class's mean score.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+from absl import flags
+from matplotlib.figure import Figure
+
+from deepconv import compilation, drawing, naming
+from deepconv.commands import command_line
+from deepconv.data import decode
+from deepconv.data.pipeline import Source
+from deepconv.data.sources import pictures
+from deepconv.exceptions import UserError
+from deepconv.inference import rows
+from deepconv.inference.activations import cut
+from deepconv.inference.model import Trained, load
+from deepconv.models import Network, summary
+from deepconv.models.layers import Activation, Conv
+
+MOST_PICTURES = 20  # in one file
+LONGEST_NAME = 34  # columns of a class's name
+WIDTH, TITLE = 3.0, 0.25  # of a picture and what stands over it, in inches
+
+
+class Seen(NamedTuple):
+    """Where a class is seen in an image.
+
+    Attributes:
+      label: the class's number.
+      posteriors: of all classes at every place of the score map, float32 `[h, w, C]`.
+      grad_cam: over the map of the last convolution, float32 `[h', w']`, at least 0.
+    """
+
+    label: int
+    posteriors: np.ndarray
+    grad_cam: np.ndarray
+
+
+def viewer(trained: Trained) -> Callable[[jax.typing.ArrayLike, int | None], Seen]:
+    """Return a function that finds where a class is seen, compiled once for every size of image.
+
+    Grad-CAM: L = relu(sum_k a_k A_k), a_k the mean over the map of dS/dA_k, S the class's score
+    averaged over the score map, A the output of the last convolution's ReLU.
+
+    Args:
+      trained: a fully convolutional network.
+
+    Returns:
+      From an RGB image `[H, W, 3]`, 0..255, at least as large as a crop, and the number of a class
+      (None: the one with the highest mean posterior), to what is seen. It raises ValueError for the
+      number of no class.
+    """
+    below, above = _parts(trained.network)
+    mean = jnp.asarray(trained.colors.mean_rgb, jnp.float32)
+
+    @compilation.jit
+    def look(params: Any, pixels: jax.Array, label: jax.Array) -> tuple[jax.Array, ...]:
+        maps: Any = below.apply({"params": params}, (pixels - mean)[None])
+        scores: Any
+        scores, pull = jax.vjp(lambda maps: above.apply({"params": params}, maps), maps)
+        posteriors = jax.nn.softmax(scores[0].astype(jnp.float32))
+        label = jnp.where(label < 0, posteriors.mean(axis=(0, 1)).argmax(), label)
+        places = scores.shape[1] * scores.shape[2]
+        (slopes,) = pull(jnp.zeros_like(scores).at[..., label].set(1 / places))
+        weights = slopes.mean(axis=(1, 2), keepdims=True)
+        return label, posteriors, jax.nn.relu((weights * maps).sum(axis=-1))[0].astype(jnp.float32)
+
+    def seen(pixels: jax.typing.ArrayLike, label: int | None) -> Seen:
+        classes = len(trained.class_names)
+        if label is not None and not 0 <= label < classes:
+            raise ValueError(f"label {label} is not one of 0 to {classes - 1}")
+        found = look(
+            trained.params, jnp.asarray(pixels, jnp.float32), -1 if label is None else label
+        )
+        return Seen(int(found[0]), np.asarray(found[1]), np.asarray(found[2]))
+
+    return seen
+
+
+def _parts(network: Network) -> tuple[Network, Network]:
+    """Split a network behind the ReLU of its last convolution."""
+    layers = network.layers
+    fully_connected = [isinstance(x, Conv) and x.fully_connected for x in layers].index(True)
+    last = max(i for i in range(fully_connected) if isinstance(layers[i], Activation))
+    return cut(network, [layers[last].name]), network.clone(layers=layers[last + 1 :])
+
+
+def spread(values: np.ndarray, size: tuple[int, int], *, stride: int, first: float) -> np.ndarray:
+    """Interpolate a map to the pixels of its image, linearly, beyond its outer places evenly.
+
+    Args:
+      values: `[h, w]`.
+      size: (height, width) of the image.
+      stride: distance of two places, in pixels.
+      first: where the first one lies on either axis, in pixels.
+
+    Returns:
+      `[H, W]`.
+    """
+    rows, columns = (first + stride * np.arange(length) for length in values.shape)
+    tall = [np.interp(np.arange(size[0]), rows, column) for column in values.T]
+    return np.stack([np.interp(np.arange(size[1]), columns, row) for row in np.stack(tall, 1)])
+
+
+def draw(trained: Trained, images: Sequence[np.ndarray], labels: Sequence[int]) -> Figure:
+    """Draw images, each with both views of a class beside it.
+
+    Args:
+      trained: a fully convolutional network.
+      images: RGB `[H, W, 3]`, 0..255.
+      labels: the class's number, for each.
+    """
+    network = trained.network
+    stride = summary.layer_table(network.layers, network.crop)[-1].stride
+    below, _ = _parts(network)
+    cam_stride = summary.layer_table(below.layers, network.crop)[-1].stride
+    look = viewer(trained)
+    columns = ("", "posterior at each place", "Grad-CAM")
+    heights = [WIDTH * pixels.shape[0] / pixels.shape[1] + TITLE for pixels in images]
+    figure = Figure(figsize=(3 * WIDTH, sum(heights)), dpi=100, layout="constrained")
+    grid = figure.subplots(len(images), len(columns), squeeze=False, height_ratios=heights)
+    for pixels, label, row in zip(images, labels, grid, strict=True):
+        _, posteriors, cam = look(pixels, label)
+        says = posteriors[..., label]
+        size = (pixels.shape[0], pixels.shape[1])
+        views = (
+            (spread(says, size, stride=stride, first=(network.crop - 1) / 2), 1.0),
+            (spread(cam, size, stride=cam_stride, first=(cam_stride - 1) / 2), cam.max() or 1.0),
+        )
+        for axes, title in zip(row, columns, strict=True):
+            axes.axis("off")
+            axes.set_title(title, fontsize=8)
+        row[0].imshow(pixels)
+        name = naming.shortened(trained.class_names[label], LONGEST_NAME)
+        row[0].set_title(f"{name}, up to {says.max():.2f}", fontsize=8, **drawing.LITERAL)
+        for axes, (values, most) in zip(row[1:], views, strict=True):
+            # Colors of the picture would be taken for those of the map.
+            axes.imshow(pixels.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
+            opacity = 0.8 * np.clip(values / most, 0.0, 1.0)
+            axes.imshow(values, cmap="inferno", alpha=opacity, vmin=0.0, vmax=most)
+    return figure
+
+
+def numbered(trained: Trained, label: str) -> int:
+    """Return the number of a class, which is given by its name or, where it has none such, itself.
+
+    Raises:
+      UserError: if the network knows no such class, or several of this name.
+    """
+    names = trained.class_names
+    found = [number for number, name in enumerate(names) if name == label]
+    if len(found) > 1:
+        raise UserError(
+            f"--label={label} is the name of classes {', '.join(map(str, found))}: give the number"
+        )
+    if found:
+        return found[0]
+    if label.isascii() and label.isdecimal() and int(label) < len(names):
+        return int(label)
+    raise UserError(
+        f"--label={label} is none of the {len(names)} classes, which begin with "
+        f"{', '.join(names[:3])}"
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draw where the network sees its best label, or the one that is asked for."""
+    options = flags.FLAGS
+    out = command_line.output_file("out", ".png")
+    assert out is not None  # the flag is required
+    source = pictures.open_pictures([Path(name) for name in argv[1:]])
+    trained = load(Path(options.weights), which=options.which)
+    own = trained.config.evaluation.scale
+    # Twice a crop: a map of some places, which that of one crop is not.
+    scale = options.scale or 2 * trained.network.crop
+    for side in (own, scale):
+        rows.check(trained, "dense", side)
+    label = None if options.label is None else numbered(trained, options.label)
+    source, refused = pictures.recognized(source, os.cpu_count() or 1)
+    if len(source) > MOST_PICTURES:
+        raise UserError(f"{len(source)} pictures do not fit one file; {MOST_PICTURES} do")
+    decoded = [_decoded(source, record) for record in range(len(source))]
+    _, _, damaged = pictures.set_aside(source, [n for n, x in enumerate(decoded) if x is None])
+    whole = [image for image in decoded if image is not None]
+    if label is None:
+        look = viewer(trained)
+        labels = [look(_rescaled(image, own), None).label for image in whole]
+    else:
+        labels = [label] * len(whole)
+    drawing.save(draw(trained, [_rescaled(image, scale) for image in whole], labels), out)
+    print(out.absolute())
+    command_line.complain(refused + damaged)
+
+
+def _decoded(source: Source, record: int) -> PIL.Image.Image | None:
+    try:
+        return decode.decode(source[record]["image"])
+    except decode.UnreadableImageError:
+        return None
+
+
+def _rescaled(image: PIL.Image.Image, scale: int) -> np.ndarray:
+    return decode.resample(image, decode.whole(image.height, image.width, scale))
+
+
+if __name__ == "__main__":
+    command_line.define_weights()
+    flags.DEFINE_string("out", None, "The .png file to write.")
+    flags.DEFINE_string(
+        "label", None, "The name or number of a class; by default what predict says."
+    )
+    flags.DEFINE_integer("scale", None, "The shorter side Q; by default twice the crop.", 1)
+    flags.mark_flag_as_required("out")
+    command_line.run(main, arguments=sys.maxsize)
