@@ -73,7 +73,7 @@ def compiled_step(config, count, num_classes):
     n, crop = config.train.batch_size, config.model.crop
     batch = {
         "image": jax.ShapeDtypeStruct((n, crop, crop, 3), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((n,), jnp.int32),
+        "target": {"label": jax.ShapeDtypeStruct((n,), jnp.int32)},
         "mask": jax.ShapeDtypeStruct((n,), bool),
         "offset": jax.ShapeDtypeStruct((n, 2), jnp.int32),
         "position": jax.ShapeDtypeStruct((n,), jnp.uint32),

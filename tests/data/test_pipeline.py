@@ -38,7 +38,14 @@ def gray(encode, number, unreadable=()):
 
 
 def train(source, batch_size=4, seed=0, **options):
-    return pipeline.train_batches(source, GEOMETRY, batch_size=batch_size, seed=seed, **options)
+    batches = pipeline.train_batches(source, GEOMETRY, batch_size=batch_size, seed=seed, **options)
+    return batches.map(flat)
+
+
+def flat(batch):
+    """Lay the two parts of a batch, and its target, side by side."""
+    device = {name: value for name, value in batch["device"].items() if name != "target"}
+    return device | batch["device"]["target"] | batch["host"]
 
 
 def column(batches, name, count):
@@ -151,6 +158,19 @@ def test_every_epoch_is_a_permutation_and_batches_run_across_its_end(source):
     assert list(range(11)) not in epochs.tolist()
 
 
+def test_a_target_of_ones_own_is_carried_through_as_it_is(source):
+    boxes = np.arange(44, dtype=np.float32).reshape(11, 4)
+    records = [
+        {"image": record["image"], "target": {"box": box, "label": np.int32(3)}}
+        for record, box in zip(source, boxes, strict=True)
+    ]
+    batches = train(records)
+    np.testing.assert_array_equal(column(batches, "box", 6), boxes[column(batches, "record", 6)])
+    (*_, last) = evaluation(records)
+    assert last["box"].shape == (4, 4)
+    assert last["mask"].tolist() == [True, True, True, False]
+
+
 def test_labels_are_those_of_the_records(source):
     batches = train(source)
     np.testing.assert_array_equal(column(batches, "label", 6), column(batches, "record", 6))
@@ -178,7 +198,7 @@ def test_a_batch_has_its_shapes_and_types(source):
 def test_images_are_crops_of_their_records(source):
     # With one scale and the image's own size, a crop is a slice at its offset.
     geometry = Geometry(crop=16, scale=(24, 24), square=True)
-    batches = pipeline.train_batches(source, geometry, batch_size=4, seed=0)
+    batches = pipeline.train_batches(source, geometry, batch_size=4, seed=0).map(flat)
     found = 0
     for image, record, (top, left) in zip(
         *(column(batches, name, 6) for name in ("image", "record", "offset")), strict=True
@@ -307,14 +327,14 @@ def test_the_search_for_a_readable_record_ends(monkeypatch, encode):
     source = gray(encode, 6, unreadable={2, 3})
     with pytest.raises(UserError, match="number 2 "):
         pipeline.load_train(source, GEOMETRY, (0, 2), rng)
-    assert pipeline.load_train(source, GEOMETRY, (0, 3), rng)["label"] == 4
+    assert flat(pipeline.load_train(source, GEOMETRY, (0, 3), rng))["label"] == 4
 
 
 # Evaluation.
 
 
 def evaluation(source, batch_size=4, **options):
-    batches = pipeline.eval_batches(source, GEOMETRY, batch_size=batch_size, **options)
+    batches = pipeline.eval_batches(source, GEOMETRY, batch_size=batch_size, **options).map(flat)
     return list(pipeline.iter_from(batches, 0, threads=2))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from deepconv import models
 from deepconv.models import layers
 from deepconv.models.alexnet import LRN_CONVENTIONS
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, LocalConv, Pool
@@ -291,3 +292,24 @@ def test_a_map_that_vanishes_is_blamed_on_its_layer():
     assert layers.map_size(trunk, 12) == 1
     with pytest.raises(ValueError, match=r"2x2 is too small for layer conv3"):
         layers.map_size(trunk, 11)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg_a_lrn", "vgg_c", "cifar10_11pct"])
+def test_layers_survive_json(name):
+    network = models.create(name, 7)
+    text = json.dumps(layers.layers_to_json(network.layers))
+    assert layers.layers_from_json(json.loads(text)) == network.layers
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"kind": "Conv3D", "name": "x"}, "layer 1 is of the kind 'Conv3D'; there are Conv"),
+        ({"name": "x"}, "layer 1 is of the kind None"),
+        ({"kind": "Pool", "name": "x", "side": 2}, "layer 1: .*side"),
+    ],
+)
+def test_a_record_that_is_no_layer_is_named(record, words):
+    relu = {"kind": "Activation", "name": "relu1"}
+    with pytest.raises(ValueError, match=words):
+        layers.layers_from_json([relu, record])

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 from deepconv import parallel
 from deepconv.benchmark.timing import Run
 from deepconv.data import color
-from deepconv.data.pipeline import NumpyBatch
 from deepconv.training.build import Assembly, assemble
 from deepconv.training.step import Batch
 
@@ -47,7 +46,7 @@ class Subject(NamedTuple):
     classes: int
     functions: Assembly
     colors: color.ColorStatistics
-    pixels: NumpyBatch
+    pixels: Batch
     batch: Batch
     mesh: Mesh
 
@@ -89,13 +88,13 @@ def prepare(config: ConfigDict, *, num_classes: int, mesh: Mesh) -> Subject:
     return Subject(config, num_classes, functions, colors, pixels, batch, mesh)
 
 
-def _drawn(config: ConfigDict, num_classes: int) -> NumpyBatch:
+def _drawn(config: ConfigDict, num_classes: int) -> Batch:
     rng = np.random.default_rng(0)
     count, crop = config.train.batch_size, config.model.crop
     spare = min(config.evaluation.scale, config.input.scale[0]) - crop
     return {
         "image": rng.integers(0, 256, (count, crop, crop, 3), np.uint8),
-        "label": rng.integers(0, num_classes, count, np.int32),
+        "target": {"label": rng.integers(0, num_classes, count, np.int32)},
         "mask": np.ones(count, np.bool_),
         "offset": rng.integers(0, spare, (count, 2), np.int32, endpoint=True),
         "position": np.arange(count, dtype=np.uint32),

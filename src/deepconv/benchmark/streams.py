@@ -68,7 +68,7 @@ def into_training(config: ConfigDict, source: Source, training: Training, mesh: 
     def feed(batches: Generator[NumpyBatch, None, None], steps: int) -> None:
         before: Any = None
         for batch in itertools.islice(batches, steps):
-            metrics = training.step(parallel.shard_batch(stream.for_devices(batch), mesh))
+            metrics = training.step(parallel.shard_batch(batch["device"], mesh))
             jax.block_until_ready(before)
             before = metrics
         jax.block_until_ready(training.state)

@@ -145,7 +145,9 @@ class Peer:
         self.optimizer = _sgd(network, config, params)
         self.batch = {
             "image": torch.tensor(subject.pixels["image"], device=device),
-            "label": torch.tensor(subject.pixels["label"], dtype=torch.int64, device=device),
+            "label": torch.tensor(
+                subject.pixels["target"]["label"], dtype=torch.int64, device=device
+            ),
             "offset": torch.tensor(subject.pixels["offset"], dtype=torch.int64, device=device),
         }
         colors = subject.colors

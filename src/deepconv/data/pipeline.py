@@ -2,10 +2,11 @@
 
     stream = train_batches(source, Geometry(crop=224, scale=(256, 512)), batch_size=256, seed=0)
     batches = iter_from(stream, step=0, threads=8)
-    batch = next(batches)  # numpy; image uint8 [N, 224, 224, 3]
+    batch = next(batches)  # numpy; batch["device"]["image"] uint8 [N, 224, 224, 3]
 
-An example, and all that is random about it, depends on (seed, position) alone: not on the number of
-threads or processes, nor on where a run was interrupted.
+An example has two parts: `device`, what the devices compute with, and `host`, what the host needs
+to report on it. An example, and all that is random about it, depends on (seed, position) alone: not
+on the number of threads or processes, nor on where a run was interrupted.
 """
 
 import dataclasses
@@ -29,7 +30,8 @@ from deepconv.exceptions import UserError
 _LOG = logging.getLogger(__name__)
 
 Example = dict[str, Any]
-NumpyBatch = dict[str, np.ndarray]
+# `{"device": ..., "host": ...}`, dicts of arrays `[N, ...]`.
+NumpyBatch = dict[str, dict[str, Any]]
 
 # So many records in a row that cannot be read mean that something else is wrong than a broken file.
 MAX_UNREADABLE_IN_A_ROW = 100
@@ -39,7 +41,11 @@ MAX_FRUITLESS_STARTS = 3
 
 
 class Source(Protocol):
-    """Records by number: `{"image": the bytes of an image file, "label": int, ...}`."""
+    """Records by number: `{"image": the bytes of an image file, "label": int, ...}`.
+
+    A source whose images have another target than a class has `"target"`, a dict of arrays, in
+    place of the label.
+    """
 
     def __len__(self) -> int: ...
 
@@ -52,6 +58,13 @@ def record_name(example: dict[str, Any], record: int) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     return naming.decoded(str(value))
+
+
+def target_of(record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return what a record's image is to be recognized as; of a classifier, `label` int32."""
+    if "target" in record:
+        return {name: np.asarray(value) for name, value in record["target"].items()}
+    return {"label": np.asarray(record["label"], np.int32)}
 
 
 def unreadable(images: str) -> UserError:
@@ -116,12 +129,13 @@ class Geometry:
 
 def _cut(
     record: dict[str, Any], choose: Callable[[int, int], decode.Crop], geometry: Geometry
-) -> Example:
+) -> dict[str, Any]:
     pixels, window = decode.load_crop(record["image"], choose)
     return {
         "image": pixels,
-        "label": np.int32(record["label"]),
+        "target": target_of(record),
         "offset": np.asarray(geometry.offset(window), np.int32),
+        "mask": np.True_,
     }
 
 
@@ -137,9 +151,9 @@ def load_train(
       rng: the example's own generator.
 
     Returns:
-      `image` uint8 `[S, S, 3]`, `label`, `offset` int32 `[2]` of the crop in the central square,
-      `position`, `mask`, and for the report `record` and `readable`: which record was meant and
-      whether it was that one.
+      For the devices `image` uint8 `[S, S, 3]`, `target`, `offset` int32 `[2]` of the crop in the
+      central square, `position` and `mask`; for the host `record` and `readable`: which record was
+      meant and whether it was that one.
 
     Raises:
       UserError: if no readable record follows soon.
@@ -147,18 +161,16 @@ def load_train(
     position, record = placed
     for skipped in range(min(len(source), MAX_UNREADABLE_IN_A_ROW)):
         try:
-            example = _cut(
+            cut = _cut(
                 source[(record + skipped) % len(source)],
                 lambda height, width: geometry.random(height, width, rng),
                 geometry,
             )
         except decode.UnreadableImageError:
             continue
-        return example | {
-            "position": np.uint32(position),
-            "mask": np.True_,
-            "record": np.int64(record),
-            "readable": np.bool_(skipped == 0),
+        return {
+            "device": cut | {"position": np.uint32(position)},
+            "host": {"record": np.int64(record), "readable": np.bool_(skipped == 0)},
         }
     raise UserError(
         f"no record of the training set from number {record} on can be read as an image"
@@ -203,20 +215,23 @@ def train_batches(
 def load_eval(source: Source, geometry: Geometry, record: int) -> Example:
     """Cut the central crop; a number past the end, or a record that cannot be read, is masked."""
     record = int(record)
-    example = {
+    there = record < len(source)
+    # One that is not there has a target of the same shapes as the others.
+    found = source[record if there else 0]
+    readable = True
+    device = {
         "image": np.zeros((geometry.crop, geometry.crop, 3), np.uint8),
-        "label": np.int32(0),
+        "target": target_of(found),
         "offset": np.zeros(2, np.int32),
         "mask": np.False_,
-        "record": np.int64(record),
-        "readable": np.True_,
     }
-    if record >= len(source):
-        return example
-    try:
-        return example | _cut(source[record], geometry.central, geometry) | {"mask": np.True_}
-    except decode.UnreadableImageError:
-        return example | {"readable": np.False_}
+    if there:
+        try:
+            device = _cut(found, geometry.central, geometry)
+        except decode.UnreadableImageError:
+            readable = False
+    host = {"record": np.int64(record), "readable": np.bool_(readable)}
+    return {"device": device, "host": host}
 
 
 def eval_batches(

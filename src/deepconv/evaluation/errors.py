@@ -1,26 +1,13 @@
 """Top-1 and top-5 errors as sums and counts, which are divided once, at the end."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
 
-
-class Counts(NamedTuple):
-    """Sums over images; batches and devices are added up field by field.
-
-    Attributes:
-      images: how many were scored, int32.
-      top1: of these, how many have another label than theirs as their best, int32.
-      top5: how many do not have theirs among their five best, int32.
-      loss: sum of their softmax cross-entropies in nats, float32.
-    """
-
-    images: jax.Array
-    top1: jax.Array
-    top5: jax.Array
-    loss: jax.Array
+# By name, over images; batches and devices are added up.
+Sums = dict[str, jax.Array]
 
 
 def ranks(scores: jax.Array, labels: jax.Array) -> jax.Array:
@@ -44,19 +31,23 @@ def ranks(scores: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(scores).any(axis=1), scores.shape[1] - 1, rank)
 
 
-def counts(scores: jax.Array, labels: jax.Array, mask: jax.Array) -> Counts:
-    """Count the errors of a batch.
+def counts(scores: jax.Array, target: Mapping[str, jax.Array], mask: jax.Array) -> Sums:
+    """Sum the errors of a batch.
 
     Args:
       scores: `[N, C]`, before the softmax.
-      labels: `[N]` int32.
+      target: `label` int32 `[N]`, in 0..C-1.
       mask: `[N]` bool; images where it is False count for nothing.
+
+    Returns:
+      `top1_error`, how many have another label than theirs as their best, and `top5_error`, how
+      many do not have theirs among their five best, int32; `loss`, the sum of their softmax
+      cross-entropies in nats, float32.
     """
-    rank = ranks(scores, labels)
-    losses = optax.softmax_cross_entropy_with_integer_labels(scores, labels)
-    return Counts(
-        images=mask.sum(dtype=jnp.int32),
-        top1=((rank >= 1) & mask).sum(dtype=jnp.int32),
-        top5=((rank >= 5) & mask).sum(dtype=jnp.int32),
-        loss=jnp.where(mask, losses, 0.0).sum(),
-    )
+    rank = ranks(scores, target["label"])
+    losses = optax.softmax_cross_entropy_with_integer_labels(scores, target["label"])
+    return {
+        "top1_error": ((rank >= 1) & mask).sum(dtype=jnp.int32),
+        "top5_error": ((rank >= 5) & mask).sum(dtype=jnp.int32),
+        "loss": jnp.where(mask, losses, 0.0).sum(),
+    }

@@ -8,15 +8,15 @@ of its views, of its scales and of its networks: posteriors of whatever origin a
 (`posteriors.fuse`).
 """
 
+import collections
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
 from deepconv.evaluation import crops, posteriors
-from deepconv.evaluation.errors import Counts
+from deepconv.evaluation.errors import Sums
 
 VIEWS: dict[str, Callable[..., jax.Array]] = {
     "center": functools.partial(posteriors.of_crops, offsets=crops.center, mirror=False),
@@ -38,47 +38,36 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Result(NamedTuple):
-    """Errors over a set of images.
-
-    Attributes:
-      images: how many were scored.
-      top1_error: fraction of them.
-      top5_error: fraction of them.
-      loss: mean softmax cross-entropy in nats.
-    """
-
-    images: int
-    top1_error: float
-    top5_error: float
-    loss: float
-
-
 def center_crop(
-    eval_step: Callable[[Any, Any], Counts], params: Any, batches: Iterable[Any]
-) -> Result:
+    eval_step: Callable[[Any, Any], Sums], params: Any, batches: Iterable[Any]
+) -> dict[str, float]:
     """Score the central crop of every image once.
 
     Args:
-      eval_step: `(params, batch) -> counts`.
+      eval_step: `(params, batch) -> {"images": how many count, metric: sum over them, ...}`.
       params: of the network.
       batches: batches on the devices; masked examples count for nothing.
+
+    Returns:
+      `images`, how many were scored, and the mean of each metric: of a classifier `top1_error` and
+      `top5_error` as fractions, and `loss` in nats.
 
     Raises:
       ValueError: if no image was scored.
     """
     # Each batch is fetched while the next is computed; the sums are kept in float64 and exact
     # integers.
-    total = np.zeros(len(Counts._fields))
-    pending = None
+    total: collections.Counter[str] = collections.Counter()
+    pending: Sums = {}
     for batch in batches:
-        counts = eval_step(params, batch)
-        if pending is not None:
-            total += np.asarray(jax.device_get(pending), np.float64)
-        pending = counts
-    if pending is not None:
-        total += np.asarray(jax.device_get(pending), np.float64)
-    images, top1, top5, loss = total
+        before, pending = pending, eval_step(params, batch)
+        total.update(_on_host(before))
+    total.update(_on_host(pending))
+    images = total.pop("images", 0)
     if not images:
         raise ValueError("there is no image to evaluate")
-    return Result(int(images), top1 / images, top5 / images, loss / images)
+    return {"images": int(images), **{name: value / images for name, value in total.items()}}
+
+
+def _on_host(sums: Sums) -> dict[str, float]:
+    return {name: float(value) for name, value in jax.device_get(sums).items()}

@@ -150,13 +150,14 @@ def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) ->
 
     found = []
     for batch in pipeline.iter_from(batches, 0, threads=os.cpu_count() or 1):
-        outputs = jax.device_get(look(trained.params, batch["image"], batch["offset"]))
-        kept = batch["mask"]
+        crops = batch["device"]
+        outputs = jax.device_get(look(trained.params, crops["image"], crops["offset"]))
+        kept = crops["mask"]
         found.append(
             Crops(
-                batch["record"][kept],
-                batch["image"][kept],
-                batch["label"][kept],
+                batch["host"]["record"][kept],
+                crops["image"][kept],
+                crops["target"]["label"][kept],
                 {name: outputs[name][kept] for name in layers},
             )
         )

@@ -9,8 +9,8 @@ know which network it looks at.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,39 @@ class Dropout:
 
 Layer = Conv | LocalConv | Activation | LRN | Pool | Dropout
 
+# By the name that stands in JSON.
+_KINDS: dict[str, type[Layer]] = {
+    kind.__name__: kind for kind in (Conv, LocalConv, Activation, LRN, Pool, Dropout)
+}
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+
+def layers_to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:
+    """Return a network's layers as JSON values, `{"kind": "Conv", "name": "conv1", ...}` each."""
+    return [{"kind": type(layer).__name__, **dataclasses.asdict(layer)} for layer in layers]
+
+
+def layers_from_json(value: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
+    """Return the layers that `layers_to_json` has written.
+
+    Raises:
+      ValueError: if they are something else; the message names the layer.
+    """
+    return tuple(_layer_from_json(number, record) for number, record in enumerate(value))
+
+
+def _layer_from_json(number: int, record: Mapping[str, Any]) -> Layer:
+    fields = {
+        name: tuple(item) if isinstance(item, list) else item for name, item in record.items()
+    }
+    kind = fields.pop("kind", None)
+    if kind not in _KINDS:
+        raise ValueError(f"layer {number} is of the kind {kind!r}; there are {', '.join(_KINDS)}")
+    try:
+        return _KINDS[kind](**fields)
+    except TypeError as error:
+        raise ValueError(f"layer {number}: {error}") from None
 
 
 Size = TypeVar("Size", int, jax.Array)

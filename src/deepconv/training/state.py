@@ -15,13 +15,13 @@ class TrainState(NamedTuple):
     Attributes:
       step: updates made so far, int32.
       params: `{layer: {"kernel": ..., "bias": ...}}`, float32.
-      velocity: a tree like `params`.
+      opt_state: of the optimizer; with `optimizer.sgd` the velocity, a tree like `params`.
       plateau: the learning-rate schedule's memory.
     """
 
     step: jax.Array
     params: Any
-    velocity: Any
+    opt_state: Any
     plateau: plateau.PlateauState
 
 

@@ -3,15 +3,16 @@
     step = make_train_step(model, optimizer, augment, mesh, learning_rate=..., seed=0)
     state, metrics = step(state, batch)
 
-A batch is a dict: `image` uint8 `[N, H, W, 3]`, `label` int32 `[N]`, `mask` bool `[N]` (False: the
-example counts for nothing), `offset` int32 `[N, 2]` (the crop's place in its image's central
-square), and in training `position` uint32 `[N]` (the example's place in the stream, which with the
-seed makes all that is random about it).
+A batch is a dict: `image` uint8 `[N, H, W, 3]`, `target` (a dict of arrays `[N, ...]`, of a
+classifier `label` int32 `[N]`), `mask` bool `[N]` (False: the example counts for nothing),
+`offset` int32 `[N, 2]` (the crop's place in its image's central square), and in training
+`position` uint32 `[N]` (the example's place in the stream, which with the seed makes all that is
+random about it).
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,26 +23,17 @@ from jax.sharding import PartitionSpec as P
 
 from deepconv import compilation
 from deepconv.evaluation import errors
+from deepconv.evaluation.errors import Sums
 from deepconv.models import towers
 from deepconv.models.network import Network
 from deepconv.parallel import DATA_AXIS, model_axis
+from deepconv.training import losses
 from deepconv.training.state import TrainState
 
-Batch = dict[str, jax.Array]
-
-
-class Metrics(NamedTuple):
-    """Of one update, before it was made; float32 scalars.
-
-    Attributes:
-      loss: mean softmax cross-entropy in nats, without the weight decay.
-      top1_error: fraction of the batch.
-      learning_rate: with which the update was made.
-    """
-
-    loss: jax.Array
-    top1_error: jax.Array
-    learning_rate: jax.Array
+Batch = dict[str, Any]
+# Of one update, before it was made, float32 scalars: the means of what the loss sums, without the
+# weight decay, and the `learning_rate` that the update was made with.
+Metrics = dict[str, jax.Array]
 
 
 def example_keys(seed: int, position: jax.Array, purpose: int) -> jax.Array:
@@ -62,14 +54,26 @@ def example_keys(seed: int, position: jax.Array, purpose: int) -> jax.Array:
     return jax.vmap(lambda p: jax.random.fold_in(base, p))(position)
 
 
-def state_specs(model: Network, mesh: Mesh) -> Any:
+def state_specs(model: Network, optimizer: optax.GradientTransformation, mesh: Mesh) -> Any:
     """Return where a state lies: everything everywhere, but towers on a device each.
 
-    It is a state whose leaves, or whole parts, are a `PartitionSpec`.
+    What the optimizer keeps for each parameter lies where the parameter does.
+
+    Returns:
+      A state whose leaves, or whole parts, are a `PartitionSpec`.
     """
     _, specs = _placed(model, mesh)
     everywhere: Any = P()
-    return TrainState(step=everywhere, params=specs, velocity=specs, plateau=everywhere)
+    image = jax.ShapeDtypeStruct((1, model.crop, model.crop, 3), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+    kept = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, spec: spec,
+        jax.eval_shape(optimizer.init, params),
+        specs,
+        transform_non_params=lambda _: everywhere,
+    )
+    return TrainState(step=everywhere, params=specs, opt_state=kept, plateau=everywhere)
 
 
 def _placed(model: Network, mesh: Mesh) -> tuple[Network, dict[str, dict[str, P]]]:
@@ -87,23 +91,26 @@ def _own(batch: Batch, axis: str | None) -> Batch:
 
 def make_train_step(
     model: Network,
-    optimizer: optax.GradientTransformationExtraArgs,
+    optimizer: optax.GradientTransformation,
     preprocess: Callable[[Batch, jax.Array], jax.Array],
     mesh: Mesh,
     *,
     learning_rate: Callable[[TrainState], jax.Array],
     seed: int,
+    loss: losses.Function = losses.softmax_cross_entropy,
     microbatches: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Make the jitted update: mean cross-entropy of the whole batch, its gradient, one step of SGD.
+    """Make the jitted update: mean loss of the whole batch, its gradient, one step.
 
     Args:
       model: the network; its score map must be 1x1 on the batch's images.
-      optimizer: see `optimizer.sgd`.
+      optimizer: any of optax; one that takes `learning_rate` as an extra argument, as
+        `optimizer.sgd` does, is given it.
       preprocess: `(batch, keys [N]) -> float32 [N, H, W, 3]`, see `augment.for_training`.
       mesh: the batch is split over its axis `data`; the state is as `state_specs` has it.
-      learning_rate: the schedule.
+      learning_rate: the schedule; of an optimizer that has its own, what is to be reported.
       seed: the run's seed.
+      loss: see `losses.Task`.
       microbatches: in how many parts, one after the other, each device takes its examples; the sum
         of their gradients is the batch's, and only one part's activations are in memory.
 
@@ -111,6 +118,7 @@ def make_train_step(
       `(state, batch) -> (state, metrics)`; the state given is donated.
     """
     local, specs = _placed(model, mesh)
+    tx = optax.with_extra_args_support(optimizer)
     # Where two devices share a copy of the net, both score its examples: sums over all devices
     # count each of them twice, in the errors as in their number.
     everywhere = mesh.axis_names
@@ -119,16 +127,14 @@ def make_train_step(
         batch = _own(batch, model_axis(mesh))
         count = jnp.maximum(lax.psum(batch["mask"].sum(), everywhere), 1)
 
-        def loss_of(params: Any, part: Batch) -> tuple[jax.Array, jax.Array]:
+        def loss_of(params: Any, part: Batch) -> tuple[jax.Array, Sums]:
             images = preprocess(part, example_keys(seed, part["position"], 0))
             dropout_keys = example_keys(seed, part["position"], 1)
             score_map: Any = local.apply(
                 {"params": params}, images, train=True, dropout_keys=dropout_keys
             )
-            scores = score_map[:, 0, 0, :]
-            losses = optax.softmax_cross_entropy_with_integer_labels(scores, part["label"])
-            wrong = errors.counts(scores, part["label"], part["mask"]).top1
-            return jnp.sum(jnp.where(part["mask"], losses, 0.0)) / count, wrong
+            sums = loss(score_map[:, 0, 0, :], part["target"], part["mask"])
+            return sums["loss"] / count, sums
 
         # Without this cast the gradient of replicated parameters is summed over the devices by the
         # differentiation itself, and once more below.
@@ -139,21 +145,21 @@ def make_train_step(
             lambda w, spec: lax.pcast(w, copies(spec), to="varying"), state.params, specs
         )
         of_part = functools.partial(jax.value_and_grad(loss_of, has_aux=True), params)
-        (loss, wrong), grads = _summed(of_part, batch, microbatches, everywhere)
-        loss, wrong = lax.psum((loss, wrong), everywhere)
+        (_, sums), grads = _summed(of_part, batch, microbatches, everywhere)
+        means = {name: total / count for name, total in lax.psum(sums, everywhere).items()}
         grads = jax.tree.map(lambda g, spec: lax.psum(g, copies(spec)), grads, specs)
 
         lr = learning_rate(state)
-        updates, velocity = optimizer.update(grads, state.velocity, state.params, learning_rate=lr)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, learning_rate=lr)
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
-            velocity=velocity,
+            opt_state=opt_state,
             plateau=state.plateau,
         )
-        return new_state, Metrics(loss, wrong / count, lr)
+        return new_state, {**means, "learning_rate": lr}
 
-    states = state_specs(model, mesh)
+    states = state_specs(model, optimizer, mesh)
     mapped = jax.shard_map(
         local_step, mesh=mesh, in_specs=(states, P(DATA_AXIS)), out_specs=(states, P())
     )
@@ -182,28 +188,36 @@ def _summed(
 
 
 def make_eval_step(
-    model: Network, preprocess: Callable[[Batch], jax.Array], mesh: Mesh
-) -> Callable[[Any, Batch], errors.Counts]:
+    model: Network,
+    preprocess: Callable[[Batch], jax.Array],
+    mesh: Mesh,
+    *,
+    metrics: losses.Function = errors.counts,
+) -> Callable[[Any, Batch], Sums]:
     """Make the jitted evaluation of a batch of crops.
 
     Args:
       model: the network; its score map must be 1x1 on the batch's images.
       preprocess: `batch -> float32 [N, H, W, 3]`, see `augment.for_evaluation`.
       mesh: as for `make_train_step`.
+      metrics: see `losses.Task`.
 
     Returns:
-      `(params, batch) -> counts` over the whole batch.
+      `(params, batch) -> sums` over the whole batch: `images`, how many count, and the metrics.
     """
     local, specs = _placed(model, mesh)
     axis = model_axis(mesh)
 
-    def local_eval(params: Any, batch: Batch) -> errors.Counts:
+    def local_eval(params: Any, batch: Batch) -> Sums:
         batch = _own(batch, axis)
         score_map: Any = local.apply({"params": params}, preprocess(batch))
-        counts = errors.counts(score_map[:, 0, 0, :], batch["label"], batch["mask"])
+        sums = {
+            "images": batch["mask"].sum(dtype=jnp.int32),
+            **metrics(score_map[:, 0, 0, :], batch["target"], batch["mask"]),
+        }
         if axis is not None:  # both devices of a pair have counted the same
-            counts = lax.pmax(counts, axis)
-        return lax.psum(counts, DATA_AXIS)
+            sums = lax.pmax(sums, axis)
+        return lax.psum(sums, DATA_AXIS)
 
     return compilation.jit(
         jax.shard_map(local_eval, mesh=mesh, in_specs=(specs, P(DATA_AXIS)), out_specs=P())

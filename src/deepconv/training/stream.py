@@ -1,9 +1,10 @@
-"""A config's own batches, on the host and as the devices take them.
+"""A config's own batches.
 
 for batch in stream.train(config, dataset.train, first=step):
-    state, metrics = step(state, parallel.shard_batch(stream.for_devices(batch), mesh))
+    state, metrics = step(state, parallel.shard_batch(batch["device"], mesh))
 """
 
+import dataclasses
 import os
 from collections.abc import Generator
 
@@ -12,9 +13,6 @@ from ml_collections import ConfigDict
 
 from deepconv.data import pipeline
 from deepconv.data.pipeline import Geometry, NumpyBatch, Source
-
-# What the host keeps of a batch, for its reports.
-_FOR_THE_HOST = ("record", "readable")
 
 
 def geometry(config: ConfigDict) -> Geometry:
@@ -51,6 +49,19 @@ def train(
     )
 
 
-def for_devices(batch: NumpyBatch) -> NumpyBatch:
-    """Return the part of a batch that the devices need."""
-    return {key: value for key, value in batch.items() if key not in _FOR_THE_HOST}
+def evaluation(config: ConfigDict, source: Source) -> Generator[NumpyBatch, None, None]:
+    """Iterate over this process's batches of central crops, each record once.
+
+    Args:
+      config: of the run.
+      source: its evaluation set.
+    """
+    scale = config.evaluation.scale
+    batches = pipeline.eval_batches(
+        source,
+        dataclasses.replace(geometry(config), scale=(scale, scale)),
+        batch_size=config.evaluation.batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    yield from pipeline.iter_from(batches, 0, threads=threads(config))
