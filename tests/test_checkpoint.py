@@ -13,7 +13,9 @@ import pytest
 
 from deepconv import parallel
 from deepconv.exceptions import UserError
-from deepconv.run.checkpoint import Checkpoints, SavedParameters, checksums
+from deepconv.run.checkpoint import Checkpoints
+from deepconv.run.checksums import checksums
+from deepconv.run.parameters import SavedParameters
 from deepconv.training import plateau
 from deepconv.training.state import TrainState
 

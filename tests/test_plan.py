@@ -20,7 +20,7 @@ from deepconv.data.sources import shapes
 from deepconv.exceptions import UserError
 from deepconv.plan import devices, memory, network, report, stages, traffic
 from deepconv.plan.times import Machine, Step
-from deepconv.training.build import assemble
+from deepconv.training.build import build
 
 # Whole networks: nothing is run, and without LLVM's optimization a step compiles in seconds at any
 # width. What XLA's own passes decide, the collectives and the buffers, stays as it is.
@@ -68,7 +68,7 @@ def compiled_step(config, count, num_classes):
     mesh = make_mesh(jax.devices()[:count])
     side = config.evaluation.scale
     colors = IMAGENET._replace(mean_image=np.zeros((side, side, 3), np.float32))
-    functions = assemble(config, colors, num_classes=num_classes, images=1000, mesh=mesh)
+    functions = build(config, colors, num_classes=num_classes, images=1000, mesh=mesh)
     state = parallel.described(jax.eval_shape(functions.initial_state), functions.placement)
     n, crop = config.train.batch_size, config.model.crop
     batch = {

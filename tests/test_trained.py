@@ -10,7 +10,7 @@ from deepconv import parallel
 from deepconv.config import schema as configuration
 from deepconv.exceptions import UserError
 from deepconv.inference.model import load_run
-from deepconv.run.checkpoint import SavedParameters
+from deepconv.run.parameters import SavedParameters
 
 EVERYWHERE = parallel.replicated(parallel.data_mesh())
 

@@ -19,7 +19,7 @@ from deepconv.data.sources import datasets
 from deepconv.data.sources.identity import Identity, Part
 from deepconv.exceptions import UserError
 from deepconv.run import log, workdir
-from deepconv.run.checkpoint import SavedParameters
+from deepconv.run.parameters import SavedParameters
 from deepconv.training import loop
 from experiments.processes import checksums
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from deepconv import parallel
 from deepconv.benchmark.timing import Run
 from deepconv.data import color
-from deepconv.training.build import Assembly, assemble
+from deepconv.training.build import Functions, build
 from deepconv.training.step import Batch
 
 # Of the square matrices whose product is the device's peak, by jax's name of the platform.
@@ -44,7 +44,7 @@ class Subject(NamedTuple):
 
     config: ConfigDict
     classes: int
-    functions: Assembly
+    functions: Functions
     colors: color.ColorStatistics
     pixels: Batch
     batch: Batch
@@ -77,12 +77,12 @@ def prepare(config: ConfigDict, *, num_classes: int, mesh: Mesh) -> Subject:
       mesh: the devices, which divide the batch.
 
     Raises:
-      UserError: as `assemble` does.
+      UserError: as `build` does.
     """
     scale = config.evaluation.scale
     mean_image = np.broadcast_to(color.IMAGENET.mean_rgb, (scale, scale, 3)).astype(np.float32)
     colors = color.IMAGENET._replace(mean_image=mean_image)
-    functions = assemble(config, colors, num_classes=num_classes, images=_IMAGES, mesh=mesh)
+    functions = build(config, colors, num_classes=num_classes, images=_IMAGES, mesh=mesh)
     pixels = _drawn(config, num_classes)
     batch = parallel.shard_batch(pixels, mesh)
     return Subject(config, num_classes, functions, colors, pixels, batch, mesh)

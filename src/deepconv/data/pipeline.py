@@ -31,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 
 Example = dict[str, Any]
 # `{"device": ..., "host": ...}`, dicts of arrays `[N, ...]`.
-NumpyBatch = dict[str, dict[str, Any]]
+NumpyBatch = dict[str, Any]
 
 # So many records in a row that cannot be read mean that something else is wrong than a broken file.
 MAX_UNREADABLE_IN_A_ROW = 100

@@ -20,8 +20,7 @@ from deepconv.data.color import ColorStatistics
 from deepconv.exceptions import UserError
 from deepconv.models import Network
 from deepconv.run import weights_file
-from deepconv.run.checkpoint import SavedParameters
-from deepconv.run.weights_file import FileParameters
+from deepconv.run.parameters import FileParameters, SavedParameters
 
 
 class Trained(NamedTuple):

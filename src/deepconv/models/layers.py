@@ -105,7 +105,7 @@ class Dropout:
 Layer = Conv | LocalConv | Activation | LRN | Pool | Dropout
 
 # By the name that stands in JSON.
-_KINDS: dict[str, type[Layer]] = {
+_KINDS: dict[str, Callable[..., Layer]] = {
     kind.__name__: kind for kind in (Conv, LocalConv, Activation, LRN, Pool, Dropout)
 }
 

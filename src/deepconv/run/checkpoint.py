@@ -11,7 +11,6 @@ word; so every leaf's CRC-32 lies beside the arrays and is compared.
 import logging
 import re
 import shutil
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from deepconv import parallel
 from deepconv.exceptions import UserError
+from deepconv.run.checksums import checksums
 
 _LOG = logging.getLogger(__name__)
 
@@ -189,101 +189,3 @@ class Checkpoints:
         system = re.search(r": ([^:]*) \[os_error_code", text)
         reason = system.group(1) if system else text.splitlines()[0][:300]
         return UserError(f"cannot save a checkpoint in {self._directory}: {reason}; {kept}")
-
-
-class SavedParameters:
-    """The parameters of a run, of which any layers can be read.
-
-    Attributes:
-      step: the update after which they were saved.
-    """
-
-    def __init__(self, run: Path, *, which: str = "best") -> None:
-        """Open a run's parameters.
-
-        Args:
-          run: the run's folder.
-          which: "best", those with the lowest validation error, or "last", those of the newest
-            checkpoint.
-
-        Raises:
-          UserError: if there are none, or they cannot be read.
-        """
-        directory = (run / {"best": "best", "last": "checkpoints"}[which]).absolute()
-        if not directory.is_dir():
-            raise UserError(f"{run} holds no checkpoint: there is no {directory}")
-        self._manager = ocp.CheckpointManager(
-            directory,
-            item_handlers={
-                "state": ocp.PyTreeCheckpointHandler(),
-                "meta": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(step_format_fixed_length=8, read_only=True),
-        )
-        step = self._manager.latest_step()
-        if step is None:
-            raise UserError(f"{directory} holds no complete checkpoint")
-        self.step, self._directory = step, directory
-        try:
-            self._leaves = self._manager.item_metadata(step).state.tree["params"]
-        except Exception as error:  # orbax raises anything on damaged files
-            raise UserError(f"checkpoint {step} in {directory} is damaged: {error}") from None
-
-    @property
-    def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        """The shapes of all its parameters, `{layer: {"kernel": ..., "bias": ...}}`."""
-        return {
-            layer: {name: tuple(leaf.shape) for name, leaf in leaves.items()}
-            for layer, leaves in self._leaves.items()
-        }
-
-    def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
-        """Read some layers' parameters; nothing else is loaded.
-
-        Args:
-          layers: their names.
-          sharding: where the arrays shall lie, whatever devices they were saved from.
-
-        Raises:
-          UserError: if they are damaged.
-        """
-        wanted = {
-            layer: {
-                name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-                for name, leaf in self._leaves[layer].items()
-            }
-            for layer in layers
-        }
-        item = {"params": wanted}
-        state = ocp.args.PyTreeRestore(
-            item=item,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-            partial_restore=True,
-        )
-        arguments = ocp.args.Composite(state=state, meta=ocp.args.JsonRestore())
-        try:
-            restored = self._manager.restore(self.step, args=arguments)
-            found = checksums(restored.state)
-            wrong = [name for name in found if restored.meta["crc32"].get(name) != found[name]]
-            if wrong:
-                raise ValueError(f"the checksum of {wrong[0]} is wrong")
-        except Exception as error:  # orbax and tensorstore raise anything on damaged files
-            reason = str(error).splitlines()[0][:200]
-            raise UserError(
-                f"checkpoint {self.step} in {self._directory} is damaged: {reason}"
-            ) from None
-        return restored.state["params"]
-
-
-def checksums(tree: Any) -> dict[str, int]:
-    """Return the CRC-32 of the bytes of every leaf, by its path such as `params/fc6/kernel`.
-
-    Whatever lies on the devices of several processes is the whole array's.
-    """
-    leaves, _ = jax.tree.flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(
-            parallel.to_host(leaf).tobytes()
-        )
-        for path, leaf in leaves
-    }

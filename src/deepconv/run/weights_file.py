@@ -9,18 +9,17 @@ A file of safetensors is a header and plain numbers: nothing in it can be execut
 import hashlib
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from deepconv import atomic
 from deepconv.exceptions import UserError
-from deepconv.run.checkpoint import checksums
+from deepconv.run.checksums import checksums
 
 # Key of our JSON among the file's metadata, whose values are strings.
 _ABOUT = "deepconv"
@@ -97,40 +96,6 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if wrong := [name for name, value in expected.items() if found.get(name) != value]:
         raise UserError(f"{path} is damaged: the checksum of {wrong[0]} is wrong")
     return tensors, about
-
-
-class FileParameters:
-    """The parameters of a network's file, used as `checkpoint.SavedParameters` of a run is.
-
-    Attributes:
-      about: what the file says of them.
-      mean_image: float32 `[S, S, 3]`, or None.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Read a file.
-
-        Raises:
-          UserError: see `read`.
-        """
-        tensors, self.about = read(path)
-        self.mean_image = tensors.pop("mean_image", None)
-        self._params: dict[str, dict[str, np.ndarray]] = {}
-        for name, tensor in tensors.items():
-            layer, _, part = name.partition("/")
-            self._params.setdefault(layer, {})[part] = tensor
-
-    @property
-    def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        """The shapes of all its parameters, `{layer: {"kernel": ..., "bias": ...}}`."""
-        return {
-            layer: {part: tensor.shape for part, tensor in parts.items()}
-            for layer, parts in self._params.items()
-        }
-
-    def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
-        """Return some layers' parameters, laid where `sharding` says."""
-        return jax.device_put({layer: self._params[layer] for layer in layers}, sharding)
 
 
 def digest(about: Mapping[str, Any]) -> str:

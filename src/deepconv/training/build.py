@@ -13,15 +13,16 @@ from ml_collections import ConfigDict
 from deepconv import compilation, parallel
 from deepconv.config import schema as configuration
 from deepconv.data.color import ColorStatistics, pca_magnitudes
-from deepconv.evaluation import errors
+from deepconv.evaluation.errors import Sums
 from deepconv.exceptions import UserError
 from deepconv.models import Network
 from deepconv.training import augment, optimizer, plateau, state
+from deepconv.training.losses import CLASSIFICATION, Task
 from deepconv.training.state import TrainState
 from deepconv.training.step import Batch, Metrics, make_eval_step, make_train_step, state_specs
 
 
-class Assembly(NamedTuple):
+class Functions(NamedTuple):
     """The functions of a run; each is pure, and jitted where it computes.
 
     Attributes:
@@ -29,8 +30,8 @@ class Assembly(NamedTuple):
       initial_state: `() -> state`, random weights from the config's seed.
       placement: sharding of a state on the mesh, a tree that begins like a state.
       train_step: `(state, batch) -> (state, metrics)`; the state is donated.
-      eval_step: `(params, batch) -> counts`.
-      after_evaluation: `(state, top1_error) -> state`, the plateau schedule.
+      eval_step: `(params, batch) -> sums`.
+      after_evaluation: `(state, error) -> state`, what the schedule makes of a validation error.
       activations: `(params, batch) -> {layer: activations}`, to find out why a net does not learn.
     """
 
@@ -38,15 +39,21 @@ class Assembly(NamedTuple):
     initial_state: Callable[[], TrainState]
     placement: TrainState
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-    eval_step: Callable[[Any, Batch], errors.Counts]
+    eval_step: Callable[[Any, Batch], Sums]
     after_evaluation: Callable[[TrainState, jax.typing.ArrayLike], TrainState]
     activations: Callable[[Any, Batch], dict[str, jax.Array]]
 
 
-def assemble(
-    config: ConfigDict, colors: ColorStatistics, *, num_classes: int, images: int, mesh: Mesh
-) -> Assembly:
-    """Put together what a config describes.
+def build(
+    config: ConfigDict,
+    colors: ColorStatistics,
+    *,
+    num_classes: int,
+    images: int,
+    mesh: Mesh,
+    task: Task = CLASSIFICATION,
+) -> Functions:
+    """Make the functions that a config describes.
 
     Args:
       config: checked.
@@ -54,6 +61,7 @@ def assemble(
       num_classes: outputs of the network.
       images: size of the training set, which makes epochs of steps.
       mesh: the devices.
+      task: the loss and the metrics.
 
     Raises:
       UserError: if a rule of `optimizer.multipliers` matches no parameter.
@@ -116,9 +124,9 @@ def assemble(
         return model.apply({"params": params}, for_evaluation(batch), method="activations")
 
     placement = jax.tree.map(
-        lambda spec: jax.sharding.NamedSharding(mesh, spec), state_specs(model, mesh)
+        lambda spec: jax.sharding.NamedSharding(mesh, spec), state_specs(model, tx, mesh)
     )
-    return Assembly(
+    return Functions(
         model=model,
         initial_state=jax.jit(initial_state, out_shardings=placement),
         placement=placement,
@@ -129,9 +137,10 @@ def assemble(
             mesh,
             learning_rate=learning_rate,
             seed=config.seed,
+            loss=task.loss,
             microbatches=config.train.microbatches,
         ),
-        eval_step=make_eval_step(model, for_evaluation, mesh),
+        eval_step=make_eval_step(model, for_evaluation, mesh, metrics=task.metrics),
         after_evaluation=after_evaluation,
         activations=compilation.jit(activations),
     )

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from deepconv import atomic, parallel, tables
+from deepconv import atomic, parallel
 from deepconv.config import schema as configuration
 from deepconv.data import color, pipeline
 from deepconv.data.color import ColorStatistics
@@ -29,11 +29,11 @@ from deepconv.evaluation import protocols
 from deepconv.exceptions import DivergenceError, Preempted, UserError
 from deepconv.inference.model import load_input
 from deepconv.run import curves, log, provenance
-from deepconv.run.checkpoint import Checkpoints, SavedParameters
-from deepconv.run.weights_file import FileParameters
+from deepconv.run.checkpoint import Checkpoints
 from deepconv.run.workdir import claim, has_begun, require_space
 from deepconv.training import health, plateau, start, stream
-from deepconv.training.build import Assembly, assemble
+from deepconv.training.build import Functions, build
+from deepconv.training.losses import CLASSIFICATION, Task
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
 
@@ -49,7 +49,7 @@ class Progress:
     """What a run remembers beside its state, in JSON; saved with every checkpoint.
 
     Attributes:
-      best: the evaluation with the lowest top-1 error, and its step.
+      best: the evaluation with the lowest error, and its step.
       last: the newest evaluation, and its step.
       seconds: spent, in all processes that took the run up one after the other.
       unreadable: numbers of the training records that could not be read so far.
@@ -96,15 +96,20 @@ def open_dataset(config: ConfigDict) -> datasets.Dataset:
 
 
 def train(
-    config: ConfigDict, folder: Path, source: Path | None = None, *, debug_nans: bool = False
+    config: ConfigDict,
+    folder: Path,
+    stage_before: Path | None = None,
+    *,
+    task: Task = CLASSIFICATION,
+    debug_nans: bool = False,
 ) -> dict[str, Any]:
     """Train as the config says; go on with an interrupted run, only report a complete one.
 
     Args:
       config: see `config.default`.
       folder: of the run; everything is written there.
-      source: the run (or file) whose best parameters a new run starts from, as far as
-        `config.init.layers` goes; None: `config.init.checkpoint`, if that is set.
+      stage_before: the run of the stage before in a recipe; see `start` for what a run starts from.
+      task: the loss and the metrics.
       debug_nans: whether to look at the loss after every step, at the price of a copy of the
         parameters, and to name the layer in which it ceased to be a number.
 
@@ -116,13 +121,7 @@ def train(
       Preempted: after SIGTERM, when all is saved.
     """
     mesh = check(config)
-    if source is None and config.init.checkpoint:
-        source = Path(config.init.checkpoint)
-    if source is None and config.input.color == "inherited":
-        raise UserError(
-            "init.checkpoint is not set: this config trains on from the folder of a run or a file "
-            "of weights, --config.init.checkpoint=PATH (input.color='inherited')"
-        )
+    source = start.source_of(config, stage_before)
     dataset = open_dataset(config)
     if len(dataset.train) < config.train.batch_size:
         raise UserError(
@@ -137,12 +136,13 @@ def train(
         # With these the run's folder is all that is needed to use the network; see trained.py.
         if parallel.is_first():
             color.save(colors, folder / "colors.npz")
-        functions = assemble(
+        functions = build(
             config,
             colors,
             num_classes=len(dataset.class_names),
             images=len(dataset.train),
             mesh=mesh,
+            task=task,
         )
         shapes = jax.eval_shape(functions.initial_state)
         parallel.on_first(lambda: require_space(folder, shapes, keep=config.checkpoint.keep))
@@ -151,7 +151,16 @@ def train(
             Checkpoints(folder / "best", keep=1) as best,
         ):
             run = _Run(
-                config, folder, mesh, dataset, functions, checkpoints, best, source, debug_nans
+                config=config,
+                folder=folder,
+                mesh=mesh,
+                dataset=dataset,
+                functions=functions,
+                criterion=task.criterion,
+                checkpoints=checkpoints,
+                best=best,
+                source=source,
+                debug_nans=debug_nans,
             )
             return run.to_the_end()
 
@@ -190,31 +199,29 @@ def _complete(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+@dataclasses.dataclass(kw_only=True)
 class _Run:
     """One run, in this process."""
 
-    def __init__(
-        self,
-        config: ConfigDict,
-        folder: Path,
-        mesh: Mesh,
-        dataset: datasets.Dataset,
-        functions: Assembly,
-        checkpoints: Checkpoints,
-        best: Checkpoints,
-        source: Path | None,
-        debug_nans: bool,
-    ) -> None:
-        self.config, self.folder, self.mesh, self.dataset = config, folder, mesh, dataset
-        self.functions, self.checkpoints, self.best = functions, checkpoints, best
-        self.state, self.progress = self._starting_point(source)
+    config: ConfigDict
+    folder: Path
+    mesh: Mesh
+    dataset: datasets.Dataset
+    functions: Functions
+    criterion: str  # the metric that decides
+    checkpoints: Checkpoints
+    best: Checkpoints
+    source: Path | None
+    debug_nans: bool
+
+    def __post_init__(self) -> None:
+        self.state, self.progress = self._starting_point()
         self.step = int(self.state.step)
-        self.images = len(dataset.train)
-        self.total_steps = configuration.num_steps(config, self.images)
-        batch_size = config.train.batch_size
-        self.eval_steps = max(1, round(config.evaluation.every_epochs * self.images / batch_size))
+        self.images = len(self.dataset.train)
+        self.total_steps = configuration.num_steps(self.config, self.images)
+        epochs, batch_size = self.config.evaluation.every_epochs, self.config.train.batch_size
+        self.eval_steps = max(1, round(epochs * self.images / batch_size))
         self.started = time.monotonic() - self.progress.seconds
-        self.debug_nans = debug_nans
         self.unread: set[int] = set()  # records found unreadable since the last report
 
     def to_the_end(self) -> dict[str, Any]:
@@ -237,13 +244,13 @@ class _Run:
                 # The step takes the parameters' memory for their successors.
                 before = jax.tree.map(jnp.copy, self.state.params) if self.debug_nans else None
                 self.state, metrics = self.functions.train_step(self.state, batch)
-                # Waiting for the step before keeps one step in flight, and the host from running
-                # ahead.
+                # The step just given to the devices is in flight. Waiting for the one before it
+                # keeps the host from running ahead, and the devices busy.
                 jax.block_until_ready(window[-1:])
                 window.append(metrics)
                 self.step += 1
-                if self.debug_nans and not math.isfinite(metrics.loss):
-                    self._diverged(self.step, float(metrics.loss), self._fault(before, batch))
+                if self.debug_nans and not math.isfinite(metrics["loss"]):
+                    self._diverged(self.step, float(metrics["loss"]), self._fault(before, batch))
                 stop = preemption.reached()
                 evaluate = self.step % self.eval_steps == 0 or self.step == self.total_steps
                 save = evaluate or stop or self.step % config.checkpoint.every_steps == 0
@@ -269,38 +276,29 @@ class _Run:
     def epoch(self) -> float:
         return self.step * self.config.train.batch_size / self.images
 
-    def _starting_point(self, source: Path | None) -> tuple[TrainState, Progress]:
-        """Take the run's newest checkpoint, else another run's parameters, else random weights."""
+    def _starting_point(self) -> tuple[TrainState, Progress]:
+        """Take the run's newest checkpoint, else another network's parameters, else random ones."""
         template = parallel.described(
             jax.eval_shape(self.functions.initial_state), self.functions.placement
         )
         found = self.checkpoints.restore(template)
-        if found is None and source is not None:
-            return self._transferred(source), Progress()
         if found is None:
-            _LOG.info("starting from random weights (%s)", self.config.model.initializer)
-            return self.functions.initial_state(), Progress()
+            state = self.functions.initial_state()
+            if self.source is None:
+                _LOG.info("starting from random weights (%s)", self.config.model.initializer)
+                return state, Progress()
+            params = start.from_source(
+                state.params,
+                self.source,
+                self.config.init.layers,
+                parallel.replicated(self.mesh),
+            )
+            placed = jax.device_put(params, self.functions.placement.params)
+            return state._replace(params=placed), Progress()
         state, meta = found
         self.checkpoints.set_aside_after(int(state.step))
         _LOG.info("going on from the checkpoint of step %d", int(state.step))
         return state, Progress(**meta["progress"])
-
-    def _transferred(self, source: Path) -> TrainState:
-        """Return random weights, some layers replaced by another run's best or by a file's."""
-        state = self.functions.initial_state()
-        saved = FileParameters(source) if source.is_file() else SavedParameters(source)
-        shapes = start.shapes_of(state.params)
-        try:
-            plan = start.plan_transfer(shapes, saved.shapes, self.config.init.layers)
-        except ValueError as error:
-            raise UserError(f"cannot start from {source}: {error}") from None
-        rows = start.report(plan, shapes, saved.shapes)
-        _LOG.info(
-            "starting from %s\n%s", source, tables.table(("layer", "parameters", "kernel"), rows)
-        )
-        copied = saved.read(plan.copied, parallel.replicated(self.mesh))
-        params = start.transfer(state.params, copied, plan)
-        return state._replace(params=jax.device_put(params, self.functions.placement.params))
 
     def _finished(self) -> bool:
         last_drop = plateau.finished(self.state.plateau, max_drops=self.config.plateau.max_drops)
@@ -308,37 +306,31 @@ class _Run:
 
     def _train_batches(self) -> Iterator[Any]:
         for batch in stream.train(self.config, self.dataset.train, first=self.step):
+            host = batch["host"]
             self._check_labels(batch, self.dataset.train)
-            self.unread |= {int(record) for record in batch["record"][~batch["readable"]]}
-            yield parallel.shard_batch(stream.for_devices(batch), self.mesh)
+            self.unread |= {int(record) for record in host["record"][~host["readable"]]}
+            yield parallel.shard_batch(batch["device"], self.mesh)
 
     def _eval_batches(self) -> Iterator[Any]:
-        scale = self.config.evaluation.scale
-        geometry = dataclasses.replace(stream.geometry(self.config), scale=(scale, scale))
-        batches = pipeline.eval_batches(
-            self.dataset.evaluation,
-            geometry,
-            batch_size=self.config.evaluation.batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        for batch in pipeline.iter_from(batches, 0, threads=stream.threads(self.config)):
-            if not batch["readable"].all():
-                names = _names(self.dataset.evaluation, batch["record"][~batch["readable"]])
+        for batch in stream.evaluation(self.config, self.dataset.evaluation):
+            host = batch["host"]
+            if not host["readable"].all():
+                names = _names(self.dataset.evaluation, host["record"][~host["readable"]])
                 dataset = self.config.dataset
                 raise pipeline.unreadable(
                     f"{', '.join(names)} of {dataset.name}, {dataset.eval_split}"
                 )
             self._check_labels(batch, self.dataset.evaluation)
-            yield parallel.shard_batch(stream.for_devices(batch), self.mesh)
+            yield parallel.shard_batch(batch["device"], self.mesh)
 
     def _check_labels(self, batch: NumpyBatch, source: Source) -> None:
-        check_labels(
-            batch["label"],
-            len(self.dataset.class_names),
-            dataset=self.config.dataset.name,
-            name_of=lambda place: _names(source, batch["record"][[place]])[0],
-        )
+        if "label" in batch["device"]["target"]:
+            check_labels(
+                batch["device"]["target"]["label"],
+                len(self.dataset.class_names),
+                dataset=self.config.dataset.name,
+                name_of=lambda place: _names(source, batch["host"]["record"][[place]])[0],
+            )
 
     def _note_unreadable(self) -> None:
         """Log and count the records that any process has found unreadable since the last time."""
@@ -362,7 +354,7 @@ class _Run:
         """Log the mean over the steps made since some time, and return their loss."""
         steps = jax.device_get(window)
         seconds = time.monotonic() - since
-        losses = [float(metrics.loss) for metrics in steps]
+        losses = [float(metrics["loss"]) for metrics in steps]
         for step, loss in zip(itertools.count(self.step - len(losses) + 1), losses, strict=False):
             if not math.isfinite(loss):
                 self._diverged(step, loss, "--debug_nans names the layer")
@@ -370,9 +362,8 @@ class _Run:
         self.log.train(
             self.step,
             epoch=self.epoch,
-            loss=float(np.mean(losses)),
-            top1_error=float(np.mean([metrics.top1_error for metrics in steps])),
-            learning_rate=float(steps[-1].learning_rate),
+            **{name: float(np.mean([metrics[name] for metrics in steps])) for name in steps[0]}
+            | {"learning_rate": float(steps[-1]["learning_rate"])},
             images_per_second=len(steps) * self.config.train.batch_size / seconds,
         )
         return float(np.mean(losses))
@@ -389,13 +380,14 @@ class _Run:
         result = protocols.center_crop(
             self.functions.eval_step, self.state.params, self._eval_batches()
         )
-        self.log.eval(self.step, epoch=self.epoch, **result._asdict())
-        self.progress.last = {"step": self.step, "epoch": self.epoch, **result._asdict()}
-        if self.progress.best is None or result.top1_error < self.progress.best["top1_error"]:
+        self.log.eval(self.step, epoch=self.epoch, **result)
+        self.progress.last = {"step": self.step, "epoch": self.epoch, **result}
+        error = result[self.criterion]
+        if self.progress.best is None or error < self.progress.best[self.criterion]:
             self.progress.best = self.progress.last
             self._save_best()
         drops = int(self.state.plateau.drops)
-        self.state = self.functions.after_evaluation(self.state, result.top1_error)
+        self.state = self.functions.after_evaluation(self.state, error)
         if int(self.state.plateau.drops) > drops:
             self._log_plateau(drops + 1)
         if self.step == self.eval_steps:

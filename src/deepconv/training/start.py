@@ -1,17 +1,35 @@
-"""Parameters from one network to another, by the names of layers.
+"""Where a run starts: the one place that decides it, and what it takes from another network.
 
-plan = plan_transfer(shapes_of(params), shapes_of(source), r"conv1_1|fc6")
-params = transfer(params, restored, plan)
+    source = source_of(config, stage_before)
+    params = from_source(params, source, config.init.layers, sharding)
+
+In this order: the run's own newest checkpoint; the best parameters of the stage before it in a
+recipe; those of `config.init.checkpoint`, any run or file of weights; the random initializer. What
+comes from another network goes by the names of layers.
+
+    plan = plan_transfer(shapes_of(params), shapes_of(source), r"conv1_1|fc6")
+    params = transfer(params, restored, plan)
 """
 
+import logging
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from deepconv import tables
+from deepconv.exceptions import UserError
+from deepconv.run import parameters
+
+_LOG = logging.getLogger(__name__)
 
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 
-class Plan(NamedTuple):
+class Transfer(NamedTuple):
     """What becomes of each layer.
 
     Attributes:
@@ -25,6 +43,53 @@ class Plan(NamedTuple):
     skipped: tuple[str, ...]
 
 
+def source_of(config: ConfigDict, stage_before: Path | None) -> Path | None:
+    """Return what a run without a checkpoint of its own starts from; None: random weights.
+
+    Args:
+      config: of the run.
+      stage_before: the run of the stage before it in its recipe, if there is one.
+
+    Raises:
+      UserError: if the config goes by what it starts from, and names nothing.
+    """
+    if stage_before is not None:
+        return stage_before
+    if config.init.checkpoint:
+        return Path(config.init.checkpoint)
+    if config.input.color == "inherited":
+        raise UserError(
+            "init.checkpoint is not set: this config trains on from the folder of a run or a file "
+            "of weights, --config.init.checkpoint=PATH (input.color='inherited')"
+        )
+    return None
+
+
+def from_source(
+    params: Mapping[str, Any], source: Path, layers: str, sharding: jax.sharding.Sharding
+) -> dict[str, Any]:
+    """Return parameters, some layers replaced by another network's, and log which.
+
+    Args:
+      params: `{layer: {"kernel": ..., "bias": ...}}`.
+      source: the folder of a run, whose best parameters are taken, or a file of weights.
+      layers: regular expression on the whole names of the layers to copy.
+      sharding: where the copied ones shall lie.
+
+    Raises:
+      UserError: if the source cannot be read, or lacks such a layer.
+    """
+    saved = parameters.open_parameters(source, which="best")
+    shapes = shapes_of(params)
+    try:
+        plan = plan_transfer(shapes, saved.shapes, layers)
+    except ValueError as error:
+        raise UserError(f"cannot start from {source}: {error}") from None
+    rows = report(plan, shapes, saved.shapes)
+    _LOG.info("starting from %s\n%s", source, tables.table(("layer", "parameters", "kernel"), rows))
+    return transfer(params, saved.read(plan.copied, sharding), plan)
+
+
 def shapes_of(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, tuple[int, ...]]]:
     """Return the shapes of a tree of parameters `{layer: {"kernel": ..., "bias": ...}}`."""
     return {
@@ -33,7 +98,7 @@ def shapes_of(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, tu
     }
 
 
-def plan_transfer(target: Shapes, source: Shapes, layers: str) -> Plan:
+def plan_transfer(target: Shapes, source: Shapes, layers: str) -> Transfer:
     """Decide which layers are copied.
 
     Args:
@@ -56,19 +121,21 @@ def plan_transfer(target: Shapes, source: Shapes, layers: str) -> Plan:
                 f"layer {name} is {_describe(source[name])} in the source and "
                 f"{_describe(target[name])} here"
             )
-    return Plan(
+    return Transfer(
         copied=tuple(wanted),
         random=tuple(name for name in target if name not in wanted),
         skipped=tuple(name for name in source if name not in wanted),
     )
 
 
-def transfer(params: Mapping[str, Any], source: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+def transfer(
+    params: Mapping[str, Any], source: Mapping[str, Any], plan: Transfer
+) -> dict[str, Any]:
     """Return the parameters with the planned layers taken from the source, unchanged otherwise."""
     return {name: source[name] if name in plan.copied else params[name] for name in params}
 
 
-def report(plan: Plan, target: Shapes, source: Shapes) -> list[tuple[str, str, str]]:
+def report(plan: Transfer, target: Shapes, source: Shapes) -> list[tuple[str, str, str]]:
     """Return a row (layer, what becomes of it, shape of its kernel) for every layer of both."""
     rows = [
         (name, "copied" if name in plan.copied else "random", _describe(shapes))

@@ -1,0 +1,168 @@
+"""The parameters of a network that lies on disk, layer by layer: of a run, or of a file of weights.
+
+saved = open_parameters(Path("runs/vgg_a_256"))
+saved.shapes["fc6"]["kernel"]
+params = saved.read(["conv1_1", "fc6"], sharding)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from deepconv.exceptions import UserError
+from deepconv.run.checksums import checksums
+from deepconv.run.weights_file import read
+
+Shapes = dict[str, dict[str, tuple[int, ...]]]
+
+
+class Parameters(Protocol):
+    """Parameters on disk."""
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes of all its parameters, `{layer: {"kernel": ..., "bias": ...}}`."""
+        ...
+
+    def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
+        """Read some layers' parameters, laid where `sharding` says.
+
+        Raises:
+          UserError: if they are damaged.
+        """
+        ...
+
+
+def open_parameters(path: Path, *, which: str) -> Parameters:
+    """Open the parameters of a run or of a file of weights.
+
+    Args:
+      path: the folder of the run, or the file.
+      which: of a run, "best" or "last"; see `SavedParameters`.
+
+    Raises:
+      UserError: if there are none, or they cannot be read.
+    """
+    return FileParameters(path) if path.is_file() else SavedParameters(path, which=which)
+
+
+class SavedParameters:
+    """The parameters of a run, of which any layers can be read.
+
+    Attributes:
+      step: the update after which they were saved.
+    """
+
+    def __init__(self, run: Path, *, which: str = "best") -> None:
+        """Open a run's parameters.
+
+        Args:
+          run: the run's folder.
+          which: "best", those with the lowest validation error, or "last", those of the newest
+            checkpoint.
+
+        Raises:
+          UserError: if there are none, or they cannot be read.
+        """
+        directory = (run / {"best": "best", "last": "checkpoints"}[which]).absolute()
+        if not directory.is_dir():
+            raise UserError(f"{run} holds no checkpoint: there is no {directory}")
+        self._manager = ocp.CheckpointManager(
+            directory,
+            item_handlers={
+                "state": ocp.PyTreeCheckpointHandler(),
+                "meta": ocp.JsonCheckpointHandler(),
+            },
+            options=ocp.CheckpointManagerOptions(step_format_fixed_length=8, read_only=True),
+        )
+        step = self._manager.latest_step()
+        if step is None:
+            raise UserError(f"{directory} holds no complete checkpoint")
+        self.step, self._directory = step, directory
+        try:
+            self._leaves = self._manager.item_metadata(step).state.tree["params"]
+        except Exception as error:  # orbax raises anything on damaged files
+            raise UserError(f"checkpoint {step} in {directory} is damaged: {error}") from None
+
+    @property
+    def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """The shapes of all its parameters, `{layer: {"kernel": ..., "bias": ...}}`."""
+        return {
+            layer: {name: tuple(leaf.shape) for name, leaf in leaves.items()}
+            for layer, leaves in self._leaves.items()
+        }
+
+    def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
+        """Read some layers' parameters; nothing else is loaded.
+
+        Args:
+          layers: their names.
+          sharding: where the arrays shall lie, whatever devices they were saved from.
+
+        Raises:
+          UserError: if they are damaged.
+        """
+        wanted = {
+            layer: {
+                name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+                for name, leaf in self._leaves[layer].items()
+            }
+            for layer in layers
+        }
+        item = {"params": wanted}
+        state = ocp.args.PyTreeRestore(
+            item=item,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+            partial_restore=True,
+        )
+        arguments = ocp.args.Composite(state=state, meta=ocp.args.JsonRestore())
+        try:
+            restored = self._manager.restore(self.step, args=arguments)
+            found = checksums(restored.state)
+            wrong = [name for name in found if restored.meta["crc32"].get(name) != found[name]]
+            if wrong:
+                raise ValueError(f"the checksum of {wrong[0]} is wrong")
+        except Exception as error:  # orbax and tensorstore raise anything on damaged files
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(
+                f"checkpoint {self.step} in {self._directory} is damaged: {reason}"
+            ) from None
+        return restored.state["params"]
+
+
+class FileParameters:
+    """The parameters of a network's file, used as `SavedParameters` of a run is.
+
+    Attributes:
+      about: what the file says of them.
+      mean_image: float32 `[S, S, 3]`, or None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read a file.
+
+        Raises:
+          UserError: see `read`.
+        """
+        tensors, self.about = read(path)
+        self.mean_image = tensors.pop("mean_image", None)
+        self._params: dict[str, dict[str, np.ndarray]] = {}
+        for name, tensor in tensors.items():
+            layer, _, part = name.partition("/")
+            self._params.setdefault(layer, {})[part] = tensor
+
+    @property
+    def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """The shapes of all its parameters, `{layer: {"kernel": ..., "bias": ...}}`."""
+        return {
+            layer: {part: tensor.shape for part, tensor in parts.items()}
+            for layer, parts in self._params.items()
+        }
+
+    def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
+        """Return some layers' parameters, laid where `sharding` says."""
+        return jax.device_put({layer: self._params[layer] for layer in layers}, sharding)
