@@ -325,4 +325,4 @@ if __name__ == "__main__":
     DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data sets lie.")
     OUT = flags.DEFINE_string("out", None, "The folder of the results.")
     THREADS = flags.DEFINE_integer("threads", 0, "That decode; 0: one for each core.", 0)
-    command_line.run(main)
+    command_line.run(main, interrupted="interrupted; the same command scores what is missing")
