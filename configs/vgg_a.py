@@ -8,10 +8,15 @@ Paper: 29.6 / 10.4 percent top-1 / top-5 error on ImageNet's validation set (Tab
 dense evaluation); 370,000 updates, 2 to 3 weeks a net on four Titan Blacks. Not run here.
 """
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
-from deepconv.config.recipe import SCALES
 from deepconv.config.schema import default, tiny, variants
+from deepconv.exceptions import UserError
+
+# The variants that name the last stage wanted, and its name in the recipe.
+STAGES = {"256": "256", "384": "384", "jitter": "jitter"}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -19,22 +24,31 @@ def get_config(variant: str = "") -> ConfigDict:
     return vgg("vgg_a", variant, pretrain=False)
 
 
-def vgg(name: str, variant: str, *, pretrain: bool) -> ConfigDict:
+def vgg(
+    name: str, variant: str, *, pretrain: bool, stages: Mapping[str, str] = STAGES
+) -> ConfigDict:
     """Return the recipe that all the VGG nets share.
 
     Args:
       name: of the network.
       variant: the last stage (256, 384, jitter: by default all) and `tiny`, with a comma between.
       pretrain: whether the net starts from net A.
+      stages: the last stages that it can be trained to, by the names of their variants.
+
+    Raises:
+      UserError: if a variant does not exist, or two name a stage.
     """
-    chosen = variants(name, variant, (*SCALES, "tiny"))
+    chosen = variants(name, variant, (*stages, "tiny"))
+    last = [stages[part] for part in chosen if part in stages]
+    if len(last) > 1:
+        raise UserError(f"configs/{name}.py:{variant} names {len(last)} last stages: choose one")
     config = default()
     with config.unlocked():
         config.model.name = name
         config.model.width = 1.0
         config.model.dropout = 0.5
     config.recipe.name = "vgg"
-    config.recipe.stage = next((stage for stage in SCALES if stage in chosen), "jitter")
+    config.recipe.stage = last[0] if last else "jitter"
     config.recipe.pretrain = pretrain
     # What the paper's later note recommends; its own Gaussian is "paper".
     config.model.initializer = "glorot"

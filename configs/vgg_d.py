@@ -2,17 +2,22 @@
 
     python -m deepconv.main --config=configs/vgg_d.py       # A, then S = 256, 384 and jitter
     python -m deepconv.main --config=configs/vgg_d.py:256   # as far as S = 256
+    python -m deepconv.main --config=configs/vgg_d.py:submission  # the 2014 submission's, see below
     python -m deepconv.main --config=configs/vgg_d.py:tiny
 
 Paper: 27.0 / 8.8 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
 dense evaluation). Not run here.
+
+The submission to ILSVRC-2014 (Table 6, seven nets) had a D whose fully connected layers alone were
+fine-tuned with S in [256, 512]; its last stage lies in vgg_d_jitter_fc, beside vgg_d_jitter.
 """
 
 from ml_collections import ConfigDict
 
-from configs.vgg_a import vgg
+from configs.vgg_a import STAGES, vgg
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Return the recipe of the paper up to a stage; `tiny` makes it small."""
-    return vgg("vgg_d", variant, pretrain=True)
+    stages = {**STAGES, "submission": "jitter_fc"}
+    return vgg("vgg_d", variant, pretrain=True, stages=stages)

@@ -129,6 +129,17 @@ class Torture:
             statuses.append(processes[0].wait())
         return self._end(run, 3, f"exit status {statuses}")
 
+    def sigint(self) -> Outcome:
+        """SIGINT, as Ctrl-C sends it: saves, exits with 130."""
+        run = self.folder / "sigint"
+        statuses = []
+        for step in (3, 11, 17):
+            processes = self.command.start(run)
+            wait_for_step(processes, run, step)
+            processes[0].handle.send_signal(signal.SIGINT)
+            statuses.append(processes[0].wait())
+        return self._end(run, 3, f"exit status {statuses}")
+
     def sigterm_to_one_of_two(self) -> Outcome:
         """SIGTERM to one of two processes: both stop at one step."""
         run = self.folder / "sigterm_pair"
@@ -399,6 +410,7 @@ def write_pictures(folder: Path, broken: Sequence[int] = ()) -> None:
 FAULTS = {
     "kill -9 at random moments": Torture.killed_at_random_moments,
     "SIGTERM": Torture.sigterm,
+    "SIGINT (Ctrl-C)": Torture.sigint,
     "SIGTERM to one of two processes": Torture.sigterm_to_one_of_two,
     "kill -9 to one of two processes": Torture.one_of_two_killed,
     "one of two processes hangs": Torture.one_of_two_hangs,

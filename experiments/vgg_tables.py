@@ -7,7 +7,7 @@ Evaluates the complete runs `<network>_<stage>` in the work directory, each as i
 that is on disk already. A dash: no such run. Pixels are the paper's; a recipe of another scale has
 all of them in the same proportion. The seven nets of the paper's submission include
 `vgg_d_jitter_fc`, D at the jittered scale with only the fully connected layers trained
-(`--config.optimizer.trained_layers='fc.*'`).
+(`--config=configs/vgg_d.py:submission`).
 """
 
 import json

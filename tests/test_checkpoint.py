@@ -133,6 +133,15 @@ def test_when_all_are_damaged_it_says_so_and_does_not_start_afresh(tmp_path):
         checkpoints.restore(make_state(0))
 
 
+def test_the_newest_that_is_whole_is_known_while_another_is_written(tmp_path):
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        assert checkpoints.newest() is None
+    save(tmp_path, 1, 12)
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        (tmp_path / "00000020.orbax-checkpoint-tmp-1").mkdir()
+        assert checkpoints.newest() == 12
+
+
 def test_a_half_written_checkpoint_is_not_there(tmp_path):
     save(tmp_path, 1)
     (tmp_path / "00000002.orbax-checkpoint-tmp").mkdir()

@@ -32,6 +32,7 @@ CONFIGS = {
     "vgg_d": vgg_d,
     "vgg_e": vgg_e,
 }
+NAN, INF = float("nan"), float("inf")
 TINY = sorted(set(CONFIGS) - {"cifar10", "finetune", "quickstart"})
 
 
@@ -42,6 +43,17 @@ def changed(**values):
             {key.replace("__", "."): value for key, value in values.items()}
         )
     return config
+
+
+def forced(key, value):
+    """Return a config with a value that ConfigDict might convert."""
+    settings = vgg_a.get_config().to_dict()
+    *sections, name = key.split(".")
+    section = settings
+    for part in sections:
+        section = section[part]
+    section[name] = value
+    return configuration.ConfigDict(settings)
 
 
 def test_every_file_in_configs_is_tested_here():
@@ -108,12 +120,110 @@ def test_steps_of_the_papers_epochs():
         ({"train__batch_size": 0}, "train.batch_size=0"),
         ({"train__batch_size": "many"}, "train.batch_size='many' is not of type int"),
         ({"plateau__patience": 0}, "plateau.patience=0"),
+        ({"optimiser": 0.1}, r"did you mean the section optimizer\?"),
+        ({"batch_size": 3}, r"batch_size; did you mean evaluation.batch_size or train.batch_size"),
+        ({"optimizer__lr": 0.1}, r"optimizer.lr; did you mean optimizer.learning_rate\?"),
+        ({"optimizer__xyz": 0.1}, "optimizer.xyz; there are optimizer.learning_rate, optimizer.m"),
     ],
 )
 def test_what_is_wrong_is_named(values, words):
     with pytest.raises(UserError, match=words) as error:
         configuration.check(changed(**values))
     assert "\n" not in str(error.value)
+
+
+# For each key, what it must not be; every number must besides be a number and not a bool.
+OUT_OF_RANGE = {
+    "seed": (-1, 2**32, 0.5),
+    "model.crop": (-224, 0, 224.5),
+    "model.width": (0.0, -1.0),
+    "model.dropout": (1.0, -0.1),
+    "input.scale": ((256, 256.5), (256,), (256, 256, 256), (0, 256), (True, 256), ("256", "256")),
+    "input.max_unreadable": (-0.01, 1.01),
+    "input.threads": (-1,),
+    "input.workers": (-1,),
+    "augment.pca_std": (-0.1,),
+    "optimizer.learning_rate": (-1.0, 0.0, 1e39),
+    "optimizer.momentum": (1.5, 1.0, -0.1),
+    "optimizer.weight_decay": (-1.0,),
+    "optimizer.multipliers": (
+        ("fc8", 1.0, 0.0),
+        (("fc8", 1.0),),
+        (("fc8", 1.0, -1.0),),
+        (("fc8", -1.0, 1.0),),
+        (("fc8", NAN, 1.0),),
+        (("fc8", True, 1.0),),
+        (("fc8(", 1.0, 1.0),),
+        ((8, 1.0, 1.0),),
+    ),
+    "plateau.drop_epochs": ((0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (1.0, NAN), (INF,), ("1",)),
+    "plateau.factor": (10.0, 1.0, 0.0, -0.1),
+    "plateau.max_drops": (-1,),
+    "plateau.patience": (0,),
+    "plateau.min_delta": (-1.0, 1.0),
+    "train.batch_size": (0, -1),
+    "train.microbatches": (0, -1),
+    "train.epochs": (0.0, -1.0),
+    "train.log_steps": (0, -1),
+    "train.model_devices": (0, 3),
+    "evaluation.scale": (0, -256),
+    "evaluation.batch_size": (0, -1),
+    "evaluation.every_epochs": (0.0, -1.0),
+    "checkpoint.every_steps": (0, -1),
+    "checkpoint.keep": (0, -1),
+}
+
+
+def test_every_key_that_holds_numbers_has_its_bounds_tested():
+    numeric = {
+        key
+        for key, value in configuration.flattened(vgg_a.get_config())
+        if type(value) in (int, float, tuple)
+    }
+    assert numeric == set(OUT_OF_RANGE)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (key, value)
+        for key, values in OUT_OF_RANGE.items()
+        for value in (*values, NAN, INF, -INF, True, None, "1")
+    ],
+)
+def test_a_number_out_of_its_range_is_named(key, value):
+    with pytest.raises(UserError) as error:
+        configuration.check(forced(key, value))
+    assert str(error.value).startswith(f"{key}={value!r} ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["init.layers", "optimizer.trained_layers"])
+def test_what_is_no_regular_expression_is_named(key):
+    with pytest.raises(UserError, match=rf"{key}='conv\(' must be a regular expression"):
+        configuration.check(changed(**{key: "conv("}))
+
+
+def test_the_bounds_themselves_are_sound():
+    values = {
+        "seed": 2**32 - 1,
+        "input.max_unreadable": 1.0,
+        "optimizer.momentum": 0.0,
+        "optimizer.weight_decay": 0.0,
+        "optimizer.multipliers": (("fc8/.*", 1, 0),),
+        "augment.pca_std": 0.0,
+        "plateau.max_drops": 0,
+        "plateau.drop_epochs": (1, 2.5),
+        "train.epochs": 3,  # a whole number where another may stand
+        "model.dropout": 0,
+        "input.workers": 2,
+    }
+    configuration.check(changed(**values))
+
+
+def test_the_updates_at_which_the_rate_drops_lie_within_the_run():
+    config = changed(**{"plateau.drop_epochs": (1.0, 2.5, 3.0, 1e30), "train.epochs": 3.0})
+    assert configuration.drop_steps(config, 2560) == (10, 25)
 
 
 def test_a_missing_key_is_named():

@@ -35,6 +35,7 @@ CONFIGS = {
     **{f"alexnet_{preset}": alexnet.get_config(preset) for preset in alexnet.PRESETS},
     "alexnet_pretrained": alexnet.get_config("pretrained"),
     "cifar10": cifar10.get_config(),
+    "vgg_d_submission": vgg_d.get_config("submission"),
     "cifar10_11pct": cifar10.get_config("11pct"),
     "finetune": finetune.get_config(),
     "quickstart": quickstart.get_config(),

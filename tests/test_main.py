@@ -44,7 +44,11 @@ def test_imagenet_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--config=configs/vgg_e.py", "--config.optimizer.lrr=1"], ["lrr"]),
+        (["--config=configs/vgg_e.py", "--config.optimizer.lr=1"], ["optimizer.learning_rate?"]),
+        (["--config.train.epochs=1", "--config=configs/vgg_e.py"], ["train.epochs=1", "after"]),
+        (["--config=configs/quickstart.py:tiny"], ["configs/quickstart.py has no variants"]),
+        (["--config=configs/quickstart.py", "--config.optimizer.learning_rate=-1"], ["-1.0 must"]),
+        (["--config=configs/quickstart.py", "--config.dataset.name=/flowers"], ["folder:/flowers"]),
         (["--config=configs/vgg_e.py", "--config.train.batch_size=many"], ["many"]),
         (["--config=configs/vgg_e.py:huge"], ["'huge'", "256, 384, jitter, tiny"]),
         (["--config=configs/vgg_z.py"], ["vgg_z.py"]),
@@ -62,8 +66,11 @@ def test_a_batch_that_the_devices_do_not_divide():
     assert_one_line(process, "train.batch_size=20", "8 devices")
 
 
-def test_a_config_outside_the_folder_and_from_another_folder(tmp_path):
-    process = run(f"--config={ROOT}/configs/vgg_b.py", cwd=tmp_path, TFDS_DATA_DIR=str(tmp_path))
+@pytest.mark.parametrize(
+    "flag", [[f"--config={ROOT}/configs/vgg_b.py"], ["--config", f"{ROOT}/configs/vgg_b.py:256"]]
+)
+def test_a_config_outside_the_folder_and_from_another_folder(tmp_path, flag):
+    process = run(*flag, cwd=tmp_path, TFDS_DATA_DIR=str(tmp_path))
     assert_one_line(process, "imagenet2012 is not there")
 
 

@@ -2,6 +2,9 @@
 
 import importlib.util
 import signal
+import subprocess
+import sys
+import threading
 
 import jax
 import pytest
@@ -89,13 +92,61 @@ def test_devices_and_microbatches_divide_the_batch():
         parallel.check_batch_size(24, mesh, "train.batch_size", 4)
 
 
-def test_sigterm_is_noted_while_it_is_listened_to_and_not_after():
-    before = signal.getsignal(signal.SIGTERM)
-    with parallel.Preemption() as preemption:
-        assert not preemption.reached()
-        signal.raise_signal(signal.SIGTERM)
-        assert preemption.reached()
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_noted_while_it_is_listened_to_and_not_after(number, monkeypatch, capfd):
+    before = signal.signal(number, signal.default_int_handler)
+    threads = threading.active_count()
+    try:
+        with parallel.Preemption(lambda: "") as preemption:
+            assert not preemption.reached()
+            assert preemption.told() is None
+            signal.raise_signal(number)
+            assert preemption.reached()
+            assert preemption.told() == number
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert signal.set_wakeup_fd(-1) == -1
+    assert threading.active_count() == threads
+    assert ("press Ctrl-C again" in capfd.readouterr().err) == (number == signal.SIGINT)
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with parallel.Preemption(lambda: "") as preemption:
+            preemption.reached()
+            signal.raise_signal(signal.SIGINT)
+            assert not preemption.reached()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+LISTENER = """
+import time
+from deepconv import parallel
+
+with parallel.Preemption(lambda: "step 3 is lost") as preemption:
+    {before}
+    print("listening", flush=True)
+    time.sleep(600)  # which a signal does not end
+"""
+
+
+@pytest.mark.parametrize(("before", "presses"), [("pass", 1), ("preemption.reached()", 2)])
+def test_ctrl_c_before_a_step_or_a_second_time_ends_the_process_at_once(before, presses):
+    command = [sys.executable, "-c", LISTENER.format(before=before)]
+    # A shell's background commands ignore SIGINT, and what they start does too.
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+        signal.signal(signal.SIGINT, earlier)
+        assert process.stdout.readline() == "listening\n"
+        for _ in range(presses - 1):
+            process.send_signal(signal.SIGINT)
+            assert "saving, then stopping; press Ctrl-C again" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "deepconv: left at once: step 3 is lost\n"
+        assert process.wait(60) == 130
 
 
 def test_one_process_agrees_with_itself():

@@ -8,6 +8,7 @@ from deepconv.config import recipe
 from deepconv.config import schema as configuration
 from deepconv.exceptions import UserError
 from deepconv.training import start
+from experiments import vgg_tables
 
 
 def summary(config: ConfigDict):
@@ -121,6 +122,84 @@ def test_a_net_is_pretrained_on_the_larger_set_and_fine_tuned_but_for_fc8():
     for stage in (first, second):
         configuration.check(stage.config)
         assert recipe.stages(stage.config) == (recipe.Stage(".", stage.config, None),)
+
+
+def initial(config, **values):
+    """Return what each stage copies, from what, and what it trains, with some settings changed."""
+    config.update_from_flattened_dict(
+        {key.replace("__", "."): value for key, value in values.items()}
+    )
+    return [
+        (
+            stage.name,
+            stage.source or stage.config.init.checkpoint,
+            stage.config.init.layers,
+            stage.config.optimizer.trained_layers,
+        )
+        for stage in recipe.stages(config)
+    ]
+
+
+def test_what_a_run_starts_from_concerns_the_first_stage_alone():
+    start = {"init__checkpoint": "vgg16.safetensors", "init__layers": recipe.ALL_BUT_FC8}
+    assert initial(vgg_d.get_config(), recipe__pretrain=False, **start) == [
+        ("vgg_d_256", "vgg16.safetensors", recipe.ALL_BUT_FC8, ".*"),
+        ("vgg_d_384", "vgg_d_256", ".*", ".*"),
+        ("vgg_d_jitter", "vgg_d_384", ".*", ".*"),
+    ]
+    assert initial(alexnet.get_config("pretrained"), **start) == [
+        ("alexnet_pretraining", "vgg16.safetensors", recipe.ALL_BUT_FC8, ".*"),
+        ("alexnet_finetuning", "alexnet_pretraining", recipe.ALL_BUT_FC8, ".*"),
+    ]
+
+
+def test_which_layers_train_concerns_the_last_stage_alone():
+    fc = {"optimizer__trained_layers": "fc.*"}
+    assert initial(vgg_d.get_config("384"), **fc) == [
+        ("vgg_a_256", "", ".*", ".*"),
+        ("vgg_d_256", "vgg_a_256", recipe.FROM_A, ".*"),
+        ("vgg_d_384", "vgg_d_256", ".*", "fc.*"),
+    ]
+    assert [row[3] for row in initial(alexnet.get_config("pretrained"), **fc)] == [".*", "fc.*"]
+    assert initial(vgg_a.get_config("256"), **fc) == [("vgg_a_256", "", ".*", "fc.*")]
+
+
+def test_the_submissions_net_differs_in_its_last_stage_which_has_a_folder_of_its_own():
+    submission = recipe.stages(vgg_d.get_config("submission"))
+    everything = recipe.stages(vgg_d.get_config())
+    assert submission[:-1] == everything[:-1]
+    assert submission[-1].source == everything[-1].source == "vgg_d_384"
+    settings, all_layers = (
+        configuration.fixed_settings(stages[-1].config) for stages in (submission, everything)
+    )
+    assert settings["optimizer.trained_layers"] == "fc.*"
+    assert settings == all_layers | {"optimizer.trained_layers": "fc.*"}
+    assert submission[-1].name == "vgg_d_jitter_fc"
+    assert any("vgg_d_jitter_fc" in dict(row.stages) for row in vgg_tables.ROWS)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"init__layers": "conv.*"}, "init.layers='conv.*' is about init.checkpoint, which is not"),
+        (
+            {"init__checkpoint": "x"},
+            "vgg_d cannot start from init.checkpoint=x and from net A",
+        ),
+        ({"input__scale": (256, 512)}, r"input.scale=\(256, 512\) .* must be \(S, S\)"),
+        ({"evaluation__scale": 384}, "evaluation.scale=384 must be"),
+        ({"input__scale": ()}, r"input.scale=\(\) must be \(smallest, largest\)"),
+        ({"optimizer__learning_rate": -1.0}, "optimizer.learning_rate=-1.0 must be positive"),
+    ],
+)
+def test_a_key_that_a_recipe_would_ignore_or_misread_is_named(values, words):
+    with pytest.raises(UserError, match=words):
+        initial(vgg_d.get_config(), **values)
+
+
+def test_two_last_stages_are_one_too_many():
+    with pytest.raises(UserError, match="vgg_d.py:384,submission names 2 last stages: choose one"):
+        vgg_d.get_config("384,submission")
 
 
 def test_pretraining_needs_a_data_set():

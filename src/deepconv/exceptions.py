@@ -1,5 +1,11 @@
 """What ends a run through no fault of the program."""
 
+import os
+
+USER_ERROR = 2
+TRY_AGAIN = os.EX_TEMPFAIL  # 75: for a scheduler, which has only to start the same command again
+INTERRUPTED = 130
+
 
 class UserError(Exception):
     """Something that the user can mend; commands show its one line and exit with status 2."""
@@ -11,3 +17,7 @@ class DivergenceError(UserError):
 
 class Preempted(Exception):
     """The machine is taken away, and all is saved; commands exit with status 75."""
+
+
+class Interrupted(Exception):
+    """The user has told the run to stop, and all is saved; commands exit with status 130."""

@@ -116,4 +116,8 @@ def summary(result: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    command_line.run(main)
+    command_line.run(
+        main,
+        interrupted="interrupted before training began: nothing new has been saved, and the same "
+        "command starts from where it did",
+    )

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from deepconv.exceptions import UserError
+from deepconv.exceptions import INTERRUPTED, UserError
 
 T = TypeVar("T")
 
@@ -260,32 +261,85 @@ def tells_of_a_lost_process(error: BaseException) -> bool:
 
 
 class Preemption:
-    """Notice, while it is entered, that the machine will be taken away (SIGTERM).
+    """Notice, while it is entered, that the run is to stop: SIGTERM, or SIGINT (Ctrl-C).
 
-    All processes of a run learn it at the same step, whichever of them it was told.
+    All processes of a run learn it at the same step, whichever of them it was told. A second
+    SIGINT, or one before the first step, ends this process at once.
     """
 
-    def __init__(self) -> None:
-        self._noted = False
-        # Of several processes, the service that jax has started listens.
-        self._listens = (
-            jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
-        )
+    def __init__(self, lost: Callable[[], str]) -> None:
+        """Prepare to listen.
+
+        Args:
+          lost: says what is lost when this process ends at once; called from another thread.
+        """
+        self._lost = lost
+        self._noted: int | None = None
+        self._stepped = False
+        # Of several processes, the service that jax has started listens to SIGTERM.
+        heeded = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
+        if threading.current_thread() is not threading.main_thread():
+            heeded = []
+        # What is ignored from the start is to be ignored: a script's background commands are.
+        self._heeded = [n for n in heeded if signal.getsignal(n) is not signal.SIG_IGN]
 
     def reached(self) -> bool:
-        """Return whether to stop now; with several processes, all call it once a step."""
+        """Return whether to stop now, after a step; with several processes, all call it."""
+        self._stepped = True
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(next(_asked))
-        return self._noted
+        return self._noted is not None
 
-    def _note(self, _: int, __: FrameType | None) -> None:
-        self._noted = True
+    def told(self) -> signal.Signals | None:
+        """Return a signal that one of the processes has noted; all have to ask together.
+
+        SIGTERM to one of several is not among them: jax's service keeps it to itself.
+        """
+        noted = [number for number in gather(self._noted) if number is not None]
+        return signal.Signals(noted[0]) if noted else None
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self._noted = self._noted or number
+        if jax.process_count() > 1:
+            signal.raise_signal(signal.SIGTERM)  # jax's service tells the other processes
+
+    def _answer(self, signals: int) -> None:
+        """Answer each SIGINT at once, whatever the main thread waits for.
+
+        Args:
+          signals: where Python writes the number of each signal that it receives; closed at last.
+        """
+        answered = False
+        while number := os.read(signals, 1):
+            if number[0] != signal.SIGINT:
+                continue
+            if answered or not self._stepped:
+                try:
+                    print(f"deepconv: left at once: {self._lost()}", file=sys.stderr, flush=True)
+                finally:
+                    os._exit(INTERRUPTED)
+            answered = True
+            print(
+                "deepconv: saving, then stopping; press Ctrl-C again to leave at once",
+                file=sys.stderr,
+                flush=True,
+            )
+        os.close(signals)
 
     def __enter__(self) -> Self:
-        if self._listens:
-            self._earlier = signal.signal(signal.SIGTERM, self._note)
+        if self._heeded:
+            signals, self._wakeup = os.pipe()
+            os.set_blocking(self._wakeup, False)
+            self._thread = threading.Thread(target=self._answer, args=[signals], daemon=True)
+            self._thread.start()
+            self._earlier_wakeup = signal.set_wakeup_fd(self._wakeup)
+            self._earlier = {number: signal.signal(number, self._note) for number in self._heeded}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._listens:
-            signal.signal(signal.SIGTERM, self._earlier)
+        if self._heeded:
+            for number, handler in self._earlier.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._earlier_wakeup)
+            os.close(self._wakeup)
+            self._thread.join()

@@ -218,6 +218,14 @@ def test_a_missing_set_is_one_line_that_names_the_folder(tmp_path):
     assert_one_line(error, "imagenet2012", str(tmp_path / "imagenet2012"), "data_dir")
 
 
+@pytest.mark.parametrize("name", ["/data/flowers", "./flowers", "../flowers", "~/flowers", "here"])
+def test_a_bare_path_gets_a_hint(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    with pytest.raises(UserError, match=f"{name} is a path: .* folder:{name}"):
+        datasets.open_dataset(name, data_dir=str(tmp_path))
+
+
 def test_a_missing_set_names_the_folder_of_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "elsewhere"))
     with pytest.raises(UserError) as error:

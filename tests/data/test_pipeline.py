@@ -235,7 +235,8 @@ def test_a_killed_worker_is_replaced_and_the_stream_goes_on(source):
     iterator = pipeline.iter_from(batches, 0, threads=1, workers=1)
     assert_equal(next(iterator), batches[0])
     (worker,) = multiprocessing.active_children()
-    os.kill(worker.pid, signal.SIGTERM)  # as a scheduler does to all processes of a job
+    os.kill(worker.pid, signal.SIGTERM)  # as a scheduler does to all processes of a job,
+    os.kill(worker.pid, signal.SIGINT)  # and a terminal, where Ctrl-C is pressed
     assert_equal(next(iterator), batches[1])
     assert worker.is_alive()
     worker.kill()

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import time
 import types
 
@@ -15,9 +16,10 @@ import pytest
 from configs import alexnet, quickstart
 from deepconv import parallel
 from deepconv.config import recipe
+from deepconv.config import schema as configuration
 from deepconv.data.sources import datasets
 from deepconv.data.sources.identity import Identity, Part
-from deepconv.exceptions import UserError
+from deepconv.exceptions import Interrupted, UserError
 from deepconv.run import log, workdir
 from deepconv.run.parameters import SavedParameters
 from deepconv.training import loop
@@ -145,9 +147,10 @@ def test_a_run_that_diverges_stops_and_names_the_step(train, tmp_path):
 
 
 def test_the_layer_that_makes_the_loss_no_number_is_named_and_good_checkpoints_are_kept(
-    train, tmp_path
+    train, tmp_path, monkeypatch
 ):
-    # From the fourth step on the rate is enormous.
+    # From the fourth step on the rate is enormous, which no config may ask for.
+    monkeypatch.delitem(configuration._RULES, "plateau.factor")
     config = make_config(
         **{
             "plateau.drop_epochs": (0.5,),
@@ -203,6 +206,7 @@ def test_the_rate_drops_at_plateaus_and_the_last_plateau_ends_the_run(train, tmp
     expected = np.repeat([1e-9, 1e-10, 1e-11], [12, 6, 6])
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
     assert result["steps"] == 24
+    assert result["learning_rate_drops"] == 2  # the third plateau ends the run
     names = [row["name"] for row in rows(tmp_path, "event")]
     assert names.count("learning_rate_drop") == 2
     assert names[-1] == "training_ends_at_plateau"
@@ -216,6 +220,13 @@ def test_fixed_epochs_drop_the_rate_whatever_the_error_says(train, tmp_path):
     rates = [row["learning_rate"] for row in rows(tmp_path, "train")]
     np.testing.assert_allclose(rates, np.repeat([5e-3, 5e-4, 5e-5], [6, 9, 3]), rtol=1e-5)
     assert result["steps"] == 18
+    assert result["learning_rate_drops"] == 2
+
+
+def test_a_drop_that_no_update_sees_is_not_counted(train):
+    # The second one would come with the seventh update, the third in epochs that are never run.
+    config = make_config(**{"plateau.drop_epochs": (0.5, 1.0, 1e30), "train.epochs": 1.0})
+    assert train(config)["learning_rate_drops"] == 1
 
 
 def params_of(run, which="best"):
@@ -324,6 +335,38 @@ def test_a_net_pretrained_on_more_classes_is_fine_tuned_with_a_new_fc8(tmp_path,
     assert (before["fc8"]["kernel"].shape[-1], after["fc8"]["kernel"].shape[-1]) == (3, 2)
     for layer in ("conv1", "conv6", "fc7"):
         np.testing.assert_array_equal(after[layer]["kernel"], before[layer]["kernel"])
+
+
+@pytest.mark.parametrize(
+    ("saved", "step", "said"),
+    [
+        (None, 0, "no step is lost; nothing has been saved"),
+        (None, 1, "step 1 is lost; nothing has been saved"),
+        (None, 7, "steps 1 to 7 are lost; nothing has been saved"),
+        (12, 12, "no step is lost; the same command goes on from the checkpoint of step 12"),
+        (12, 13, "step 13 is lost; the same"),
+        (
+            12,
+            20,
+            "steps 13 to 20 are lost; the same command goes on from the checkpoint of step 12",
+        ),
+    ],
+)
+def test_what_is_lost_is_said(saved, step, said):
+    assert loop._lost(saved, step).startswith(said)
+
+
+def test_told_to_stop_in_its_last_step_a_run_is_complete_and_no_further_stage_begins(
+    train, tmp_path, monkeypatch
+):
+    class Last(parallel.Preemption):
+        def told(self):
+            return signal.SIGINT
+
+    monkeypatch.setattr(parallel, "Preemption", Last)
+    with pytest.raises(Interrupted, match="interrupted, this run is complete; the same command"):
+        train(make_config(**{"train.epochs": 0.5}))
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 3
 
 
 def test_a_data_set_with_fewer_images_than_a_batch(train):

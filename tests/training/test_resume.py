@@ -1,13 +1,17 @@
 """A run killed and started again ends bit-identical to one that never was (real processes)."""
 
 import json
+import re
+import signal
+import time
 
 import pytest
 
 from deepconv.run import log
-from experiments.processes import checksums
+from experiments.processes import PATIENCE_SECONDS, checksums, wait_for_step
 
 STEPS = 40
+FIRST = "saving, then stopping; press Ctrl-C again to leave at once"
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +35,62 @@ def test_killed_twice_a_run_ends_bit_identical(tmp_path, quickstart, undisturbed
 
     # The first report after a restart covers fewer steps, so that only those of every step compare.
     assert history(folder) == history(undisturbed)
+
+
+@pytest.fixture
+def heeded():
+    """Let the processes of a test heed SIGINT, which a background command's would ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupted_a_run_saves_and_ends_bit_identical(tmp_path, quickstart, undisturbed, heeded):
+    folder = tmp_path / "run"
+    processes = quickstart.start(folder, "--config.checkpoint.every_steps=1000")
+    wait_for_step(processes, folder, 5)
+    processes[0].handle.send_signal(signal.SIGINT)
+    assert processes[0].wait() == 130
+    output = processes[0].output()
+    assert "Traceback" not in output
+    assert FIRST in output
+    line = output.strip().splitlines()[-1]
+    saved = r"deepconv: interrupted, saved at step (\d+) of 40; the same command goes on from there"
+    step = int(re.fullmatch(saved, line).group(1))
+    assert 5 <= step < STEPS
+    output = quickstart.finish(folder)
+    assert f"going on from the checkpoint of step {step}" in output
+    assert checksums(folder) == checksums(undisturbed)
+
+
+def test_interrupted_before_the_first_step_a_run_says_that_nothing_is_saved(
+    tmp_path, quickstart, heeded
+):
+    # Another width than any that has been compiled already.
+    (process,) = quickstart.start(tmp_path / "run", "--config.model.width=0.07")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while "starting from random weights" not in process.output():
+        assert time.monotonic() < deadline, process.output()
+        time.sleep(0.02)
+    process.handle.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    line = process.output().strip().splitlines()[-1]
+    assert re.match(r"deepconv: .*nothing (new )?has been saved, and the same command starts", line)
+    assert not list((tmp_path / "run" / "checkpoints").glob("0*"))
+
+
+def test_interrupted_one_of_two_processes_stops_both_at_one_step(tmp_path, quickstart, heeded):
+    processes = quickstart.start(tmp_path, processes=2)
+    wait_for_step(processes, tmp_path, 5)
+    processes[1].handle.send_signal(signal.SIGINT)
+    assert [process.wait() for process in processes] == [130, 130], processes[0].output()
+    said = {
+        re.search(r"deepconv: interrupted, saved at step (\d+) of 40", process.output())[1]
+        for process in processes
+    }
+    assert len(said) == 1
+    assert (tmp_path / "checkpoints" / said.pop().zfill(8)).is_dir()
+    assert FIRST in processes[1].output()
 
 
 def test_a_complete_run_is_only_reported(quickstart, undisturbed):

@@ -28,4 +28,7 @@ if __name__ == "__main__":
     DATA_DIR = flags.DEFINE_string(
         "data_dir", "", "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own."
     )
-    command_line.run(lambda _: main(NAME.value, TARS.value, DATA_DIR.value))
+    command_line.run(
+        lambda _: main(NAME.value, TARS.value, DATA_DIR.value),
+        interrupted="interrupted; the shards that are complete are kept",
+    )

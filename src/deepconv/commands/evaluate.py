@@ -382,4 +382,4 @@ if __name__ == "__main__":
         "out", None, "The folder of the results; nothing is then written elsewhere."
     )
     THREADS = flags.DEFINE_integer("threads", 0, "That decode; 0: one for each core.", 0)
-    command_line.run(main)
+    command_line.run(main, interrupted="interrupted; the same command scores what is missing")

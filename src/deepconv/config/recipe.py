@@ -7,9 +7,15 @@ VGG (section 3.1): net A from random weights at S = 256; a deeper net at S = 256
 convolutions and its fully connected layers from A; the same net at S = 384 from that, at a tenth of
 the learning rate; the same with S in [256, 512] from S = 384.
 
+The fully connected layers alone are fine-tuned at S in [256, 512] in net D of the paper's 2014
+submission: "jitter_fc", in place of the last.
+
 "pretrained" (AlexNet section 6.1: the Fall 2011 release of ImageNet, 15 million images of 22,000
 categories, then ILSVRC-2012): the net on a larger data set, then on the config's own from all its
 layers but fc8, whose classes are others.
+
+What a key means for one stage is not handed on to the next: `init` concerns the first stage alone,
+`optimizer.trained_layers` the last. All other settings hold in every stage.
 """
 
 import copy
@@ -17,7 +23,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from deepconv.config.schema import default
+from deepconv.config.schema import check, default
 from deepconv.exceptions import UserError
 
 # "The first four convolutional layers" of A, matched by the place in Table 1's blocks where shapes
@@ -25,6 +31,7 @@ from deepconv.exceptions import UserError
 FROM_A = r"conv1_1|conv2_1|conv3_1|conv3_2|fc6|fc7|fc8"
 EVERYTHING = r".*"
 ALL_BUT_FC8 = r"(?!fc8$).*"
+FULLY_CONNECTED = r"fc.*"
 # The paper has no learning rate for fine-tuning; VGG's for each later stage.
 FINE_TUNING_RATE = 0.1
 
@@ -55,6 +62,7 @@ class Scale(NamedTuple):
       evaluation: the shorter side Q.
       learning_rate: factor of the first stage's.
       before: the stage that the same net's parameters come from.
+      trained_layers: those that train, unless the config says other ones.
     """
 
     smallest: int
@@ -62,12 +70,14 @@ class Scale(NamedTuple):
     evaluation: int
     learning_rate: float
     before: str | None
+    trained_layers: str = EVERYTHING
 
 
 SCALES = {
     "256": Scale(256, 256, 256, 1.0, None),
     "384": Scale(384, 384, 384, 0.1, "256"),
     "jitter": Scale(256, 512, 384, 0.1, "384"),
+    "jitter_fc": Scale(256, 512, 384, 0.1, "384", FULLY_CONNECTED),
 }
 
 
@@ -78,8 +88,16 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
     of which `config.recipe.stage` is the last stage wanted.
 
     Raises:
-      UserError: if the recipe or the stage does not exist, or has no data set.
+      UserError: if the config is wrong, the recipe or the stage does not exist or has no data set,
+        or a key would mean nothing in it, or something else than it says.
     """
+    check(config)
+    name, init = config.recipe.name, config.init
+    if name != "single" and init.layers != EVERYTHING and not init.checkpoint:
+        raise UserError(
+            f"init.layers={init.layers!r} is about init.checkpoint, which is not set; what a stage "
+            f"copies from the one before it is part of recipe.name={name!r}"
+        )
     match config.recipe.name:
         case "single":
             return (Stage(".", config, None),)
@@ -94,7 +112,7 @@ def _pretrained(config: ConfigDict) -> tuple[Stage, ...]:
     larger = config.recipe.pretrain_dataset
     if not larger:
         raise UserError("recipe.name='pretrained' needs recipe.pretrain_dataset, the larger set")
-    first, second = _alone(config), _alone(config)
+    first, second = _alone(config, last=False), _alone(config, first=False)
     first.dataset.name = larger
     first.dataset.train_split = config.recipe.pretrain_train_split
     first.dataset.eval_split = config.recipe.pretrain_eval_split
@@ -104,10 +122,20 @@ def _pretrained(config: ConfigDict) -> tuple[Stage, ...]:
     return Stage(names[0], first, None), Stage(names[1], second, names[0])
 
 
-def _alone(config: ConfigDict) -> ConfigDict:
-    """Return a copy that is, by itself, a plain run."""
+def _alone(config: ConfigDict, *, first: bool = True, last: bool = True) -> ConfigDict:
+    """Return a copy that is, by itself, a plain run.
+
+    Args:
+      config: of a recipe.
+      first: whether the stage is the recipe's first, which the config's `init` is about.
+      last: whether it is the last, which the config's `optimizer.trained_layers` is about.
+    """
     stage = copy.deepcopy(config)
     stage.recipe = default().recipe
+    if not first:
+        stage.init = default().init
+    if not last:
+        stage.optimizer.trained_layers = EVERYTHING
     return stage
 
 
@@ -115,27 +143,39 @@ def _vgg(config: ConfigDict) -> tuple[Stage, ...]:
     last = config.recipe.stage
     if last not in SCALES:
         raise UserError(f"unknown recipe.stage {last!r}; one of {', '.join(SCALES)}")
+    smallest, largest = config.input.scale
+    if not smallest == largest == config.evaluation.scale:
+        raise UserError(
+            f"input.scale={config.input.scale} and evaluation.scale={config.evaluation.scale} must "
+            "be (S, S) and S with recipe.name='vgg', which sets every stage's scales in proportion "
+            "to the first stage's S; recipe.name='single' trains with any"
+        )
     name = config.model.name
-    found: list[Stage] = []
+    if config.recipe.pretrain and config.init.checkpoint:
+        raise UserError(
+            f"{name} cannot start from init.checkpoint={config.init.checkpoint} and from net A: "
+            "leave the one out, or the other with --config.recipe.pretrain=False"
+        )
+    scales: list[str] = []
     wanted: str | None = last
     while wanted is not None:
-        stage = _scaled(config, wanted)
-        before = SCALES[wanted].before
-        found.insert(0, Stage(f"{name}_{wanted}", stage, before and f"{name}_{before}"))
-        wanted = before
+        scales.insert(0, wanted)
+        wanted = SCALES[wanted].before
+    found: list[Stage] = []
     if config.recipe.pretrain:
-        first = found[0].config
-        first.init.layers = FROM_A
-        shallow = copy.deepcopy(first)
+        shallow = _scaled(config, scales[0], first=True, last=False)
         shallow.model.name = "vgg_a"
-        shallow.init.layers = EVERYTHING
-        found[0] = found[0]._replace(source="vgg_a_256")
-        found.insert(0, Stage("vgg_a_256", shallow, None))
+        found.append(Stage(f"vgg_a_{scales[0]}", shallow, None))
+    for scale in scales:
+        stage = _scaled(config, scale, first=not found, last=scale == last)
+        found.append(Stage(f"{name}_{scale}", stage, found[-1].name if found else None))
+    if config.recipe.pretrain:
+        found[1].config.init.layers = FROM_A
     return tuple(found)
 
 
-def _scaled(config: ConfigDict, name: str) -> ConfigDict:
-    stage = _alone(config)
+def _scaled(config: ConfigDict, name: str, *, first: bool, last: bool) -> ConfigDict:
+    stage = _alone(config, first=first, last=last)
     scale = SCALES[name]
 
     def pixels(side: int) -> int:
@@ -144,4 +184,6 @@ def _scaled(config: ConfigDict, name: str) -> ConfigDict:
     stage.input.scale = (pixels(scale.smallest), pixels(scale.largest))
     stage.evaluation.scale = pixels(scale.evaluation)
     stage.optimizer.learning_rate = config.optimizer.learning_rate * scale.learning_rate
+    if stage.optimizer.trained_layers == EVERYTHING:
+        stage.optimizer.trained_layers = scale.trained_layers
     return stage

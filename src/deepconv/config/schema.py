@@ -7,14 +7,18 @@
 The files under `configs/` start from here and state what their paper says.
 """
 
+import difflib
 import hashlib
+import inspect
 import json
-from typing import Any
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from deepconv import models
-from deepconv.data.color import IMAGENET, pca_magnitudes
 from deepconv.exceptions import UserError
 from deepconv.models import towers
 from deepconv.parallel import MODEL_AXIS
@@ -23,7 +27,7 @@ from deepconv.parallel import MODEL_AXIS
 def default() -> ConfigDict:
     """Return the settings that both papers share; the comments are the reference of the keys."""
     config = ConfigDict()
-    config.seed = 0
+    config.seed = 0  # from 0 to 2^32 - 1
 
     # The network and its options, as in `models.create`: a config names those that its network has.
     config.model = ConfigDict(
@@ -34,14 +38,15 @@ def default() -> ConfigDict:
     config.recipe = ConfigDict()
     # One run, or "vgg" or "pretrained": stages, each in a folder of the work directory.
     config.recipe.name = "single"
-    config.recipe.stage = ""  # the last stage wanted, of "vgg": 256, 384 or jitter
+    config.recipe.stage = ""  # the last stage wanted, of "vgg": 256, 384, jitter or jitter_fc
     config.recipe.pretrain = False  # whether "vgg" starts from net A
     # The larger data set that "pretrained" trains on first, as in dataset.
     config.recipe.pretrain_dataset = ""
     config.recipe.pretrain_train_split = "train"
     config.recipe.pretrain_eval_split = "validation"
 
-    # What a run starts from, where it has neither a checkpoint of its own nor a stage before it.
+    # What a run starts from, where it has neither a checkpoint of its own nor a stage before it. Of
+    # a recipe's stages this concerns the first alone: what the others copy is the recipe's to say.
     config.init = ConfigDict()
     config.init.checkpoint = (
         ""  # the folder of any run, or a file of weights; empty: random weights
@@ -78,13 +83,14 @@ def default() -> ConfigDict:
     # (regular expression on "layer/kernel" or "layer/bias", lr_mult, decay_mult); the first that
     # matches holds. The papers decay the weights and have one learning rate for all.
     config.optimizer.multipliers = ((r".*/bias", 1.0, 0.0),)
-    # Regular expression: the layers that train; "fc.*" is the paper's 2014 submission.
+    # Regular expression: the layers that train; the others keep what the run starts from. Of a
+    # recipe's stages this concerns the last alone: before it, all layers train.
     config.optimizer.trained_layers = ".*"
 
     config.plateau = ConfigDict()
-    # Epochs at which the learning rate drops; if any, the validation error has no say in it.
+    # Epochs at which the learning rate drops, ascending; if any, the validation error has no say.
     config.plateau.drop_epochs = ()
-    config.plateau.factor = 0.1  # of the learning rate at each drop
+    config.plateau.factor = 0.1  # of the learning rate at each drop, below 1
     config.plateau.max_drops = 3  # the next plateau ends the run
     config.plateau.patience = 5  # evaluations without improvement that make a plateau
     config.plateau.min_delta = 0.0  # how much lower an error must be to count, a fraction
@@ -182,6 +188,112 @@ def num_steps(config: ConfigDict, images: int) -> int:
     return step_of(config, config.train.epochs, images)
 
 
+def drop_steps(config: ConfigDict, images: int) -> tuple[int, ...]:
+    """Return the updates, counted from 0, at which `plateau.drop_epochs` has the rate drop.
+
+    Those after the run's last update are left out.
+    """
+    steps = {step_of(config, epochs, images) for epochs in config.plateau.drop_epochs}
+    return tuple(sorted(step for step in steps if step < num_steps(config, images)))
+
+
+class _Rule(NamedTuple):
+    """What the value of a key has to be, once it has the type of its default."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+# What is computed with them is float32.
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= _LARGEST
+
+
+def _is_pattern(text: Any) -> bool:
+    try:
+        re.compile(text)
+    except (re.error, TypeError):
+        return False
+    return True
+
+
+def _is_multiplier(rule: Any) -> bool:
+    return (
+        isinstance(rule, tuple)
+        and len(rule) == 3
+        and isinstance(rule[0], str)
+        and _is_pattern(rule[0])
+        and all(_is_number(factor) and factor >= 0 for factor in rule[1:])
+    )
+
+
+def _is_ascending(epochs: tuple) -> bool:
+    return all(map(_is_number, epochs)) and all(
+        earlier < later for earlier, later in zip((0, *epochs), epochs, strict=False)
+    )
+
+
+def _is_scale(scale: tuple) -> bool:
+    return len(scale) == 2 and all(type(side) is int for side in scale) and 0 < scale[0] <= scale[1]
+
+
+def _one_of(*choices: Any) -> _Rule:
+    return _Rule(lambda value: value in choices, " or ".join(map(repr, choices)))
+
+
+_POSITIVE = _Rule(lambda value: value > 0, "positive")
+_NOT_NEGATIVE = _Rule(lambda value: value >= 0, "0 or more")
+_PATTERN = _Rule(_is_pattern, "a regular expression")
+_BELOW_1 = _Rule(lambda value: 0 <= value < 1, "at least 0 and below 1")
+
+# Of every key that is a number or holds some, and of those that have few values.
+_RULES = {
+    "seed": _Rule(lambda seed: 0 <= seed < 2**32, "from 0 to 4294967295"),
+    "model.crop": _POSITIVE,
+    "model.width": _POSITIVE,
+    "model.dropout": _BELOW_1,
+    "model.dtype": _one_of("float32", "bfloat16"),
+    "init.layers": _PATTERN,
+    "input.scale": _Rule(
+        _is_scale, "(smallest, largest), two whole numbers of pixels, the smaller one first"
+    ),
+    "input.mean": _one_of("rgb", "image"),
+    "input.color": _one_of("imagenet", "computed", "inherited"),
+    "input.max_unreadable": _Rule(lambda share: 0 <= share <= 1, "from 0 to 1"),
+    "input.threads": _NOT_NEGATIVE,
+    "input.workers": _NOT_NEGATIVE,
+    "augment.pca_std": _NOT_NEGATIVE,
+    "augment.pca_magnitude": _one_of("lambda", "sqrt"),
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.momentum": _BELOW_1,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.multipliers": _Rule(
+        lambda rules: all(map(_is_multiplier, rules)),
+        "of rules (regular expression, factor of the learning rate, factor of the weight decay), "
+        "no factor below 0",
+    ),
+    "optimizer.trained_layers": _PATTERN,
+    "plateau.drop_epochs": _Rule(_is_ascending, "of positive numbers, each above the one before"),
+    "plateau.factor": _Rule(lambda factor: 0 < factor < 1, "above 0 and below 1"),
+    "plateau.max_drops": _NOT_NEGATIVE,
+    "plateau.patience": _POSITIVE,
+    "plateau.min_delta": _BELOW_1,
+    "train.batch_size": _POSITIVE,
+    "train.microbatches": _POSITIVE,
+    "train.epochs": _POSITIVE,
+    "train.log_steps": _POSITIVE,
+    "train.model_devices": _one_of(1, 2),
+    "evaluation.scale": _POSITIVE,
+    "evaluation.batch_size": _POSITIVE,
+    "evaluation.every_epochs": _POSITIVE,
+    "checkpoint.every_steps": _POSITIVE,
+    "checkpoint.keep": _POSITIVE,
+}
+
+
 def check(config: ConfigDict) -> None:
     """Find what is wrong with a config before any data is read.
 
@@ -189,27 +301,25 @@ def check(config: ConfigDict) -> None:
       UserError: naming the key and what it may be.
     """
     _check_keys(config, default(), "")
+    _check_model(config.model)
+    for key, value in flattened(config):
+        if type(value) in (int, float) and not _is_number(value):
+            raise UserError(f"{key}={value!r} must be a finite number")
+        if key in _RULES and not _RULES[key].holds(value):
+            raise UserError(f"{key}={value!r} must be {_RULES[key].words}")
     model = config.model
-    if config.train.model_devices not in (1, 2):
-        raise UserError(f"train.model_devices={config.train.model_devices} must be 1 or 2")
     try:
         network = models.create(**_model_options(config), num_classes=2)
         if config.train.model_devices == 2:
             towers.on_one_device(network, axis=MODEL_AXIS)
-        pca_magnitudes(IMAGENET.eigenvalues, config.augment.pca_magnitude)
     except ValueError as error:
         raise UserError(str(error)) from None
 
     crop, scale = model.crop, config.input.scale
-    if len(scale) != 2 or scale[0] > scale[1]:
-        raise UserError(f"input.scale={scale} is not (smallest, largest)")
     if scale[0] < crop:
         raise UserError(f"input.scale={scale} goes below model.crop={crop}: no crop fits")
     if config.evaluation.scale < crop:
         raise UserError(f"evaluation.scale={config.evaluation.scale} is below model.crop={crop}")
-    _check_choice("input.mean", config.input.mean, ("rgb", "image"))
-    _check_choice("input.color", config.input.color, ("imagenet", "computed", "inherited"))
-    _check_choice("model.dtype", model.dtype, ("float32", "bfloat16"))
     if config.input.mean == "image":
         if config.input.color == "imagenet":
             raise UserError(
@@ -220,20 +330,6 @@ def check(config: ConfigDict) -> None:
             raise UserError(
                 "input.mean='image' needs input.square=True and one and the same scale everywhere"
             )
-    for key in (
-        "train.batch_size",
-        "train.microbatches",
-        "train.epochs",
-        "train.log_steps",
-        "evaluation.batch_size",
-        "evaluation.every_epochs",
-        "checkpoint.every_steps",
-        "checkpoint.keep",
-        "plateau.patience",
-    ):
-        section, name = key.split(".")
-        if config[section][name] <= 0:
-            raise UserError(f"{key}={config[section][name]} must be positive")
 
 
 def _model_options(config: ConfigDict) -> dict:
@@ -247,27 +343,74 @@ def create_model(config: ConfigDict, num_classes: int) -> models.Network:
     )
 
 
+def flattened(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a config and of its sections, `section.key`, with their values."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def unknown_key(key: str, config: ConfigDict) -> str:
+    """Return the line that says that a config has no such key, and which are nearest to it.
+
+    Args:
+      key: that somebody asked for, with its section or without.
+      config: that lacks it.
+    """
+
+    def last(name: str) -> str:
+        return name.rpartition(".")[2]
+
+    section, word = key.rpartition(".")[0], last(key)
+    known = [name for name, _ in flattened(config)]
+    within = [name for name in known if section and name.rpartition(".")[0] == section]
+    for names in filter(None, (within, known)):
+        close = difflib.get_close_matches(word, {last(name): None for name in names}, 1)
+        for found in (
+            [name for name in names if last(name) == word],  # but in another section
+            [name for name in names if "".join(w[0] for w in last(name).split("_")) == word],
+            [name for name in names if last(name) in close],
+        ):
+            if found:
+                return f"unknown config key {key}; did you mean {' or '.join(found)}?"
+    sections = [name for name, value in config.items() if isinstance(value, ConfigDict)]
+    close = difflib.get_close_matches(section or word, sections, 1)
+    if close and section not in sections:
+        return f"unknown config key {key}; did you mean the section {close[0]}?"
+    there = within or [*config]
+    return f"unknown config key {key}; there are {', '.join(sorted(there))}"
+
+
 def _check_keys(config: ConfigDict, reference: ConfigDict, prefix: str) -> None:
-    for key in config:
-        if key not in reference:
-            raise UserError(
-                f"unknown config key {prefix}{key}; there are {', '.join(sorted(reference))}"
-            )
+    if prefix != "model.":  # its further keys are the network's own
+        for key in config:
+            if key not in reference:
+                raise UserError(unknown_key(prefix + key, default()))
     for key, value in reference.items():
         if key not in config:
             raise UserError(f"the config lacks the key {prefix}{key}")
-        if prefix + key == "model":
-            continue  # its keys are the network's own, and models.create knows them
+        _check_type(prefix + key, config[key], value)
         if isinstance(value, ConfigDict):
             _check_keys(config[key], value, f"{prefix}{key}.")
-        elif type(config[key]) is not type(value):
-            expected = type(value).__name__
-            raise UserError(f"{prefix}{key}={config[key]!r} is not of type {expected}")
 
 
-def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{key}={value!r} is none of {', '.join(choices)}")
+def _check_type(key: str, value: Any, reference: Any) -> None:
+    types = (int, float) if isinstance(reference, float) else (type(reference),)
+    if type(value) not in types:
+        expected = "a section" if isinstance(reference, ConfigDict) else types[-1].__name__
+        raise UserError(f"{key}={value!r} is not of type {expected}")
+
+
+def _check_model(model: ConfigDict) -> None:
+    """Check the types of a network's options; of unknown ones `models.create` tells."""
+    if model.name not in models.NETWORKS:
+        return
+    options = inspect.signature(models.NETWORKS[model.name]).parameters
+    for key, value in model.items():
+        if key in options and options[key].default is not inspect.Parameter.empty:
+            _check_type(f"model.{key}", value, options[key].default)
 
 
 # What may differ when a run is taken up again: where things lie, how often it speaks, and what
@@ -286,14 +429,9 @@ _FREE = (
 
 def fixed_settings(config: ConfigDict) -> dict:
     """Return the settings that a run keeps to its end, flattened to `{"section.key": value}`."""
-    flat = {
-        f"{section}.{key}" if isinstance(values, ConfigDict) else section: value
-        for section, values in config.items()
-        for key, value in (values.items() if isinstance(values, ConfigDict) else [(None, values)])
-    }
     return {
         key: value
-        for key, value in json.loads(json.dumps(flat)).items()
+        for key, value in json.loads(json.dumps(dict(flattened(config)))).items()
         # What the recipe says has gone into its stages, each of which is a plain run.
         if key not in _FREE and not key.startswith("recipe.")
     }

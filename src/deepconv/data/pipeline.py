@@ -308,8 +308,9 @@ def iter_from(
 
 
 def _live_and_die_with_parent(_: int, __: int) -> None:
-    """Set up a worker: schedulers stop whole groups of processes, and may kill the parent alone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Set up a worker: a signal may stop the whole group of processes, or kill the parent alone."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

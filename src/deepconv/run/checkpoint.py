@@ -113,6 +113,11 @@ class Checkpoints:
             )
         return None
 
+    def newest(self) -> int | None:
+        """Return the newest step that is whole on disk, without waiting for one being written."""
+        steps = [int(path.name) for path in self._directory.iterdir() if path.name.isdecimal()]
+        return max(steps, default=None)
+
     def set_aside_after(self, step: int) -> None:
         """Move the checkpoints newer than `step`, which turned out damaged, to `damaged/`."""
         newer = [other for other in self._manager.all_steps() if other > step]

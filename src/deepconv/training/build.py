@@ -101,16 +101,16 @@ def build(
     )
 
     base, factor = config.optimizer.learning_rate, config.plateau.factor
-    drops = {configuration.step_of(config, e, images): factor for e in config.plateau.drop_epochs}
+    drops = dict.fromkeys(configuration.drop_steps(config, images), factor)
     fixed = optax.piecewise_constant_schedule(base, drops)
 
     def learning_rate(current: TrainState) -> jax.Array:
-        if drops:
+        if config.plateau.drop_epochs:
             return jnp.float32(fixed(current.step))
         return plateau.learning_rate(current.plateau, base=base, factor=factor)
 
     def after_evaluation(current: TrainState, top1_error: jax.typing.ArrayLike) -> TrainState:
-        if drops:
+        if config.plateau.drop_epochs:
             return current
         memory = plateau.update(
             current.plateau,

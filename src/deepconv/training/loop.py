@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import math
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from deepconv.data.pipeline import NumpyBatch, Source
 from deepconv.data.sources import datasets, identity
 from deepconv.data.sources.identity import Identity
 from deepconv.evaluation import protocols
-from deepconv.exceptions import DivergenceError, Preempted, UserError
+from deepconv.exceptions import DivergenceError, Interrupted, Preempted, UserError
 from deepconv.inference.model import load_input
 from deepconv.run import curves, log, provenance
 from deepconv.run.checkpoint import Checkpoints
@@ -119,6 +120,7 @@ def train(
     Raises:
       UserError: if something has to be mended first; what was saved is safe.
       Preempted: after SIGTERM, when all is saved.
+      Interrupted: after SIGINT, likewise.
     """
     mesh = check(config)
     source = start.source_of(config, stage_before)
@@ -199,6 +201,17 @@ def _complete(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def _lost(saved: int | None, step: int) -> str:
+    """Say what is lost when a process ends after a step, and where the next one begins."""
+    first = (saved or 0) + 1
+    lost = f"steps {first} to {step} are lost" if step > first else f"step {step} is lost"
+    if step < first:
+        lost = "no step is lost"
+    if saved is None:
+        return f"{lost}; nothing has been saved, and the same command starts anew"
+    return f"{lost}; the same command goes on from the checkpoint of step {saved}"
+
+
 @dataclasses.dataclass(kw_only=True)
 class _Run:
     """One run, in this process."""
@@ -226,16 +239,21 @@ class _Run:
 
     def to_the_end(self) -> dict[str, Any]:
         """Train until the epochs are over or the error has stopped improving for good."""
+        with parallel.Preemption(lambda: _lost(self.checkpoints.newest(), self.step)) as preemption:
+            self._train(preemption)
+            result = self._result()
+            if told := preemption.told():  # there may be further stages
+                self._stop(told, "this run is complete; the same command shows its result")
+        return result
+
+    def _train(self, preemption: parallel.Preemption) -> None:
         config = self.config
-        with (
-            log.RunLog(
-                self.folder,
-                step=self.step,
-                total_steps=self.total_steps,
-                enabled=parallel.is_first(),
-            ) as self.log,
-            parallel.Preemption() as preemption,
-        ):
+        with log.RunLog(
+            self.folder,
+            step=self.step,
+            total_steps=self.total_steps,
+            enabled=parallel.is_first(),
+        ) as self.log:
             window: list[Metrics] = []
             clock = time.monotonic()
             batches = self._train_batches()
@@ -265,12 +283,18 @@ class _Run:
                 if stop and not self._finished():
                     self.checkpoints.wait()
                     self.best.wait()
-                    parallel.gather(self.step)  # whoever leaves first may take the others along
-                    raise Preempted(
-                        f"stopped by SIGTERM, saved at step {self.step} of {self.total_steps}; the "
-                        "same command goes on from there"
+                    # Which all wait for: whoever leaves first may take the others along.
+                    told = preemption.told() or signal.SIGTERM
+                    self._stop(
+                        told,
+                        f"saved at step {self.step} of {self.total_steps}; the same command goes "
+                        "on from there",
                     )
-        return self._result()
+
+    def _stop(self, told: signal.Signals, state: str) -> NoReturn:
+        if told == signal.SIGINT:
+            raise Interrupted(f"interrupted, {state}")
+        raise Preempted(f"stopped by SIGTERM, {state}")
 
     @property
     def epoch(self) -> float:
@@ -434,6 +458,13 @@ class _Run:
         }
         self.checkpoints.save(self.step, self.state, meta)
 
+    def _drops(self) -> int:
+        """Return how often the learning rate has dropped; the plateau that ends a run is none."""
+        if self.config.plateau.drop_epochs:
+            steps = configuration.drop_steps(self.config, self.images)
+            return sum(step < self.step for step in steps)
+        return min(int(self.state.plateau.drops), self.config.plateau.max_drops)
+
     def _result(self) -> dict[str, Any]:
         self.checkpoints.wait()
         self.best.wait()
@@ -448,7 +479,7 @@ class _Run:
             "best": self.progress.best,
             "steps": self.step,
             "epochs": self.epoch,
-            "learning_rate_drops": int(self.state.plateau.drops),
+            "learning_rate_drops": self._drops(),
             "seconds": self.progress.seconds,
             "seed": self.config.seed,
             "unreadable_training_images": _names(self.dataset.train, self.progress.unreadable),

@@ -226,5 +226,6 @@ if __name__ == "__main__":
         "data_dir", "", "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own."
     )
     command_line.run(
-        lambda _: main(NAME.value, SHORTER.value, QUALITY.value, MEASURE.value, DATA_DIR.value)
+        lambda _: main(NAME.value, SHORTER.value, QUALITY.value, MEASURE.value, DATA_DIR.value),
+        interrupted="interrupted; the shards that are complete are kept",
     )

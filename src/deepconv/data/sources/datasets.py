@@ -163,9 +163,12 @@ def _path(name: str) -> Path:
 
 
 def _builder(name: str, data_dir: str) -> tuple[Any, Path]:
-    directory = prepared_directory(name, data_dir)
+    is_path = name.startswith(("/", ".", "~"))
+    directory = None if is_path else prepared_directory(name, data_dir)
     if directory is None and name in OWN_BUILDERS:
         directory = _prepare(name, data_dir)
+    if is_path or (directory is None and Path(name).is_dir()):
+        raise UserError(f"{name} is a path: a folder of pictures is named folder:{name}")
     if directory is None:
         looked_for = root(data_dir) / name / "<version>" / "dataset_info.json"
         raise UserError(
