@@ -23,7 +23,8 @@ from deepconv.benchmark.session import cores
 from deepconv.commands import command_line
 from deepconv.commands.benchmark import require_torch
 from deepconv.config import recipe
-from deepconv.config import schema as configuration
+from deepconv.config.check import check_config
+from deepconv.config.schema import create_model
 from deepconv.models import Network, summary
 from deepconv.models.layers import Conv, convolve
 
@@ -150,10 +151,10 @@ def main(_: Sequence[str]) -> None:
     """Time every convolution of the config's network, and print the table."""
     require_torch()
     config = recipe.stages(CONFIG.value)[-1].config
-    configuration.check(config)
+    check_config(config)
     batch = BATCH.value or config.train.batch_size
     rows = []
-    for place in places(configuration.create_model(config, num_classes=1000)):
+    for place in places(create_model(config, num_classes=1000)):
         found = rates(place, batch, rounds=ROUNDS.value, steps=STEPS.value)
         cells = []
         for what in WHAT:

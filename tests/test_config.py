@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from configs import (
     alexnet,
@@ -17,7 +18,9 @@ from configs import (
     vgg_d,
     vgg_e,
 )
-from deepconv.config import schema as configuration
+from deepconv.config.check import check_config
+from deepconv.config.identity import config_digest, fixed_settings
+from deepconv.config.schema import drop_steps, flattened, num_steps
 from deepconv.exceptions import UserError
 
 CONFIGS = {
@@ -53,7 +56,7 @@ def forced(key, value):
     for part in sections:
         section = section[part]
     section[name] = value
-    return configuration.ConfigDict(settings)
+    return ConfigDict(settings)
 
 
 def test_every_file_in_configs_is_tested_here():
@@ -63,13 +66,13 @@ def test_every_file_in_configs_is_tested_here():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_named_configs_are_sound(name):
-    configuration.check(CONFIGS[name].get_config())
+    check_config(CONFIGS[name].get_config())
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_tiny_configs_are_sound_and_name_the_same_network(name):
     tiny = CONFIGS[name].get_config("tiny")
-    configuration.check(tiny)
+    check_config(tiny)
     assert tiny.model.name == CONFIGS[name].get_config().model.name == name
     assert tiny.dataset.name == "shapes"
 
@@ -94,8 +97,8 @@ def test_the_papers_numbers():
 
 def test_steps_of_the_papers_epochs():
     # 74 epochs of 1.28 million images in batches of 256 are the paper's 370,000 updates.
-    assert configuration.num_steps(vgg_a.get_config(), 1_280_000) == 370_000
-    assert configuration.num_steps(changed(train__epochs=1.0), 257) == 2
+    assert num_steps(vgg_a.get_config(), 1_280_000) == 370_000
+    assert num_steps(changed(train__epochs=1.0), 257) == 2
 
 
 @pytest.mark.parametrize(
@@ -128,7 +131,7 @@ def test_steps_of_the_papers_epochs():
 )
 def test_what_is_wrong_is_named(values, words):
     with pytest.raises(UserError, match=words) as error:
-        configuration.check(changed(**values))
+        check_config(changed(**values))
     assert "\n" not in str(error.value)
 
 
@@ -176,9 +179,7 @@ OUT_OF_RANGE = {
 
 def test_every_key_that_holds_numbers_has_its_bounds_tested():
     numeric = {
-        key
-        for key, value in configuration.flattened(vgg_a.get_config())
-        if type(value) in (int, float, tuple)
+        key for key, value in flattened(vgg_a.get_config()) if type(value) in (int, float, tuple)
     }
     assert numeric == set(OUT_OF_RANGE)
 
@@ -193,7 +194,7 @@ def test_every_key_that_holds_numbers_has_its_bounds_tested():
 )
 def test_a_number_out_of_its_range_is_named(key, value):
     with pytest.raises(UserError) as error:
-        configuration.check(forced(key, value))
+        check_config(forced(key, value))
     assert str(error.value).startswith(f"{key}={value!r} ")
     assert "\n" not in str(error.value)
 
@@ -201,7 +202,7 @@ def test_a_number_out_of_its_range_is_named(key, value):
 @pytest.mark.parametrize("key", ["init.layers", "optimizer.trained_layers"])
 def test_what_is_no_regular_expression_is_named(key):
     with pytest.raises(UserError, match=rf"{key}='conv\(' must be a regular expression"):
-        configuration.check(changed(**{key: "conv("}))
+        check_config(changed(**{key: "conv("}))
 
 
 def test_the_bounds_themselves_are_sound():
@@ -218,12 +219,12 @@ def test_the_bounds_themselves_are_sound():
         "model.dropout": 0,
         "input.workers": 2,
     }
-    configuration.check(changed(**values))
+    check_config(changed(**values))
 
 
 def test_the_updates_at_which_the_rate_drops_lie_within_the_run():
     config = changed(**{"plateau.drop_epochs": (1.0, 2.5, 3.0, 1e30), "train.epochs": 3.0})
-    assert configuration.drop_steps(config, 2560) == (10, 25)
+    assert drop_steps(config, 2560) == (10, 25)
 
 
 def test_a_missing_key_is_named():
@@ -231,13 +232,13 @@ def test_a_missing_key_is_named():
     with config.unlocked():
         del config.train.epochs
     with pytest.raises(UserError, match="lacks the key train.epochs"):
-        configuration.check(config)
+        check_config(config)
 
 
 @pytest.mark.parametrize("preset", alexnet.PRESETS)
 def test_presets_of_alexnet_are_sound_and_can_be_tiny(preset):
     for variant in (preset, f"{preset},tiny"):
-        configuration.check(alexnet.get_config(variant))
+        check_config(alexnet.get_config(variant))
 
 
 def test_an_unknown_preset_of_alexnet_is_named():
@@ -256,15 +257,15 @@ def test_an_unknown_variant_is_named():
 
 def test_fixed_settings_survive_json_and_leave_out_what_may_change():
     config = vgg_a.get_config()
-    fixed = configuration.fixed_settings(config)
+    fixed = fixed_settings(config)
     assert fixed["optimizer.learning_rate"] == 0.01
     assert fixed["seed"] == 0
     assert "input.threads" not in fixed
-    read_back = configuration.ConfigDict(json.loads(json.dumps(config.to_dict())))
-    assert configuration.fixed_settings(read_back) == fixed
+    read_back = ConfigDict(json.loads(json.dumps(config.to_dict())))
+    assert fixed_settings(read_back) == fixed
 
 
 def test_the_digest_changes_with_what_matters_only():
-    digest = configuration.digest(vgg_a.get_config())
-    assert configuration.digest(changed(input__threads=3)) == digest
-    assert configuration.digest(changed(seed=3)) != digest
+    digest = config_digest(vgg_a.get_config())
+    assert config_digest(changed(input__threads=3)) == digest
+    assert config_digest(changed(seed=3)) != digest

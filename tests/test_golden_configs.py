@@ -24,7 +24,8 @@ from configs import (
     vgg_e,
 )
 from deepconv.config import recipe
-from deepconv.config import schema as configuration
+from deepconv.config.identity import fixed_settings
+from deepconv.config.schema import create_model
 from deepconv.models.initializers import PRESETS
 from deepconv.models.layers import Conv, LocalConv
 from deepconv.training import optimizer
@@ -52,7 +53,7 @@ def describe(name):
     for stage in recipe.stages(CONFIGS[name]):
         config = stage.config
         lines.append(f"stage {stage.name}, from {stage.source or 'random weights'}")
-        settings = {**configuration.fixed_settings(config)}
+        settings = {**fixed_settings(config)}
         lines += [f"  {key} = {json.dumps(value)}" for key, value in sorted(settings.items())]
         lines += [f"  {line}" for line in parameters(config)]
     return "\n".join(lines) + "\n"
@@ -60,7 +61,7 @@ def describe(name):
 
 def parameters(config):
     classes = 10 if config.dataset.name == "cifar10" else 1000
-    model = configuration.create_model(config, classes)
+    model = create_model(config, classes)
     image = jax.ShapeDtypeStruct((1, model.crop, model.crop, 3), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     lr_mults, decay_mults = optimizer.multipliers(shapes, config.optimizer.multipliers)

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from configs import alexnet, vgg_a, vgg_d
 from deepconv import models, parallel
 from deepconv.config import recipe
-from deepconv.config import schema as configuration
+from deepconv.config.schema import default
 from deepconv.data.color import IMAGENET
 from deepconv.data.sources import shapes
 from deepconv.exceptions import UserError
@@ -58,7 +58,7 @@ def planned(config, on):
 
 def single(module, variant="", **settings):
     config = module.get_config(variant)
-    config.recipe = configuration.default().recipe
+    config.recipe = default().recipe
     config.update_from_flattened_dict(settings)
     return config
 

@@ -5,7 +5,9 @@ from ml_collections import ConfigDict
 
 from configs import alexnet, quickstart, vgg_a, vgg_a_lrn, vgg_d, vgg_e
 from deepconv.config import recipe
-from deepconv.config import schema as configuration
+from deepconv.config.check import check_config
+from deepconv.config.identity import fixed_settings
+from deepconv.config.schema import create_model
 from deepconv.exceptions import UserError
 from deepconv.training import start
 from experiments import vgg_tables
@@ -55,7 +57,7 @@ def test_only_the_papers_layers_come_from_a():
     layers = {
         stage.name: {
             layer.name: {"kernel": (layer.kernel, layer.kernel, layer.features)}
-            for layer in configuration.create_model(stage.config, 1000).layers
+            for layer in create_model(stage.config, 1000).layers
             if hasattr(layer, "kernel")
         }
         for stage in (a, d)
@@ -85,7 +87,7 @@ def test_every_stage_is_sound_and_alone_is_a_plain_run():
     for module in (vgg_a, vgg_d):
         for variant in ("", "tiny"):
             for stage in recipe.stages(module.get_config(variant)):
-                configuration.check(stage.config)
+                check_config(stage.config)
                 assert recipe.stages(stage.config) == (recipe.Stage(".", stage.config, None),)
 
 
@@ -111,7 +113,7 @@ def test_a_net_is_pretrained_on_the_larger_set_and_fine_tuned_but_for_fc8():
     nets = [
         {
             layer.name: {"kernel": (layer.kernel, layer.kernel, layer.features)}
-            for layer in configuration.create_model(stage.config, classes).layers
+            for layer in create_model(stage.config, classes).layers
             if hasattr(layer, "kernel")
         }
         for stage, classes in ((first, 22_000), (second, 1000))
@@ -120,7 +122,7 @@ def test_a_net_is_pretrained_on_the_larger_set_and_fine_tuned_but_for_fc8():
     assert plan.copied == ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7")
     assert plan.random == ("fc8",)
     for stage in (first, second):
-        configuration.check(stage.config)
+        check_config(stage.config)
         assert recipe.stages(stage.config) == (recipe.Stage(".", stage.config, None),)
 
 
@@ -170,7 +172,7 @@ def test_the_submissions_net_differs_in_its_last_stage_which_has_a_folder_of_its
     assert submission[:-1] == everything[:-1]
     assert submission[-1].source == everything[-1].source == "vgg_d_384"
     settings, all_layers = (
-        configuration.fixed_settings(stages[-1].config) for stages in (submission, everything)
+        fixed_settings(stages[-1].config) for stages in (submission, everything)
     )
     assert settings["optimizer.trained_layers"] == "fc.*"
     assert settings == all_layers | {"optimizer.trained_layers": "fc.*"}

@@ -15,7 +15,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from configs import alexnet
 from deepconv import atomic, tables
-from deepconv.config import schema as configuration
+from deepconv.config.schema import num_steps
 from deepconv.run import curves, provenance
 from deepconv.run import log as log_module
 from deepconv.run.log import RunLog
@@ -362,7 +362,7 @@ def test_table_rejects_a_row_of_another_length():
 def test_the_log_of_the_longest_run_of_the_papers_stays_small(tmp_path):
     config = alexnet.get_config()
     assert config.train.epochs == 90
-    steps = configuration.num_steps(config, 1_281_167)
+    steps = num_steps(config, 1_281_167)
     third = 1 / 3  # as long as a number gets
     with RunLog(tmp_path, step=steps - 1, total_steps=steps) as log:
         fields = dict.fromkeys(

@@ -8,7 +8,7 @@ import pytest
 
 from configs import cifar10
 from deepconv import parallel
-from deepconv.config import schema as configuration
+from deepconv.config.schema import create_model
 from deepconv.data import decode
 from deepconv.data.sources import datasets
 from deepconv.evaluation import protocols
@@ -247,7 +247,7 @@ def cifar(trained):
     """Return the AlexNet paper's CIFAR-10 net with random weights, for the embedded classes."""
     config = cifar10.get_config()
     config.model.initializer = "he"
-    network = configuration.create_model(config, 12)
+    network = create_model(config, 12)
     params = jax.jit(network.init)(jax.random.key(0, impl="rbg"), np.zeros((1, 24, 24, 3)))
     params = jax.tree.map(lambda w: w / 4 if w.shape[0] == 6 else w, params["params"])  # of fc10
     mean_image = np.random.default_rng(0).uniform(100, 150, (32, 32, 3)).astype(np.float32)

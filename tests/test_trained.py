@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from deepconv import parallel
-from deepconv.config import schema as configuration
+from deepconv.config.check import from_json
+from deepconv.config.identity import config_digest
 from deepconv.exceptions import UserError
 from deepconv.inference.model import load_run
 from deepconv.run.parameters import SavedParameters
@@ -21,7 +22,7 @@ def test_a_run_is_loaded_with_all_it_needs(narrow_run, which):
     assert (trained.name, trained.step) == ("narrow", 2)
     assert trained.class_names[:2] == ("disk", "ring")
     assert trained.config.input.scale == (36, 40)
-    assert configuration.digest(trained.config) in (narrow_run / "result.json").read_text()
+    assert config_digest(trained.config) in (narrow_run / "result.json").read_text()
     assert trained.colors.mean_image.shape == (36, 36, 3)
     scores = trained.network.apply({"params": trained.params}, np.zeros((2, 32, 32, 3)))
     assert scores.shape == (2, 1, 1, 12)
@@ -51,7 +52,7 @@ def test_what_is_missing_is_named(narrow_run, tmp_path):
 def test_a_run_from_before_a_key_existed_has_its_default(narrow_run):
     settings = json.loads((narrow_run / "config.json").read_text())
     del settings["train"]["model_devices"], settings["augment"]
-    config = configuration.from_json(json.dumps(settings))
+    config = from_json(json.dumps(settings))
     assert config.train.model_devices == 1
     assert config.augment.pca_std == 0.1
     assert config.input.scale == (36, 40)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deepconv.config import schema as configuration
+from deepconv.config.check import check_config
+from deepconv.config.identity import fixed_settings
 from deepconv.exceptions import UserError
 from experiments import alexnet_ablations
 from experiments.alexnet_ablations import ABLATIONS, BASE, config_of
@@ -16,13 +17,13 @@ PAPER = json.loads((Path(__file__).parents[1] / "paper_tables.json").read_text()
 @pytest.mark.parametrize("ablation", [BASE, *ABLATIONS], ids=lambda ablation: ablation.label)
 def test_every_net_is_sound_in_full_and_tiny(ablation):
     for variant in ("", "tiny", "caffe,tiny"):
-        configuration.check(config_of(ablation, variant))
+        check_config(config_of(ablation, variant))
 
 
 def test_each_changes_one_thing_of_the_base():
-    base = configuration.fixed_settings(config_of(BASE, "tiny"))
+    base = fixed_settings(config_of(BASE, "tiny"))
     for ablation in ABLATIONS:
-        settings = configuration.fixed_settings(config_of(ablation, "tiny"))
+        settings = fixed_settings(config_of(ablation, "tiny"))
         changed = {key for key in base if settings[key] != base[key]}
         assert changed == set(ablation.changes), ablation.label
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from configs import cifar10
-from deepconv.config import schema as configuration
+from deepconv.config.check import check_config
+from deepconv.config.schema import create_model
 from deepconv.exceptions import DivergenceError, UserError
 from deepconv.training import loop
 from experiments import conditions, lrn, relu
@@ -15,8 +16,8 @@ from experiments.conditions import Curve
 
 def test_nothing_regularizes():
     config = relu.config_of("tanh", 0.003, 5.0)
-    configuration.check(config)
-    network = configuration.create_model(config, 10)
+    check_config(config)
+    network = create_model(config, 10)
     assert {layer.function for layer in network.layers if hasattr(layer, "function")} == {"tanh"}
     assert config.optimizer.weight_decay == 0
     assert (config.augment.flip, config.augment.pca_std) == (False, 0.0)
@@ -83,7 +84,7 @@ def test_the_figure_has_a_line_per_seed_and_the_target():
 def test_the_nets_with_and_without_normalization():
     for _, variant, paper in lrn.NETS:
         config = lrn.config_of(variant, 100.0)
-        configuration.check(config)
+        check_config(config)
         assert config.model.name == cifar10.get_config(variant).model.name
         assert config.plateau.drop_epochs == (85.0, 95.0)
         assert f"{paper:g}pct" == variant

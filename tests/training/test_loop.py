@@ -16,7 +16,7 @@ import pytest
 from configs import alexnet, quickstart
 from deepconv import parallel
 from deepconv.config import recipe
-from deepconv.config import schema as configuration
+from deepconv.config.check import _RULES
 from deepconv.data.sources import datasets
 from deepconv.data.sources.identity import Identity, Part
 from deepconv.exceptions import Interrupted, UserError
@@ -150,7 +150,7 @@ def test_the_layer_that_makes_the_loss_no_number_is_named_and_good_checkpoints_a
     train, tmp_path, monkeypatch
 ):
     # From the fourth step on the rate is enormous, which no config may ask for.
-    monkeypatch.delitem(configuration._RULES, "plateau.factor")
+    monkeypatch.delitem(_RULES, "plateau.factor")
     config = make_config(
         **{
             "plateau.drop_epochs": (0.5,),

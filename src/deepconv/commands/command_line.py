@@ -20,6 +20,8 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from deepconv import naming
+from deepconv.config.check import unknown_key
+from deepconv.config.schema import flattened
 from deepconv.exceptions import (
     INTERRUPTED,
     TRY_AGAIN,
@@ -237,7 +239,6 @@ class ConfigFile(flags.ArgumentParser):
           UserError: naming the file, and the line where it has one.
         """
         # Importing jax takes a second, and not every command needs it.
-        from deepconv.config.schema import flattened, unknown_key
 
         file, colon, variant = argument.partition(":")
         path = Path(file).absolute()
@@ -287,7 +288,8 @@ def _call(module: ModuleType, file: str, variant: str | None) -> object:
 
 def _described(error: Exception, file: str) -> str:
     """Say in which line of a config's file, or of one beside it, an error arose, and what it is."""
-    from deepconv.config.schema import default, unknown_key
+    from deepconv.config.check import unknown_key
+    from deepconv.config.schema import default
 
     folder = Path(file).absolute().parent
     if isinstance(error, SyntaxError):

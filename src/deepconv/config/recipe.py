@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from deepconv.config.schema import check, default
+from deepconv.config.check import check_config
+from deepconv.config.schema import default
 from deepconv.exceptions import UserError
 
 # "The first four convolutional layers" of A, matched by the place in Table 1's blocks where shapes
@@ -91,7 +92,7 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
       UserError: if the config is wrong, the recipe or the stage does not exist or has no data set,
         or a key would mean nothing in it, or something else than it says.
     """
-    check(config)
+    check_config(config)
     name, init = config.recipe.name, config.init
     if name != "single" and init.layers != EVERYTHING and not init.checkpoint:
         raise UserError(

@@ -14,7 +14,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from deepconv.config import schema as configuration
+from deepconv.config.check import from_json
+from deepconv.config.identity import config_digest
+from deepconv.config.schema import create_model, default
 from deepconv.data import color
 from deepconv.data.color import ColorStatistics
 from deepconv.exceptions import UserError
@@ -98,7 +100,7 @@ def load_file(path: Path, sharding: jax.sharding.Sharding) -> Trained:
     config, colors = _input_of_file(saved)
     return Trained(
         name=path.stem,
-        network=configuration.create_model(config, about["classes"]),
+        network=create_model(config, about["classes"]),
         params=saved.read(list(saved.shapes), sharding),
         config=config,
         colors=colors,
@@ -123,7 +125,7 @@ def load_input(path: Path) -> tuple[ConfigDict, ColorStatistics]:
 def _input_of_file(saved: FileParameters) -> tuple[ConfigDict, ColorStatistics]:
     about = saved.about
     scale = about["scale"]
-    config = configuration.default().unlock()
+    config = default().unlock()
     config.model.update(name=about["network"], **about["options"])
     config.input.scale = (scale, scale)
     config.evaluation.scale = scale
@@ -137,7 +139,7 @@ def _input_of_file(saved: FileParameters) -> tuple[ConfigDict, ColorStatistics]:
 
 def _input_of_run(folder: Path) -> tuple[ConfigDict, ColorStatistics]:
     with _naming(folder):
-        config = configuration.from_json((folder / "config.json").read_text())
+        config = from_json((folder / "config.json").read_text())
         return config, color.load(folder / "colors.npz")
 
 
@@ -175,11 +177,11 @@ def load_run(folder: Path, sharding: jax.sharding.Sharding, *, which: str = "las
     saved = SavedParameters(folder, which=which)
     return Trained(
         name=folder.absolute().name,
-        network=configuration.create_model(config, len(class_names)),
+        network=create_model(config, len(class_names)),
         params=saved.read(list(saved.shapes), sharding),
         config=config,
         colors=colors,
         class_names=class_names,
         step=saved.step,
-        digest=configuration.digest(config),
+        digest=config_digest(config),
     )

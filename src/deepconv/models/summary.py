@@ -19,7 +19,8 @@ from ml_collections import config_flags
 
 from deepconv import atomic, tables
 from deepconv.commands import command_line
-from deepconv.config.schema import check, create_model
+from deepconv.config.check import check_config
+from deepconv.config.schema import create_model
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, LocalConv, Pool, map_size
 from deepconv.models.towers import TOWERS
 
@@ -190,7 +191,7 @@ def main(_: Sequence[str]) -> None:
     options = flags.FLAGS
     path = command_line.output_file("json", ".json")
     config = options.config
-    check(config)
+    check_config(config)
     network = create_model(config, options.classes)
     rows = layer_table(network.layers, network.crop)
     if path:

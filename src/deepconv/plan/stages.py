@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from deepconv import parallel
 from deepconv.config import recipe
-from deepconv.config import schema as configuration
+from deepconv.config.check import check_config
+from deepconv.config.schema import create_model, num_steps
 from deepconv.exceptions import UserError
 from deepconv.parallel import DATA_AXIS, MODEL_AXIS
 from deepconv.plan import memory, network, traffic
@@ -129,7 +130,7 @@ def mesh(devices: int, model_devices: int) -> AbstractMesh:
 def check(config: ConfigDict, devices: int) -> None:
     """Raise `UserError` if any stage of a config cannot run on so many devices."""
     for stage in recipe.stages(config):
-        configuration.check(stage.config)
+        check_config(stage.config)
         over = mesh(devices, stage.config.train.model_devices)
         train, evaluation = stage.config.train, stage.config.evaluation
         parallel.check_batch_size(train.batch_size, over, "train.batch_size", train.microbatches)
@@ -141,12 +142,12 @@ def plan(stage: recipe.Stage, size: Sizes, machine: Machine) -> StagePlan:
     config = stage.config
     train = config.train
     data_devices = machine.devices // train.model_devices
-    net = network.local(configuration.create_model(config, size.classes), train.model_devices)
+    net = network.local(create_model(config, size.classes), train.model_devices)
     examples = train.batch_size // data_devices
     mean_image = config.input.mean == "image"
     gradients = traffic.gradients(net, data_devices)
     gathers = traffic.gathers(net, examples=examples, microbatches=train.microbatches)
-    steps = configuration.num_steps(config, size.train)
+    steps = num_steps(config, size.train)
     flops = network.flops(net).training * examples
     computing = flops / machine.rate
     step = Step(

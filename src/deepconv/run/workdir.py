@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from deepconv import atomic
-from deepconv.config import schema as configuration
+from deepconv.config.identity import fixed_settings
 from deepconv.data.sources import identity
 from deepconv.data.sources.folder import HELD_OUT
 from deepconv.data.sources.identity import Identity, Part
@@ -154,8 +154,8 @@ def require_space(folder: Path, state: Any, *, keep: int) -> None:
 def _compare(path: Path, config: ConfigDict) -> None:
     if not path.exists():
         return
-    earlier = configuration.fixed_settings(ConfigDict(json.loads(path.read_text())))
-    now = configuration.fixed_settings(config)
+    earlier = fixed_settings(ConfigDict(json.loads(path.read_text())))
+    now = fixed_settings(config)
     different = sorted(
         key for key in earlier.keys() | now.keys() if earlier.get(key) != now.get(key)
     )

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from deepconv import compilation, parallel
-from deepconv.config import schema as configuration
+from deepconv.config.schema import create_model, drop_steps
 from deepconv.data.color import ColorStatistics, pca_magnitudes
 from deepconv.evaluation.errors import Sums
 from deepconv.exceptions import UserError
@@ -66,7 +66,7 @@ def build(
     Raises:
       UserError: if a rule of `optimizer.multipliers` matches no parameter.
     """
-    model = configuration.create_model(config, num_classes)
+    model = create_model(config, num_classes)
     image = jax.ShapeDtypeStruct((1, model.crop, model.crop, 3), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     try:
@@ -101,7 +101,7 @@ def build(
     )
 
     base, factor = config.optimizer.learning_rate, config.plateau.factor
-    drops = dict.fromkeys(configuration.drop_steps(config, images), factor)
+    drops = dict.fromkeys(drop_steps(config, images), factor)
     fixed = optax.piecewise_constant_schedule(base, drops)
 
     def learning_rate(current: TrainState) -> jax.Array:

@@ -19,7 +19,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from deepconv import atomic, parallel
-from deepconv.config import schema as configuration
+from deepconv.config.check import check_config
+from deepconv.config.identity import config_digest
+from deepconv.config.schema import drop_steps, num_steps
 from deepconv.data import color, pipeline
 from deepconv.data.color import ColorStatistics
 from deepconv.data.labels import check_labels
@@ -68,7 +70,7 @@ def check(config: ConfigDict) -> Mesh:
     Raises:
       UserError: if the config is wrong, or the devices do not divide its batches.
     """
-    configuration.check(config)
+    check_config(config)
     towers = config.train.model_devices == 2
     mesh = parallel.tower_mesh() if towers else parallel.data_mesh()
     parallel.check_batch_size(
@@ -231,7 +233,7 @@ class _Run:
         self.state, self.progress = self._starting_point()
         self.step = int(self.state.step)
         self.images = len(self.dataset.train)
-        self.total_steps = configuration.num_steps(self.config, self.images)
+        self.total_steps = num_steps(self.config, self.images)
         epochs, batch_size = self.config.evaluation.every_epochs, self.config.train.batch_size
         self.eval_steps = max(1, round(epochs * self.images / batch_size))
         self.started = time.monotonic() - self.progress.seconds
@@ -461,7 +463,7 @@ class _Run:
     def _drops(self) -> int:
         """Return how often the learning rate has dropped; the plateau that ends a run is none."""
         if self.config.plateau.drop_epochs:
-            steps = configuration.drop_steps(self.config, self.images)
+            steps = drop_steps(self.config, self.images)
             return sum(step < self.step for step in steps)
         return min(int(self.state.plateau.drops), self.config.plateau.max_drops)
 
@@ -486,7 +488,7 @@ class _Run:
             "devices": f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}",
             "versions": provenance.versions(),
             "git_revision": provenance.git_revision(Path(__file__).parent),
-            "config_hash": configuration.digest(self.config),
+            "config_hash": config_digest(self.config),
         }
         if not parallel.is_first():
             return result
