@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deepconv.run import log
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 400
 # By how much of themselves the losses of two trainings of some twenty steps may differ where they
 # round otherwise. Roundings grow from step to step, and by leaps where an output crosses a ReLU's

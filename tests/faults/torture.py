@@ -28,7 +28,7 @@ from absl import flags
 from deepconv import tables
 from deepconv.commands import command_line
 from deepconv.run import log
-from experiments.processes import GROWN_ROUNDING, Command, Process, checksums, wait_for_step
+from tests.faults.processes import GROWN_ROUNDING, Command, Process, checksums, wait_for_step
 
 _KILLS = flags.DEFINE_integer("kills", 50, "How many times to kill a run at a random moment.")
 _FOLDER = flags.DEFINE_string("folder", None, "Where the runs go; by default a temporary folder.")
