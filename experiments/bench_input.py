@@ -190,9 +190,10 @@ def main(_: Sequence[str]) -> None:
 SUFFIXES = (".jpg", ".jpeg")
 
 if __name__ == "__main__":
-    IMAGES = flags.DEFINE_string("images", None, "Folder of JPEGs, searched to any depth.")
+    IMAGES = flags.DEFINE_string(
+        "images", None, "Folder of JPEGs, searched to any depth.", required=True
+    )
     ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds that count.", lower_bound=1)
     COUNT = flags.DEFINE_integer("count", 320, "Images a contender and round.", lower_bound=BATCH)
     JSON = flags.DEFINE_string("json", None, "Also write every figure to this file.")
-    flags.mark_flag_as_required("images")
     command_line.run(main)

@@ -122,4 +122,5 @@ def main(_: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     benchmark.define_flags(flags.FLAGS)
+    flags.adopt_module_key_flags(benchmark)  # so that --help lists them
     command_line.run(main)

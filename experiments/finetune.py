@@ -71,8 +71,9 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    PHOTOS = flags.DEFINE_string("photos", None, "Folder of pictures, a folder for each class.")
+    PHOTOS = flags.DEFINE_string(
+        "photos", None, "Folder of images, a folder for each class.", required=True
+    )
     WORKDIR = flags.DEFINE_string("workdir", "runs/finetune", "Folder of all the runs.")
     SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
-    flags.mark_flag_as_required("photos")
     command_line.run(main)
