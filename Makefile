@@ -37,7 +37,7 @@ data-resize: $(STAMP)  ## write a data set anew with smaller images; NAME=imagen
 	$(BIN)/python -m deepconv.data.resize --name=$(NAME) --shorter=$(SHORTER)
 
 IMAGES ?=
-bench-input: $(STAMP)  ## time the input against tf.data and PyTorch (installs both); IMAGES=folder of JPEGs
+bench-input: $(STAMP)  ## time the input pipeline against tf.data and PyTorch (installs both); IMAGES=folder of JPEGs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m experiments.bench_input --images=$(IMAGES)
 
@@ -47,7 +47,7 @@ BATCH ?=
 COMPARE ?=
 benchmark: $(STAMP)  ## time a config; CONFIG=configs/vgg_d.py WHAT=train,forward BATCH=64 COMPARE=torch (installs it)
 	$(if $(COMPARE),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(COMPARE)]')
-	$(BIN)/python -m deepconv.benchmark --config=$(CONFIG) --what=$(WHAT) $(if $(BATCH),--batch=$(BATCH)) $(if $(COMPARE),--compare=$(COMPARE))
+	$(BIN)/python -m $(if $(COMPARE),experiments.bench_$(COMPARE),deepconv benchmark) --config=$(CONFIG) --what=$(WHAT) $(if $(BATCH),--batch=$(BATCH))
 
 bench-layers: $(STAMP)  ## time a config's convolutions against PyTorch's (installs it); CONFIG=configs/vgg_d.py BATCH=4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
@@ -108,8 +108,8 @@ experiment-lrn: $(STAMP)  ## CIFAR-10 with and without local response normalizat
 	$(BIN)/python -m experiments.lrn --workdir=$(RUNS)/lrn
 
 KILLS ?= 50
-torture: $(STAMP)  ## disturb real runs in every way and compare how they end; KILLS=50 (root: a full disk too)
-	$(BIN)/python -m experiments.torture --kills=$(KILLS)
+torture: $(STAMP)  ## inject faults into real runs and compare how they end; KILLS=50 (as root: a full disk too)
+	$(BIN)/python -m tests.faults.torture --kills=$(KILLS)
 
 # A file's tests stay together: they share what is dear to make.
 test: $(STAMP)  ## run the tests

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 from configs import alexnet
 from deepconv.commands import command_line
 from deepconv.exceptions import UserError
-from experiments import conditions
-from experiments.conditions import Condition
+from experiments import comparison
+from experiments.comparison import Condition
 
 
 class Ablation(NamedTuple):
@@ -68,11 +68,11 @@ def config_of(ablation: Ablation, variant: str) -> ConfigDict:
 
 def rows(folders: dict[str, list[Path]]) -> list[tuple[Any, ...]]:
     """Return a row for each net that was run."""
-    base = {key: conditions.last_errors(folders[BASE.label], key) for key in ERRORS}
+    base = {key: comparison.last_errors(folders[BASE.label], key) for key in ERRORS}
     found = []
     for ablation in (BASE, *ABLATIONS):
         runs = folders[ablation.label]
-        errors = {key: conditions.last_errors(runs, key) for key in ERRORS}
+        errors = {key: comparison.last_errors(runs, key) for key in ERRORS}
         costs: list[float | None] = [
             float(np.mean(errors[key]) - np.mean(base[key])) if ablation != BASE else None
             for key in ERRORS
@@ -80,9 +80,9 @@ def rows(folders: dict[str, list[Path]]) -> list[tuple[Any, ...]]:
         found.append(
             (
                 ablation.label,
-                conditions.results(runs)[0]["parameters"],
+                comparison.results(runs)[0]["parameters"],
                 float(np.mean(errors["top1_error"])),
-                conditions.each(errors["top1_error"]),
+                comparison.each(errors["top1_error"]),
                 *costs,
                 ablation.top1,
                 ablation.top5,
@@ -95,7 +95,7 @@ def main(_: Sequence[str]) -> None:
     """Run what is missing, then write the table."""
     root = Path(WORKDIR.value)
     nets = [Condition(a.label, config_of(a, VARIANT.value)) for a in (BASE, *ABLATIONS)]
-    folders = conditions.run(nets, root, SEEDS.value)
+    folders = comparison.run(nets, root, SEEDS.value)
     columns = (
         "net",
         "parameters",
@@ -107,7 +107,7 @@ def main(_: Sequence[str]) -> None:
         "paper, top-5",
     )
     dataset = nets[0].config.dataset.name
-    conditions.report(
+    comparison.write_table(
         root, "alexnet_ablations", columns, rows(folders), note=f"ours on {dataset}, center crop"
     )
 

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from configs import alexnet
 from deepconv.commands import command_line
-from experiments import conditions
-from experiments.conditions import Condition
+from experiments import comparison
+from experiments.comparison import Condition
 
 
 def config_of(preset: str) -> ConfigDict:
@@ -31,12 +31,12 @@ def config_of(preset: str) -> ConfigDict:
 def main(_: Sequence[str]) -> None:
     """Run what is missing, then write the table and the figure."""
     root = Path(WORKDIR.value)
-    folders = conditions.run(
+    folders = comparison.run(
         [Condition(name or "default", config_of(name)) for name in ("", *alexnet.PRESETS)],
         root,
         SEEDS.value,
     )
-    conditions.compare(root, "alexnet_presets", folders)
+    comparison.compare(root, "alexnet_presets", folders)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How fast images become batches: this pipeline, two others, and the floor, on the same files.
+"""Time how images become batches: our pipeline, two others, and decoding alone, on the same files.
 
     python -m experiments.bench_input --images=DIR [--rounds=5] [--json=FILE]
 
-VGG's training geometry for all: S uniform in [256, 512], a random 224 crop. The contenders take
-turns, round by round, so that a noisy machine is noisy for all; what counts is images per second of
-CPU time (of all threads and worker processes) and its ratio to ours within a round. Needs the extra
-`bench`.
+All use VGG's training geometry: S uniform in [256, 512], a random 224 crop. The contenders take
+turns in each round, so that noise on the machine affects them alike. The figures are images per
+second of CPU time (of all threads and worker processes) and its ratio to ours within a round. Needs
+the extra `bench`.
 """
 
 import functools
@@ -30,12 +30,12 @@ CROP, SCALE, BATCH = 224, (256, 512), 32
 GEOMETRY = pipeline.Geometry(CROP, SCALE)
 
 
-# Shuffling a handful of records costs more than shuffling many, so each file stands for many.
+# Shuffling a handful of records costs more per record than shuffling many: each file is repeated.
 REPEATS = 10_000
 
 
 class Files:
-    """Pictures in memory as a source of records, so that the disk has no part in it."""
+    """Images in memory as a source of records, so that reading the disk is not timed."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.data = [path.read_bytes() for path in paths]
@@ -48,7 +48,7 @@ class Files:
 
 
 def ours(files: Files, count: int, threads: int) -> None:
-    """Run this project's pipeline."""
+    """Run our pipeline."""
     batches = pipeline.train_batches(files, GEOMETRY, batch_size=BATCH, seed=0)
     iterator = pipeline.iter_from(batches, 0, threads=threads)
     for _ in range(count // BATCH):
@@ -56,13 +56,13 @@ def ours(files: Files, count: int, threads: int) -> None:
 
 
 def decode_alone(files: Files, count: int) -> None:
-    """Decode whole images by libjpeg-turbo, and nothing else: the floor."""
+    """Only decode whole images, with libjpeg-turbo: a lower bound."""
     for number in range(count):
         simplejpeg.decode_jpeg(files.data[number % len(files.data)])
 
 
 def pillow(files: Files, count: int) -> None:
-    """Decode, rescale and crop by Pillow, in one thread."""
+    """Decode, rescale and crop with Pillow, in one thread."""
     rng = np.random.default_rng(0)
     for number in range(count):
         _pillow_crop(files.data[number % len(files.data)], rng)
@@ -126,7 +126,8 @@ def tf_data(files: Files, count: int, threads: int) -> None:
         pass
 
 
-MEAN, STD = np.float32([123.68, 116.78, 103.94]), np.float32([58.39, 57.12, 57.38])
+MEAN = np.array([123.68, 116.78, 103.94], np.float32)
+STD = np.array([58.39, 57.12, 57.38], np.float32)
 
 
 def cpu_seconds() -> float:
@@ -189,9 +190,10 @@ def main(_: Sequence[str]) -> None:
 SUFFIXES = (".jpg", ".jpeg")
 
 if __name__ == "__main__":
-    IMAGES = flags.DEFINE_string("images", None, "Folder of JPEGs, searched to any depth.")
+    IMAGES = flags.DEFINE_string(
+        "images", None, "Folder of JPEGs, searched to any depth.", required=True
+    )
     ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds that count.", lower_bound=1)
     COUNT = flags.DEFINE_integer("count", 320, "Images a contender and round.", lower_bound=BATCH)
     JSON = flags.DEFINE_string("json", None, "Also write every figure to this file.")
-    flags.mark_flag_as_required("images")
     command_line.run(main)

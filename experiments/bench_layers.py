@@ -1,11 +1,12 @@
-"""A network's convolutions one by one, ours and PyTorch's, in turn.
+"""Time a network's convolutions one by one, ours and PyTorch's in turn.
 
     python -m experiments.bench_layers --config=configs/vgg_d.py --batch=4
 
-Forward, the gradient of the input, which a first layer does not need, and the gradient of the
-kernel, without bias and ReLU, of normal numbers in float32: `layers.convolve` compiled as our
-programs are; PyTorch eager, channels last, with as many threads as this process has cores. GFLOP/s
-are two for each multiply-accumulate of `deepconv.summary`, over the median of the rounds.
+Three passes are timed on float32 noise, without bias and ReLU: forward, the gradient of the input
+(which a first layer does not need) and the gradient of the kernel. Ours is `layers.convolve`,
+compiled like our programs; PyTorch runs eagerly, channels last, with as many threads as this
+process has cores. GFLOP/s count two operations for each multiply-accumulate of `deepconv summary`,
+and divide by the median of the rounds.
 """
 
 import time
@@ -21,12 +22,12 @@ from deepconv import compilation, tables
 from deepconv.benchmark import timing
 from deepconv.benchmark.session import cores
 from deepconv.commands import command_line
-from deepconv.commands.benchmark import require_torch
 from deepconv.config import recipe
 from deepconv.config.check import check_config
 from deepconv.config.schema import create_model
 from deepconv.models import Network, summary
 from deepconv.models.layers import Conv, convolve
+from experiments.bench_torch import require_torch
 
 WHAT = ("forward", "input's gradient", "kernel's gradient")
 
@@ -37,7 +38,7 @@ class Place(NamedTuple):
     Attributes:
       layer: the convolution.
       input: height, width and channels of what comes in.
-      row: what `deepconv.summary` counts of it.
+      row: its counts in `deepconv summary`.
     """
 
     layer: Conv
@@ -46,7 +47,7 @@ class Place(NamedTuple):
 
 
 def places(network: Network) -> Iterator[Place]:
-    """Yield the convolutions, but for the fully connected ones, as a crop meets them."""
+    """Yield the convolutions in order, without the fully connected layers."""
     rows = {row.name: row for row in summary.layer_table(network.layers, network.crop)}
     shape = (network.crop, network.crop, 3)
     for layer in network.layers:
@@ -64,7 +65,7 @@ def arrays(place: Place, batch: int) -> list[np.ndarray]:
 
 
 def ours(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
-    """Return what makes each of our passes and waits for it."""
+    """Return functions that each make one of our passes and wait for it."""
     layer = place.layer
     maps, kernel, slopes = map(jax.device_put, arrays(place, batch))
 
@@ -86,16 +87,16 @@ def ours(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
 
 
 def theirs(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
-    """Return what makes each of PyTorch's passes and waits for it."""
+    """Return functions that each make one of PyTorch's passes and wait for it."""
     import torch
 
-    from deepconv.benchmark import torch_peer
+    from experiments import torch_peer
 
     device = torch_peer.use_device(cores())
     layer = place.layer
     drawn, *others = arrays(place, batch)
     padding, after = layer.padding
-    if padding != after:  # which PyTorch's own padding cannot be
+    if padding != after:  # PyTorch pads both sides alike
         drawn = np.pad(drawn, ((0, 0), layer.padding, layer.padding, (0, 0)))
         padding = 0
     maps, kernel, slopes = (torch.tensor(array, device=device) for array in (drawn, *others))
@@ -122,7 +123,7 @@ def theirs(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
 
 
 def timed(call: Callable[[], Any]) -> timing.Run:
-    """Return what makes a call so many times; see `timing.Run`."""
+    """Return a function that repeats a call; see `timing.Run`."""
 
     def run(steps: int) -> float:
         start = time.perf_counter()

@@ -16,8 +16,8 @@ from configs import finetune, quickstart
 from deepconv.commands import command_line
 from deepconv.config.recipe import ALL_BUT_FC8
 from deepconv.data.sources import folder
-from experiments import conditions
-from experiments.conditions import Condition
+from experiments import comparison
+from experiments.comparison import Condition
 
 EPOCHS = 10.0
 
@@ -53,10 +53,10 @@ def main(_: Sequence[str]) -> None:
     """Run what is missing, then write the table and the figure."""
     root, photos = Path(WORKDIR.value), PHOTOS.value
     folder.open_folder(photos)  # what is wrong there, before anything trains
-    drawn = conditions.run([Condition("drawn images", quickstart.get_config())], root, 1)
+    drawn = comparison.run([Condition("drawn images", quickstart.get_config())], root, 1)
     (source,) = drawn["drawn images"]
     usual = finetune.get_config("tiny").optimizer.trained_layers
-    folders = conditions.run(
+    folders = comparison.run(
         (
             Condition("photographs alone", from_scratch(photos)),
             Condition("all layers alike", all_alike(photos, source)),
@@ -67,12 +67,13 @@ def main(_: Sequence[str]) -> None:
         root,
         SEEDS.value,
     )
-    conditions.compare(root, "finetune", folders)
+    comparison.compare(root, "finetune", folders)
 
 
 if __name__ == "__main__":
-    PHOTOS = flags.DEFINE_string("photos", None, "Folder of pictures, a folder for each class.")
+    PHOTOS = flags.DEFINE_string(
+        "photos", None, "Folder of images, a folder for each class.", required=True
+    )
     WORKDIR = flags.DEFINE_string("workdir", "runs/finetune", "Folder of all the runs.")
     SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
-    flags.mark_flag_as_required("photos")
     command_line.run(main)

@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 from configs import vgg_a
 from deepconv.commands import command_line
 from deepconv.config import recipe
-from experiments import conditions
-from experiments.conditions import Condition
+from experiments import comparison
+from experiments.comparison import Condition
 
 
 def config_of(
@@ -44,7 +44,7 @@ def main(_: Sequence[str]) -> None:
     """Run what is missing, then write the table and the figure."""
     root = Path(WORKDIR.value)
     from_a = config_of("vgg_e", "paper", 60.0, recipe.FROM_A)
-    folders = conditions.run(
+    folders = comparison.run(
         (
             Condition("A, Gaussian", config_of("vgg_a", "paper", 90.0)),
             Condition("E, from A", from_a, source="A, Gaussian"),
@@ -54,7 +54,7 @@ def main(_: Sequence[str]) -> None:
         root,
         SEEDS.value,
     )
-    conditions.compare(root, "initialization", folders)
+    comparison.compare(root, "initialization", folders)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from configs import vgg_a
 from deepconv.commands import command_line
 from deepconv.commands.evaluate import Plan, evaluate
 from deepconv.config import recipe
-from experiments import conditions
-from experiments.conditions import Condition
+from experiments import comparison
+from experiments.comparison import Condition
 
 FIXED, JITTER = (84, 84), (56, 112)
 TESTED = (56, 70, 84, 98, 112)
@@ -46,7 +46,7 @@ def config_of(network: str, scale: tuple[int, int]) -> ConfigDict:
 def main(_: Sequence[str]) -> None:
     """Run what is missing, evaluate, then write the table and the figure."""
     root = Path(WORKDIR.value)
-    folders = conditions.run(
+    folders = comparison.run(
         (
             Condition("A, S = 84", config_of("vgg_a", FIXED)),
             Condition("A, S in 56 to 112", config_of("vgg_a", JITTER)),
@@ -66,11 +66,11 @@ def main(_: Sequence[str]) -> None:
         for label, runs in folders.items()
     }
     rows = [
-        (label, *of.mean(axis=0).tolist(), conditions.each(of[:, : len(TESTED)].mean(axis=1), 2))
+        (label, *of.mean(axis=0).tolist(), comparison.each(of[:, : len(TESTED)].mean(axis=1), 2))
         for label, of in errors.items()
     ]
     columns = [*(f"Q={scale}" for scale in TESTED), f"Q={','.join(map(str, TOGETHER))}"]
-    conditions.report(
+    comparison.write_table(
         root,
         "jitter",
         ("trained at", *columns, "mean of single Q, each seed"),

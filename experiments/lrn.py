@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 
 from configs import cifar10
 from deepconv.commands import command_line
-from experiments import conditions
-from experiments.conditions import Condition
+from experiments import comparison
+from experiments.comparison import Condition
 
 # label, variant of the config, the paper's test error in percent
 NETS = (("without LRN", "13pct", 13.0), ("with LRN", "11pct", 11.0))
@@ -38,19 +38,19 @@ def config_of(variant: str, epochs: float) -> ConfigDict:
 def main(_: Sequence[str]) -> None:
     """Run what is missing, then write the table and the figure."""
     root = Path(WORKDIR.value)
-    folders = conditions.run(
+    folders = comparison.run(
         [Condition(label, config_of(variant, EPOCHS.value)) for label, variant, _ in NETS],
         root,
         SEEDS.value,
     )
     rows = []
     for label, _, paper in NETS:
-        errors = conditions.last_errors(folders[label])
-        rows.append((label, float(np.mean(errors)), conditions.each(errors, 2), paper))
-    curves = {label: list(map(conditions.evaluations, runs)) for label, runs in folders.items()}
+        errors = comparison.last_errors(folders[label])
+        rows.append((label, float(np.mean(errors)), comparison.each(errors, 2), paper))
+    curves = {label: list(map(comparison.evaluations, runs)) for label, runs in folders.items()}
     columns = ("net", "test error %, mean", "each seed", "paper")
-    figure = conditions.draw(curves, ylabel="error on the test set, %", top=50.0)
-    conditions.report(root, "lrn", columns, rows, figure, decimals=2)
+    figure = comparison.draw(curves, ylabel="error on the test set, %", top=50.0)
+    comparison.write_table(root, "lrn", columns, rows, figure, decimals=2)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from absl import flags
 
 from deepconv.commands import command_line
 from deepconv.commands.evaluate import Plan, evaluate
-from experiments import conditions
-from experiments.conditions import Condition
+from experiments import comparison
+from experiments.comparison import Condition
 from experiments.jitter import FIXED, JITTER, TOGETHER, config_of
 
 PLANS = (
@@ -33,7 +33,7 @@ def main(_: Sequence[str]) -> None:
     """Run what is missing, evaluate, then write the table."""
     root = Path(WORKDIR.value)
     labels = {net: f"{net}, S in {JITTER[0]} to {JITTER[1]}" for net in NETS}
-    folders = conditions.run(
+    folders = comparison.run(
         [Condition(labels[net], config_of(name, JITTER)) for net, name in NETS.items()],
         root,
         SEEDS.value,
@@ -50,7 +50,7 @@ def main(_: Sequence[str]) -> None:
                 )
             )
     columns = ("net", "protocol", "top-1 %", "each seed", "cross-entropy", "each seed")
-    conditions.report(root, "protocols", columns, rows, decimals=2)
+    comparison.write_table(root, "protocols", columns, rows, decimals=2)
 
 
 def _summary(results: list[dict[str, Any]]) -> tuple[float, str, str, str]:
@@ -58,9 +58,9 @@ def _summary(results: list[dict[str, Any]]) -> tuple[float, str, str, str]:
     losses = [result["loss"] for result in results]
     return (
         float(np.mean(errors)),
-        conditions.each(errors, 2),
+        comparison.each(errors, 2),
         f"{np.mean(losses):.4f}",
-        conditions.each(losses, 4),
+        comparison.each(losses, 4),
     )
 
 

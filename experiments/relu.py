@@ -24,8 +24,8 @@ from ml_collections import ConfigDict
 from configs import cifar10
 from deepconv.commands import command_line
 from deepconv.exceptions import DivergenceError, UserError
-from experiments import conditions
-from experiments.conditions import Condition, Curve
+from experiments import comparison
+from experiments.comparison import Condition, Curve
 
 TARGET = 0.25
 SPEEDUP = 6.0  # the paper's
@@ -58,13 +58,13 @@ def tuned(activation: str, root: Path, epochs: float) -> float:
     ends = {}
     for rate, trial in zip(RATES, trials, strict=True):
         with contextlib.suppress(DivergenceError):  # too high a rate, which is an answer
-            (folder,) = conditions.run([trial], root, 1)[trial.label]
-            ends[rate] = conditions.running_training_errors(folder).errors[-1]
+            (folder,) = comparison.run([trial], root, 1)[trial.label]
+            ends[rate] = comparison.running_training_errors(folder).errors[-1]
     if not ends:
         raise UserError(f"with every learning rate of {RATES} the {activation} net diverges")
     rows = [(f"{rate:g}", 100 * float(ends[rate]) if rate in ends else None) for rate in RATES]
     columns = (f"learning rate, {activation}", f"training error % after {epochs:g} epochs")
-    conditions.report(root, f"tuning_{activation}", columns, rows)
+    comparison.write_table(root, f"tuning_{activation}", columns, rows)
     return min(ends, key=lambda rate: ends[rate])
 
 
@@ -74,16 +74,16 @@ def main(_: Sequence[str]) -> None:
     rates = {name: tuned(name, root, TUNING_EPOCHS.value) for name in ("relu", "tanh")}
     nets = {name: f"{name}, learning rate {rate:g}" for name, rate in rates.items()}
     epochs = {"relu": EPOCHS.value, "tanh": TANH_EPOCHS.value}
-    folders = conditions.run(
+    folders = comparison.run(
         [Condition(nets[name], config_of(name, rates[name], epochs[name])) for name in nets],
         root,
         SEEDS.value,
     )
     curves = {
-        label: list(map(conditions.running_training_errors, runs))
+        label: list(map(comparison.running_training_errors, runs))
         for label, runs in folders.items()
     }
-    conditions.report(
+    comparison.write_table(
         root, "relu", COLUMNS, rows(curves[nets["relu"]], curves[nets["tanh"]]), figure(curves)
     )
 
@@ -106,9 +106,9 @@ def rows(relu: Sequence[Curve], tanh: Sequence[Curve]) -> list[tuple]:
     return [*found, ("mean", *means, SPEEDUP)]
 
 
-def figure(curves: dict[str, list[Curve]]) -> conditions.Figure:
+def figure(curves: dict[str, list[Curve]]) -> comparison.Figure:
     """Draw the training errors in the manner of Figure 1: ReLU solid, tanh dashed, 25 % marked."""
-    drawn = conditions.draw(curves, ylabel="training error, %", top=75.0)
+    drawn = comparison.draw(curves, ylabel="training error, %", top=75.0)
     (axes,) = drawn.axes
     for line in axes.lines:
         color = line.get_color()

@@ -122,8 +122,8 @@ def table(number: int, workdir: Path) -> str:
         for row in ROWS
         if row.table == number
     ]
-    columns = ("net, S", "Q", "protocol", "paper top-1", "paper top-5")
-    columns += ("our top-1", "our top-5", "on")
+    figures = ("paper top-1", "paper top-5", "our top-1", "our top-5")
+    columns = ("net, S", "Q", "protocol", *figures, "on")
     text = f"VGG, {_TITLES[number]}; errors in percent\n\n{tables.table(columns, rows)}\n"
     file = workdir / f"table_{number}"
     atomic.write_json(

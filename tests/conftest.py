@@ -18,7 +18,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from experiments.processes import PATIENCE_SECONDS, environment_of
+from tests.faults.processes import PATIENCE_SECONDS, environment_of
 
 GOLDEN = Path(__file__).parent / "weights" / "golden"
 

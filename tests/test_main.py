@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.processes import PATIENCE_SECONDS, environment_of
+from tests.faults.processes import PATIENCE_SECONDS, environment_of
 
 ROOT = Path(__file__).parents[1]
 

@@ -48,10 +48,10 @@ def machine(kind="h100", count=8, **changes):
 
 
 def planned(config, on):
-    stages.check(config, on.devices)
+    stages.check_stages(config, on.devices)
     none = dict.fromkeys(stages.Sizes._fields)
     return [
-        stages.plan(stage, stages.sizes(stage.config, config.dataset.name, none), on)
+        stages.plan_stage(stage, stages.sizes(stage.config, config.dataset.name, none), on)
         for stage in recipe.stages(config)
     ]
 
@@ -241,13 +241,13 @@ def test_devices_that_cannot_be(settings, count, words):
     config = vgg_d.get_config()
     config.update_from_flattened_dict(settings)
     with pytest.raises(UserError, match=words):
-        stages.check(config, count)
+        stages.check_stages(config, count)
 
 
 def test_other_mistakes():
     towers = single(alexnet, **{"train.model_devices": 2})
     with pytest.raises(UserError, match="needs an even number of devices, not 3"):
-        stages.check(towers, 3)
+        stages.check_stages(towers, 3)
     with pytest.raises(UserError, match="--device_kind=gpu is not known; there are h100, h200"):
         devices.device("gpu")
     towers.dataset.name = "folder:/pictures"

@@ -12,7 +12,7 @@ import pytest
 
 from deepconv import models
 from deepconv.models import summary
-from experiments.processes import PATIENCE_SECONDS
+from tests.faults.processes import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[1]
 PAPER = json.loads((ROOT / "tests" / "paper_tables.json").read_text())

@@ -12,6 +12,7 @@ from configs import vgg_a
 from deepconv.benchmark import report, session, timing
 from deepconv.commands import benchmark as command
 from deepconv.exceptions import UserError
+from experiments import bench_torch
 
 
 def test_the_spread_of_rounds():
@@ -60,9 +61,7 @@ def result(lines, **changes):
         "peak_flops_per_second": 5e9,
         "lines": lines,
         "memory_is_of_the_device": False,
-        "fastest_of_torch": {},
         "pipeline_share": None,
-        "not_measured": {},
         **changes,
     }
 
@@ -96,16 +95,7 @@ def test_the_table():
     assert (ours["images_per_second"], ours["flops_per_second"]) == (16.0, 2e9)
     assert ours["share_of_peak"] == pytest.approx(0.4)
     assert theirs["ours_is_times_as_fast"]["median"] == 3.0
-    fastest = report.fastest_of_torch(seconds, ["train", "forward"])
-    assert fastest == {"train": "train, torch eager"}
-    text = report.text(
-        result(
-            lines,
-            fastest_of_torch=fastest,
-            pipeline_share=timing.spread([0.9, 1.0])._asdict(),
-            not_measured={"train, torch compile": "no C++ compiler"},
-        )
-    )
+    text = report.text(result(lines, pipeline_share=timing.spread([0.9, 1.0])._asdict()))
     rows = [line.split() for line in text.splitlines()]
     assert [
         "train",
@@ -120,11 +110,32 @@ def test_the_table():
         "2.2",
         "-",
     ] in rows
+    assert "pipeline: 95.0 %" in text
+
+
+def test_the_comparison():
+    seconds = {
+        "train": [0.5, 0.5],
+        "train, torch eager": [1.0, 2.0],
+        "train, torch compile": [3, 1],
+    }
+    lines = [
+        report.line(name, batch=8, seconds=values, ours=seconds["train"] if "," in name else ())
+        for name, values in seconds.items()
+    ]
+    fastest = bench_torch.fastest(lines)
+    assert fastest == {"train": "train, torch eager"}
+    text = bench_torch.text(
+        result(
+            lines,
+            fastest_of_torch=fastest,
+            not_measured={"train, torch compile": "no C++ compiler"},
+        )
+    )
     assert (
         "train: ours is 3.00 (2.50 to 3.50) times as fast as PyTorch's fastest mode (torch eager)"
         in text
     )
-    assert "pipeline: 95.0 %" in text
     assert "not measured: train, torch compile: no C++ compiler" in text
 
 
@@ -134,20 +145,21 @@ def test_what_is_not_measured_has_no_column():
 
 
 def test_what_is_asked_for():
-    assert command.things(["train", "forward"], None) == ("forward", "train")
-    assert command.things(["pipeline"], "torch") == ("train", "input", "pipeline")
+    assert command.things(["train", "forward"]) == ("forward", "train")
+    assert command.things(["pipeline"]) == ("train", "input", "pipeline")
+    bench_torch.require_compared(["pipeline"])
     with pytest.raises(UserError, match="--what=trian is none of forward, train, input"):
-        command.things(["train", "trian"], None)
+        command.things(["train", "trian"])
     with pytest.raises(UserError, match="names nothing"):
-        command.things([], None)
+        command.things([])
     with pytest.raises(UserError, match="--what has neither"):
-        command.things(["compile"], "torch")
+        bench_torch.require_compared(["compile"])
 
 
 def test_without_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UserError, match=r"pip install -e '.\[torch\]'"):
-        command.require_torch()
+        bench_torch.require_torch()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +167,6 @@ def test_without_torch(monkeypatch):
     [
         ("--batch=0", "--batch=0: 0 is not a positive integer"),
         ("--rounds=0", "--rounds=0: 0 is not a positive integer"),
-        ("--compare=caffe", "--compare=caffe: value should be one of <torch>"),
     ],
 )
 def test_bad_flags(flag, complaint):
@@ -167,24 +178,48 @@ def test_bad_flags(flag, complaint):
 
 def request_for(**changes):
     config = vgg_a.get_config("256,tiny")
-    request = session.Request(
-        config, ("train",), with_torch=False, batch=8, classes=3, rounds=1, steps=1
-    )
+    request = session.Request(config, ("train",), batch=8, classes=3, rounds=1, steps=1)
     return request._replace(**changes)
 
 
 def test_what_cannot_be_measured(monkeypatch):
     with pytest.raises(UserError, match="train.batch_size=9 is not a positive multiple of the 8"):
         session.measure(request_for(batch=9))
-    with pytest.raises(UserError, match="one device, and here are 8"):
-        session.measure(request_for(with_torch=True))
+    with pytest.raises(UserError, match="one device, but jax sees 8"):
+        bench_torch.require_one(8)
 
     def prepare(*_, **__):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
 
     monkeypatch.setattr(session.programs, "prepare", prepare)
-    with pytest.raises(UserError, match="does not hold batches of 8: try a smaller --batch"):
+    with pytest.raises(UserError, match="batches of 8 do not fit in memory: use a smaller --batch"):
         session.measure(request_for())
+
+
+def test_other_contenders_take_turns_with_ours():
+    config = vgg_a.get_config("256,tiny")
+    config.update_from_flattened_dict(
+        {
+            "model.width": 1 / 32,
+            "model.crop": 32,
+            "input.scale": (36, 36),
+            "evaluation.scale": 36,
+        }
+    )
+    asked = []
+
+    def others(subject, things):
+        asked.append((subject.config.train.batch_size, things))
+        return {"forward, theirs": timing.Contender(lambda _: 2.0, compile_seconds=3.0, memory=4)}
+
+    found = session.measure(request_for(config=config, what=("forward",), rounds=2), others)
+    assert asked == [(8, ["forward"])]
+    ours, theirs = found["lines"]
+    assert (ours["name"], theirs["name"]) == ("forward", "forward, theirs")
+    assert theirs["images_per_second"] == 4.0
+    assert (theirs["compile_seconds"], theirs["memory_bytes"]) == (3.0, 4)
+    ratio = theirs["ours_is_times_as_fast"]["least"]
+    assert ratio == pytest.approx(2.0 / ours["seconds"]["most"])
 
 
 def test_the_command(tmp_path, run_main):

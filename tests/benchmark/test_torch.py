@@ -10,7 +10,7 @@ from deepconv.benchmark import programs
 
 torch = pytest.importorskip("torch")
 
-from deepconv.benchmark import torch_network, torch_peer  # noqa: E402
+from experiments import torch_network, torch_peer  # noqa: E402
 
 
 def twin(model, params):
@@ -71,8 +71,8 @@ def test_the_update_and_the_errors_are_ours(exact, state):
     exact.config.train.microbatches = 2
     peer = peer_of(exact, state.params, "torch eager, channels last")
     loss, top1, _ = peer.evaluate()
-    assert loss.item() / 4 == pytest.approx(float(metrics.loss), rel=1e-5)
-    assert top1.item() / 4 == float(metrics.top1_error)
+    assert loss.item() / 4 == pytest.approx(float(metrics["loss"]), rel=1e-5)
+    assert top1.item() / 4 == float(metrics["top1_error"])
     # The first update is the same by PyTorch's rule and by the papers'.
     peer.train()
     before = twin(exact.functions.model, state.params).state_dict()
@@ -107,7 +107,7 @@ def test_what_does_not_compile_is_named(exact, state, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compile_nothing)
     device = torch_peer.use_device(1)
-    entrants, failures = torch_peer.enter(exact, state.params, ["forward"], device)
-    assert [*entrants] == ["forward, torch eager", "forward, torch eager, channels last"]
+    made, failures = torch_peer.contenders(exact, state.params, ["forward"], device)
+    assert [*made] == ["forward, torch eager", "forward, torch eager, channels last"]
     assert set(failures) == {"forward, torch compile", "forward, torch compile, channels last"}
     assert set(failures.values()) == {"RuntimeError: no C++ compiler"}

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from deepconv.data.prepare import check, imagenet, shards
 from deepconv.exceptions import UserError
-from experiments.processes import PATIENCE_SECONDS
+from tests.faults.processes import PATIENCE_SECONDS
 
 SYNSETS = ("n01440764", "n02105855", "n13037406")
 EDITION = imagenet.Edition(SYNSETS, 6, ("n13037406", "n01440764"))

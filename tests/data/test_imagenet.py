@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from deepconv.data.prepare import imagenet, shards
 from deepconv.data.sources import datasets
 from deepconv.exceptions import UserError
-from experiments.processes import PATIENCE_SECONDS
+from tests.faults.processes import PATIENCE_SECONDS
 
 SYNSETS = ("n01440764", "n02105855", "n13037406")
 VALIDATION = ("n13037406", "n01440764", "n01440764", "n02105855", "n13037406")

@@ -10,7 +10,7 @@ import zipfile
 import PIL
 import pytest
 
-from experiments.processes import PATIENCE_SECONDS
+from tests.faults.processes import PATIENCE_SECONDS
 
 # Readable, where Pillow trips over an empty JFIF segment that libjpeg-turbo passes over.
 READ_WITHOUT_PILLOW = {"jpeg_unreadable_by_pil/jfif-bogus-empty-jfif-segment.jpg"}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments.processes import PATIENCE_SECONDS, ROOT, environment_of
+from tests.faults.processes import PATIENCE_SECONDS, ROOT, environment_of
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -10,8 +10,8 @@ from deepconv.config.check import check_config
 from deepconv.config.schema import create_model
 from deepconv.exceptions import DivergenceError, UserError
 from deepconv.training import loop
-from experiments import conditions, lrn, relu
-from experiments.conditions import Curve
+from experiments import comparison, lrn, relu
+from experiments.comparison import Curve
 
 
 def test_nothing_regularizes():
@@ -91,5 +91,5 @@ def test_the_nets_with_and_without_normalization():
 
 
 def test_curves_are_drawn_in_percent():
-    (axes,) = conditions.draw({"a": [curve(0.5, 0.25)]}, ylabel="error").axes
+    (axes,) = comparison.draw({"a": [curve(0.5, 0.25)]}, ylabel="error").axes
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [50.0, 25.0])

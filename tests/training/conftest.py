@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from experiments.processes import Command, wait_for_step
+from tests.faults.processes import Command, wait_for_step
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from deepconv.exceptions import Preempted, UserError
 from deepconv.inference import rows
 from deepconv.inference.rows import Sheet
 from deepconv.training import loop
-from experiments.processes import Command
+from tests.faults.processes import Command
 
 CLASSES = ("arrow", "bolt", "cross")
 

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from deepconv.run import log
-from experiments.processes import GROWN_ROUNDING, Command, free_port, wait_for_step
+from tests.faults.processes import GROWN_ROUNDING, Command, free_port, wait_for_step
 
 SETTINGS = (
     "--config.model.width=0.0625",

@@ -23,7 +23,7 @@ from deepconv.exceptions import Interrupted, UserError
 from deepconv.run import log, workdir
 from deepconv.run.parameters import SavedParameters
 from deepconv.training import loop
-from experiments.processes import checksums
+from tests.faults.processes import checksums
 
 
 class Pictures:

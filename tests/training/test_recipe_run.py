@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.processes import Command, checksums
+from tests.faults.processes import Command, checksums
 
 SETTINGS = (
     "--config.model.width=0.0625",

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from deepconv.run import log
-from experiments.processes import PATIENCE_SECONDS, checksums, wait_for_step
+from tests.faults.processes import PATIENCE_SECONDS, checksums, wait_for_step
 
 STEPS = 40
 FIRST = "saving, then stopping; press Ctrl-C again to leave at once"

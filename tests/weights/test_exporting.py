@@ -15,7 +15,7 @@ from deepconv.evaluation.posteriors import of_whole
 from deepconv.exceptions import UserError
 from deepconv.inference import model
 from deepconv.weights import exporting, importing, torch_file
-from experiments.processes import PATIENCE_SECONDS
+from tests.faults.processes import PATIENCE_SECONDS
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_torch = pytest.mark.skipif(

@@ -1,4 +1,4 @@
-"""How fast a config trains, scores and reads its images, and how fast PyTorch does the same.
+"""Time a config's training step, evaluation, input pipeline and compilation.
 
-A wing: nothing else imports it. `python -m deepconv.benchmark` is the command.
+`deepconv benchmark` is the command. Nothing below imports this package.
 """

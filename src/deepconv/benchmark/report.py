@@ -65,23 +65,6 @@ def _spread(values: Spread | None) -> dict[str, float] | None:
     return values and values._asdict()
 
 
-def fastest_of_torch(
-    seconds: Mapping[str, Sequence[float]], things: Sequence[str]
-) -> dict[str, str]:
-    """Return PyTorch's fastest mode of each thing by the median, where there is any.
-
-    Args:
-      seconds: by "thing, mode", `[rounds]`.
-      things: of "train" and "forward".
-    """
-    modes = {thing: [name for name in seconds if name.startswith(f"{thing}, ")] for thing in things}
-    return {
-        thing: min(names, key=lambda name: spread(seconds[name]).median)
-        for thing, names in modes.items()
-        if names
-    }
-
-
 def text(result: Result) -> str:
     """Return the table, and what was measured under which conditions."""
     head = (
@@ -104,18 +87,11 @@ def text(result: Result) -> str:
         lines.append(
             "memory: " + ("the most in use so far on a device" if of_device else PROGRAM_MEMORY)
         )
-    for thing, best in result["fastest_of_torch"].items():
-        row = next(row for row in result["lines"] if row["name"] == best)
-        lines.append(
-            f"{thing}: ours is {_times(row['ours_is_times_as_fast'])} times as fast as "
-            f"PyTorch's fastest mode ({best.partition(', ')[2]}), within a round"
-        )
     if share := result["pipeline_share"]:
         lines.append(
             f"pipeline: {100 * share['median']:.1f} % (quartiles {100 * share['lower']:.1f} to "
             f"{100 * share['upper']:.1f}) of the slower of input and train alone, within a round"
         )
-    lines += [f"not measured: {name}: {why}" for name, why in result["not_measured"].items()]
     return "\n".join(lines)
 
 
@@ -130,7 +106,7 @@ def _cells(row: Result) -> list[str | float | None]:
         _scaled(row["share_of_peak"], 100),
         _scaled(row["memory_bytes"], 1e-6),
         row["compile_seconds"],
-        _times(times) if times else None,
+        times_as_fast(times) if times else None,
     ]
 
 
@@ -138,5 +114,6 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else factor * value
 
 
-def _times(times: Mapping[str, float]) -> str:
+def times_as_fast(times: Mapping[str, float]) -> str:
+    """Return a ratio's median and quartiles, such as "1.20 (1.10 to 1.30)"."""
     return f"{times['median']:.2f} ({times['lower']:.2f} to {times['upper']:.2f})"

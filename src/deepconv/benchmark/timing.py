@@ -1,6 +1,6 @@
 """Contenders that take turns, so that a noisy machine is noisy for all; medians and spreads.
 
-seconds = alternate({"train": run, "torch eager": other}, rounds=5, steps=10)
+seconds = alternate({"train": run, "train, another framework": other}, rounds=5, steps=10)
 spread(seconds["train"]).median
 """
 
@@ -12,6 +12,21 @@ import numpy as np
 
 # Makes so many steps, waits for the last, and returns the seconds of one on average.
 Run = Callable[[int], float]
+
+
+class Contender(NamedTuple):
+    """What takes a turn in every round.
+
+    Attributes:
+      run: see `Run`; None: it is compiled, but not timed.
+      compile_seconds: of tracing, lowering and compiling it; None: not measured, or not compiled.
+      memory: in bytes; None: not measured.
+    """
+
+    run: Run | None
+    compile_seconds: float | None = None
+    memory: int | None = None
+
 
 # So many steps of each contender go before all that counts.
 WARM_UP = 2

@@ -1,15 +1,13 @@
-"""Measure how fast a config trains, scores, reads and compiles, and how fast PyTorch does.
+"""Measure how fast a config trains, evaluates, reads its images and compiles.
 
-    python -m deepconv.benchmark --config=configs/vgg_d.py --batch=64
-    python -m deepconv.benchmark --config=configs/alexnet.py:tiny --what=train,forward,pipeline
-    python -m deepconv.benchmark --config=configs/alexnet.py --compare=torch --json=alexnet.json
+    deepconv benchmark --config=configs/vgg_d.py --batch=64
+    deepconv benchmark --config=configs/alexnet.py:tiny --what=train,forward,pipeline
 
-What each figure counts is in docs/performance.md.
+docs/performance.md explains each figure.
 """
 
-import importlib
-import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import config_flags
@@ -18,67 +16,57 @@ from deepconv import atomic
 from deepconv.commands import command_line
 from deepconv.exceptions import UserError
 
-# In this order they are made, so that a device's memory grows from one to the next.
+if TYPE_CHECKING:  # see `measure`
+    from deepconv.benchmark.report import Result
+    from deepconv.benchmark.session import Others
+
+# They are made in this order, so that a device's memory grows from one to the next.
 THINGS = ("forward", "train", "input", "pipeline", "compile")
-COMPILED = ("forward", "train")
 
 
-def things(asked: Sequence[str], compare: str | None) -> tuple[str, ...]:
+def things(asked: Sequence[str]) -> tuple[str, ...]:
     """Return what to measure, in order; `pipeline` is compared with `train` and `input` alone.
 
     Raises:
-      UserError: if one of them does not exist, or there is nothing to compare.
+      UserError: if one of them does not exist, or there are none.
     """
     if unknown := [name for name in asked if name not in THINGS]:
         raise UserError(f"--what={unknown[0]} is none of {', '.join(THINGS)}")
     wanted = {*asked, *(("train", "input") if "pipeline" in asked else ())}
     if not wanted:
         raise UserError(f"--what names nothing; there are {', '.join(THINGS)}")
-    if compare and not wanted & {*COMPILED}:
-        raise UserError(f"--compare={compare} compares train and forward: --what has neither")
     return tuple(name for name in THINGS if name in wanted)
 
 
-def require_torch() -> None:
-    """Raise `UserError` unless PyTorch is installed."""
-    try:
-        importlib.import_module("torch")
-    except ImportError:
-        raise UserError(
-            "the comparison needs PyTorch, which is not installed: pip install -e '.[torch]'"
-        ) from None
-
-
-def main(_: Sequence[str]) -> None:
-    """Measure, print the table, and write what is asked for."""
-    options = flags.FLAGS
-    what = things(options.what, options.compare)
-    path = command_line.output_file("json", ".json")
-    if options.compare:
-        # Both are read at the first import or use: jax would take most of the GPU's memory, and
-        # torch.compile would find on disk what an earlier run has compiled.
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-        os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
-        require_torch()
-
-    # Processes that decode import this module anew; they have no use for all that trains.
+def measure(others: "Others | None" = None) -> "Result":
+    """Measure what the flags ask for; see `session.measure`."""
+    # Processes that decode import this module anew, and need nothing that trains.
     import jax
 
-    from deepconv.benchmark import report, session
+    from deepconv.benchmark import session
 
-    # What is compiled here is to be compiled, and not found on disk.
+    options = flags.FLAGS
+    # What is compiled here must be compiled, not found on disk.
     jax.config.update("jax_enable_compilation_cache", False)
     request = session.Request(
         config=options.config,
-        what=what,
-        with_torch=options.compare == "torch",
+        what=things(options.what),
         batch=options.batch,
         classes=options.classes,
         rounds=options.rounds,
         steps=options.steps,
     )
-    result = session.measure(request)
+    result = session.measure(request, others)
     result["config"] = config_flags.get_config_filename(options["config"])
+    return result
+
+
+def main(_: Sequence[str]) -> None:
+    """Measure, print the table, and write the JSON file if one is asked for."""
+    from deepconv.benchmark import report
+
+    path = command_line.output_file("json", ".json")
+    result = measure()
     print(report.text(result))
     if path:
         atomic.write_json(path, result)
@@ -105,9 +93,6 @@ def define_flags(values: flags.FlagValues) -> None:
         ["train", "forward"],
         f"What to measure, of {', '.join(THINGS)}.",
         flag_values=values,
-    )
-    flags.DEFINE_enum(
-        "compare", None, ["torch"], "Let another framework take turns.", flag_values=values
     )
     flags.DEFINE_string(
         "json", None, "Also write every figure to this .json file.", flag_values=values

@@ -93,7 +93,7 @@ def main(_: Sequence[str]) -> None:
     options = flags.FLAGS
     path = command_line.output_file("json", ".json")
     config = options.config
-    stages.check(config, options.devices)
+    stages.check_stages(config, options.devices)
     given = {
         "train": options.train_images,
         "evaluation": options.eval_images,
@@ -103,7 +103,7 @@ def main(_: Sequence[str]) -> None:
     sizes = [stages.sizes(stage.config, config.dataset.name, given) for stage in todo]
     last = todo[-1].config
     on = machine(last, sizes[-1].classes)
-    plans = [stages.plan(stage, size, on) for stage, size in zip(todo, sizes, strict=True)]
+    plans = [stages.plan_stage(stage, size, on) for stage, size in zip(todo, sizes, strict=True)]
     if path:
         atomic.write_json(path, report.data(plans, on))
     print(report.text(plans, on))

@@ -1,5 +1,5 @@
-"""What a run will need: memory, arithmetic, communication and time, before any of it is spent.
+"""Estimate a run's memory, arithmetic, communication and time before it starts.
 
-`python -m deepconv.plan` is the command. Nothing else imports this; it counts the records of the
-layers, and no device is touched.
+`deepconv plan` is the command. Nothing below imports this package; it counts the layer records and
+uses no device.
 """

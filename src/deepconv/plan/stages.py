@@ -127,7 +127,7 @@ def mesh(devices: int, model_devices: int) -> AbstractMesh:
     return AbstractMesh((devices // model_devices, model_devices), (DATA_AXIS, MODEL_AXIS))
 
 
-def check(config: ConfigDict, devices: int) -> None:
+def check_stages(config: ConfigDict, devices: int) -> None:
     """Raise `UserError` if any stage of a config cannot run on so many devices."""
     for stage in recipe.stages(config):
         check_config(stage.config)
@@ -137,7 +137,7 @@ def check(config: ConfigDict, devices: int) -> None:
         parallel.check_batch_size(evaluation.batch_size, over, "evaluation.batch_size")
 
 
-def plan(stage: recipe.Stage, size: Sizes, machine: Machine) -> StagePlan:
+def plan_stage(stage: recipe.Stage, size: Sizes, machine: Machine) -> StagePlan:
     """Plan one stage, whose config has been checked."""
     config = stage.config
     train = config.train

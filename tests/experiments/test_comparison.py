@@ -7,8 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from deepconv.training import loop
-from experiments import conditions
-from experiments.conditions import Condition, Curve
+from experiments import comparison
+from experiments.comparison import Condition, Curve
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def runs(tmp_path, monkeypatch):
         Condition("A, Gaussian", ConfigDict({"seed": 0, "rate": 1})),
         Condition("E, from A", ConfigDict({"seed": 0, "rate": 2}), source="A, Gaussian"),
     )
-    return conditions.run(pair, tmp_path, 2), made
+    return comparison.run(pair, tmp_path, 2), made
 
 
 def test_every_condition_is_run_for_every_seed_from_the_same_seeds_source(runs):
@@ -44,7 +44,7 @@ def test_every_condition_is_run_for_every_seed_from_the_same_seeds_source(runs):
 
 
 def test_the_table_and_the_figure(runs, tmp_path, capsys):
-    conditions.compare(tmp_path, "comparison", runs[0])
+    comparison.compare(tmp_path, "comparison", runs[0])
     text = (tmp_path / "comparison.txt").read_text()
     assert text in capsys.readouterr().out
     rows = [line.split() for line in text.splitlines()[2:]]
@@ -56,7 +56,7 @@ def test_the_table_and_the_figure(runs, tmp_path, capsys):
 
 
 def test_the_running_error_is_the_mean_over_the_last_epoch(runs):
-    curve = conditions.running_training_errors(runs[0]["A, Gaussian"][0])
+    curve = comparison.running_training_errors(runs[0]["A, Gaussian"][0])
     np.testing.assert_allclose(curve.epochs, [1.0, 1.5, 2.0, 2.5, 3.0])
     np.testing.assert_allclose(curve.errors, [0.85, 0.75, 0.65, 0.55, 0.45])
 
@@ -64,4 +64,4 @@ def test_the_running_error_is_the_mean_over_the_last_epoch(runs):
 def test_when_an_error_is_reached():
     curve = Curve(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.3, 0.25]))
     assert (curve.reaches(0.3), curve.reaches(0.25), curve.reaches(0.2)) == (2.0, 3.0, None)
-    assert conditions.each([2.0, None]) == "2.0 never"
+    assert comparison.each([2.0, None]) == "2.0 never"

@@ -1,14 +1,15 @@
-"""Training runs as real processes: to be started, disturbed and compared.
+"""Start training runs as real processes, disturb them, and compare their checkpoints.
 
 command = Command("configs/quickstart.py", ("--config.train.epochs=1",), data_dir)
 processes = command.start(folder, processes=2)
 wait_for_step(processes, folder, 5)
-processes[1].kill()
+processes[1].handle.kill()
 """
 
 import dataclasses
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,11 +19,11 @@ from pathlib import Path
 
 from deepconv.run import log
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 400
-# By how much of themselves the losses of two trainings of some twenty steps may differ where they
-# round otherwise. Roundings grow from step to step, and by leaps where an output crosses a ReLU's
-# zero. Between fourteen trainings of tests/training/test_distributed.py the losses of a step
+# The relative difference allowed between the losses of two runs of some twenty steps that round
+# differently. Rounding errors grow from step to step, and jump where an output crosses a ReLU's
+# zero. Between fourteen runs of tests/training/test_distributed.py the losses of a step
 # differed by up to 3e-7 until step 11 and by up to 7.6e-5 at step 20, and no error differed
 # (XLA_FLAGS=--xla_cpu_max_isa= SSE4_2, AVX2 and AVX512; LLVM's optimization at levels 0 and 3;
 # products and convolutions by YNNPACK or by XLA; one core and two; one process and two). Between
@@ -32,9 +33,9 @@ GROWN_ROUNDING = 1e-2
 
 
 def environment_of(devices: int) -> dict[str, str]:
-    """Return the environment of a process that has so many simulated devices.
+    """Return the environment of a process with this many simulated devices.
 
-    All else in `XLA_FLAGS` stays as it is: a process compiles as the one that starts it.
+    The rest of `XLA_FLAGS` stays as it is, so that a process compiles like the one that starts it.
     """
     return {
         **os.environ,
@@ -50,18 +51,23 @@ class Process:
     """One process of a run.
 
     Attributes:
-      handle: of the system's process.
-      log: what it has written to its standard output and error.
+      handle: the subprocess.
+      log: its standard output and error.
     """
 
     handle: subprocess.Popen
     log: Path
 
+    def stop(self, how: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal, wait until it ends, and return the exit status; see `wait`."""
+        self.handle.send_signal(how)
+        return self.wait()
+
     def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
-        """Return the exit status when it has ended.
+        """Wait until it ends, and return the exit status.
 
         Raises:
-          subprocess.TimeoutExpired: if it takes longer; it has then been killed.
+          subprocess.TimeoutExpired: if it takes longer; it is killed first.
         """
         try:
             return self.handle.wait(seconds)
@@ -77,13 +83,13 @@ class Process:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command that trains, but for the folder.
+    """A training command, without its folder.
 
     Attributes:
       config: the config's file.
       settings: further arguments.
-      data_dir: of the data sets; compiled programs are kept there too, as every process has the
-        same.
+      data_dir: of the data sets; compiled programs are cached there too, since all processes
+        compile the same ones.
     """
 
     config: str
@@ -104,10 +110,10 @@ class Command:
         Args:
           folder: the work directory.
           *more: further arguments.
-          processes: how many, which train together.
-          devices: simulated ones, of each process.
-          environments: variables for each process, in place of the flags that say who it is.
-          join: whether these flags are given all the same.
+          processes: how many train together.
+          devices: simulated devices of each process.
+          environments: variables for each process, instead of the flags that give its index.
+          join: whether these flags are given as well.
         """
         environment = {
             **environment_of(devices),
@@ -124,24 +130,30 @@ class Command:
                     f"--num_processes={processes}",
                     f"--process_id={index}",
                 ]
-            with tempfile.NamedTemporaryFile(suffix=".log", delete=False) as log:
+            with tempfile.NamedTemporaryFile(suffix=".log", delete=False) as output:
                 handle = subprocess.Popen(
                     [sys.executable, "-m", "deepconv.main", f"--config={self.config}", *arguments],
                     cwd=ROOT,
                     env=environment | (environments[index] if environments else {}),
-                    stdout=log,
+                    stdout=output,
                     stderr=subprocess.STDOUT,
                 )
-            started.append(Process(handle, Path(log.name)))
+            started.append(Process(handle, Path(output.name)))
         return started
 
-    def finish(self, folder: Path, *more: str, **options: int) -> str:
-        """Start it, wait until it is complete, and return what the first process wrote.
+    def finish(
+        self,
+        folder: Path,
+        *more: str,
+        processes: int = 1,
+        environments: tuple[dict[str, str], ...] = (),
+    ) -> str:
+        """Start it, wait until it is complete, and return the first process's output.
 
         Raises:
           RuntimeError: if it ends with an error; the message is its output.
         """
-        started = self.start(folder, *more, **options)
+        started = self.start(folder, *more, processes=processes, environments=environments)
         if any(status := [process.wait() for process in started]):
             outputs = "\n".join(process.output() for process in started)
             raise RuntimeError(f"exit status {status}: {outputs}")
@@ -149,10 +161,10 @@ class Command:
 
 
 def wait_for_step(processes: list[Process], run: Path, step: int) -> None:
-    """Wait until a run has reported a step.
+    """Wait until a run has logged a step.
 
     Raises:
-      RuntimeError: if a process ends before; the message is its output.
+      RuntimeError: if a process ends before that; the message is its output.
     """
     metrics = run / "metrics.jsonl"
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -164,13 +176,13 @@ def wait_for_step(processes: list[Process], run: Path, step: int) -> None:
 
 
 def checksums(run: Path) -> dict[str, int]:
-    """Return the checksums of a run's newest checkpoint: of parameters, velocity and schedule."""
+    """Return the checksums of a run's newest checkpoint: parameters, velocity and schedule."""
     newest = max(path for path in (run / "checkpoints").iterdir() if path.name.isdecimal())
     return json.loads((newest / "meta" / "metadata").read_text())["crc32"]
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,10 +1,10 @@
-"""What the experiments share: conditions, each run once per seed, gathered into tables and curves.
+"""Compare configs: train each once per seed, and gather the results into tables and curves.
 
     folders = run(conditions, Path("runs/experiment"), seeds=3)
     top1 = last_errors(folders["A, Gaussian"])
 
-Each run is one of the usual loop, in a folder named after its condition and its seed; one that is
-complete is not repeated, and one that was interrupted goes on.
+Each run has a folder named after its condition and its seed. A complete run is not repeated, and an
+interrupted one is resumed.
 """
 
 import copy
@@ -23,11 +23,11 @@ from deepconv.training import loop
 
 
 class Condition(NamedTuple):
-    """What is compared with the others.
+    """One of the configs that are compared.
 
     Attributes:
-      label: for people; the folders are named after it.
-      config: of its runs, but for the seed.
+      label: its name in tables and figures; its folders are named after it.
+      config: of its runs; each run has its own seed.
       source: label of the condition whose best parameters, of the same seed, it starts from.
     """
 
@@ -48,13 +48,13 @@ class Curve(NamedTuple):
     errors: np.ndarray
 
     def reaches(self, error: float) -> float | None:
-        """Return the first epoch at which the error is no more than this; None: it never is."""
+        """Return the first epoch whose error is at most this; None if there is none."""
         there = self.epochs[self.errors <= error]
         return float(there[0]) if len(there) else None
 
 
 def run(conditions: Sequence[Condition], root: Path, seeds: int) -> dict[str, list[Path]]:
-    """Run what is missing of every condition, and return the folders by label, one per seed."""
+    """Run what is missing, and return each condition's folders by label, one per seed."""
     folders: dict[str, list[Path]] = {condition.label: [] for condition in conditions}
     for seed in range(seeds):
         for label, config, source in conditions:
@@ -90,7 +90,7 @@ def evaluations(folder: Path) -> Curve:
 def running_training_errors(folder: Path, *, epochs: float = 1.0) -> Curve:
     """Return the mean error of the training batches of the last `epochs`, each before its update.
 
-    The curve begins where so many epochs are over.
+    The curve begins after that many epochs.
     """
     curve = _curve(folder, "train")
     since = np.searchsorted(curve.epochs, curve.epochs - epochs + 1e-6)
@@ -107,7 +107,7 @@ def _curve(folder: Path, kind: str) -> Curve:
 
 
 def each(values: Sequence[float | None], decimals: int = 1) -> str:
-    """Return the values of the seeds in one cell of a table."""
+    """Return one table cell with the value of each seed."""
     return " ".join("never" if value is None else f"{value:.{decimals}f}" for value in values)
 
 
@@ -120,10 +120,10 @@ def compare(root: Path, name: str, folders: Mapping[str, Sequence[Path]]) -> Non
         reached = [curve.reaches(0.5) for curve in curves[label]]
         rows.append((label, float(np.mean(errors)), each(errors), each(reached, 0)))
     columns = ("condition", "top-1 error %, mean", "each seed", "epochs to 50 % error")
-    report(root, name, columns, rows, draw(curves, ylabel="top-1 error on held-out images, %"))
+    write_table(root, name, columns, rows, draw(curves, ylabel="top-1 error on held-out images, %"))
 
 
-def report(
+def write_table(
     root: Path,
     name: str,
     columns: Sequence[str],
@@ -133,7 +133,7 @@ def report(
     note: str = "",
     decimals: int = 1,
 ) -> None:
-    """Write `<name>.txt`, and `<name>.png` where there is a figure, and say what and where."""
+    """Write and print `<name>.txt`; write `<name>.png` if there is a figure, and print its path."""
     table = tables.table(columns, rows, decimals=decimals)
     text = f"{table}\n\n{note}" if note else table
     (root / f"{name}.txt").write_text(text + "\n")

@@ -1,8 +1,8 @@
-"""PyTorch's side: the same steps on the same batch, in every mode that a user of it would try.
+"""The same steps in PyTorch, on the same batch, in every mode that a PyTorch user would try.
 
 device = use_device(threads=2)
-entrants, failures = enter(subject, params, ("train", "forward"), device)
-seconds = entrants["train, torch eager"].run(10)  # of one step
+made, failures = contenders(subject, params, ("train", "forward"), device)
+seconds = made["train, torch eager"].run(10)  # of one step
 """
 
 import time
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from deepconv.benchmark import torch_network
 from deepconv.benchmark.programs import Subject
-from deepconv.benchmark.timing import Run
+from deepconv.benchmark.timing import Contender, Run
 from deepconv.data.color import pca_magnitudes
 from deepconv.exceptions import UserError
 from deepconv.training import optimizer
+from experiments import torch_network
 
 
 class Mode(NamedTuple):
@@ -43,24 +43,25 @@ MODES = {
 
 
 def use_device(threads: int) -> torch.device:
-    """Set PyTorch up as jax is, and return the device like jax's own.
+    """Set PyTorch up like jax, and return the same kind of device as jax uses.
 
-    As many threads, TF32 for float32 on a GPU as jax has it by default, and cuDNN's search.
+    On a GPU, float32 is multiplied in TF32, which is jax's default, and cuDNN searches for its
+    fastest algorithms.
 
     Args:
       threads: of a step on a CPU.
 
     Raises:
-      UserError: if it has no such device.
+      UserError: if PyTorch has no such device.
     """
     torch.set_num_threads(threads)
     platform = jax.default_backend()
     if platform == "cpu":
         return torch.device("cpu")
     if platform != "gpu":
-        raise UserError(f"--compare=torch compares on a CPU or a GPU, and jax is on a {platform}")
+        raise UserError(f"PyTorch is compared on a CPU or a GPU, but jax runs on a {platform}")
     if not torch.cuda.is_available():
-        raise UserError(f"jax is on a GPU, where this PyTorch ({torch.__version__}) is not")
+        raise UserError(f"jax runs on a GPU, but this PyTorch ({torch.__version__}) has none")
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
@@ -68,29 +69,18 @@ def use_device(threads: int) -> torch.device:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
-class Entrant(NamedTuple):
-    """What takes part in the rounds.
-
-    Attributes:
-      run: see `timing.Run`.
-      first_seconds: of the first step, in which `torch.compile` compiles.
-      memory: the most bytes that PyTorch had allocated in it; None on a CPU.
-    """
-
-    run: Run
-    first_seconds: float
-    memory: int | None
-
-
-def enter(
+def contenders(
     subject: Subject, params: Any, what: Sequence[str], device: torch.device
-) -> tuple[dict[str, Entrant], dict[str, str]]:
+) -> tuple[dict[str, Contender], dict[str, str]]:
     """Make a first step of each thing in each mode.
+
+    A compiled mode's compile time is its whole first step. On a GPU, the memory is the most that
+    PyTorch had allocated in the first step.
 
     Args:
       subject: what is measured.
@@ -99,36 +89,38 @@ def enter(
       device: see `use_device`.
 
     Returns:
-      Those that could, by "thing, mode", and of the others the reason.
+      The contenders that work, by "thing, mode"; and why the others failed, likewise.
     """
-    entrants, failures = {}, {}
+    made, failures = {}, {}
     for name, mode in MODES.items():
         peer = None
         for thing in what:
             try:
                 peer = peer or Peer(subject, params, mode, device)
-                entrants[f"{thing}, {name}"] = _first_step(peer.run(thing), device)
-            # Each backend of torch.compile raises errors of its own, where no compiler is there.
+                made[f"{thing}, {name}"] = _first_step(peer.run(thing), mode, device)
+            # Without a compiler, each backend of torch.compile raises errors of its own.
             except Exception as error:
                 if not (mode.compiled or isinstance(error, torch.OutOfMemoryError)):
                     raise
                 lines = str(error).strip().splitlines() or [""]
                 failures[f"{thing}, {name}"] = f"{type(error).__name__}: {lines[0][:200]}"
-    return entrants, failures
+    return made, failures
 
 
-def _first_step(run: Run, device: torch.device) -> Entrant:
-    if device.type != "cuda":
-        return Entrant(run, run(1), None)
-    torch.cuda.reset_peak_memory_stats()
-    return Entrant(run, run(1), torch.cuda.max_memory_allocated())
+def _first_step(run: Run, mode: Mode, device: torch.device) -> Contender:
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    seconds = run(1)
+    memory = torch.cuda.max_memory_allocated() if on_gpu else None
+    return Contender(run, seconds if mode.compiled else None, memory)
 
 
 class Peer:
-    """A network of PyTorch with its optimizer and batch, in one mode."""
+    """A PyTorch network with its optimizer and batch, in one mode."""
 
     def __init__(self, subject: Subject, params: Any, mode: Mode, device: torch.device) -> None:
-        """Make everything, but run nothing.
+        """Make everything without running it.
 
         Args:
           subject: what is measured.
@@ -165,7 +157,7 @@ class Peer:
             self.counts = torch.compile(self._counts, dynamic=False)
 
     def run(self, what: str) -> Run:
-        """Return what makes training steps ("train") or scores batches ("forward")."""
+        """Return a function that makes training steps ("train") or scores batches ("forward")."""
         step: Callable[[], Any] = {"train": self.train, "forward": self.evaluate}[what]
 
         def run(steps: int) -> float:
@@ -195,7 +187,7 @@ class Peer:
         return self.counts(self.batch)
 
     def scores(self, images: torch.Tensor) -> torch.Tensor:
-        """Score images less their mean, `[N, 3, H, W]`, as float32 `[N, C]`."""
+        """Score mean-subtracted images `[N, 3, H, W]` as float32 `[N, C]`."""
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.model.dtype == "bfloat16"
         ):
@@ -217,7 +209,7 @@ class Peer:
         images = batch["image"].permute(0, 3, 1, 2).float()
         if self.mean.shape[1] == 1:
             return images - self.mean
-        # A view of all crops of the mean image, of which each example takes its own.
+        # A view of all crops of the mean image; each example takes its own.
         crops = self.mean.unfold(1, images.shape[2], 1).unfold(2, images.shape[3], 1)
         top, left = batch["offset"].unbind(1)
         return images - crops[:, top, left].transpose(0, 1)

@@ -1,11 +1,11 @@
-"""Any of our networks in PyTorch, made from the same records of layers, with the same parameters.
+"""Build any of our networks in PyTorch from the same layer records, with the same parameters.
 
 network = create(model.layers)
 load(network, model.layers, params)
 scores = network(images.permute(0, 3, 1, 2))  # [N, C]
 
-Written as in PyTorch a network of these layers would be: its own convolutions, pooling and
-normalization, matrix products for fully connected layers. It takes crops alone, not larger images.
+It is written as a PyTorch user would write it: PyTorch's convolutions, pooling and normalization,
+and matrix products for fully connected layers. It takes crops only, not larger images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +66,7 @@ class Normalization(nn.Module):
 
 
 class ScaledDropout(nn.Module):
-    """AlexNet's dropout: what is kept is as it was, and at test time all are multiplied."""
+    """AlexNet's dropout: kept units are not scaled; at test time all are multiplied by 1 - rate."""
 
     def __init__(self, layer: Dropout) -> None:
         super().__init__()

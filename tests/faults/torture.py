@@ -1,10 +1,10 @@
-"""Disturb real training runs in every way at hand, and compare how they end.
+"""Inject every fault into real training runs, and compare how they end.
 
-python -m experiments.torture --kills=50
+python -m tests.faults.torture --kills=50
 
-A small run is trained once undisturbed. Then each fault happens to another run of the same command,
-which is started again as long as it does not end by itself; it has survived if it completes, and is
-bit-identical if the checksums of its last checkpoint (parameters, velocity, schedule) are the same.
+A small run is trained once undisturbed. Each fault then happens to another run of the same command,
+which is started again until it completes. A run has survived if it completes, and is bit-identical
+if the checksums of its last checkpoint (parameters, velocity, schedule) are the same.
 """
 
 import contextlib
@@ -23,18 +23,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import PIL.Image
 from absl import flags
 
 from deepconv import tables
 from deepconv.commands import command_line
 from deepconv.run import log
-from experiments.processes import GROWN_ROUNDING, Command, Process, checksums, wait_for_step
+from tests.faults.processes import GROWN_ROUNDING, Command, Process, checksums, wait_for_step
 
-_KILLS = flags.DEFINE_integer("kills", 50, "How many times to kill a run at a random moment.")
-_FOLDER = flags.DEFINE_string("folder", None, "Where the runs go; by default a temporary folder.")
-_ONLY = flags.DEFINE_string("only", "", "Regular expression on the names of the faults to try.")
+_KILLS = flags.DEFINE_integer("kills", 50, "How often a run is killed at a random moment.")
+_FOLDER = flags.DEFINE_string("folder", None, "Folder of the runs; by default a temporary one.")
+_ONLY = flags.DEFINE_string("only", "", "Regular expression; only faults with a match are tried.")
 
-STEPS = 24
 SETTINGS = (
     "--config.model.width=0.0625",
     "--config.model.crop=32",
@@ -46,22 +46,22 @@ SETTINGS = (
     "--config.train.epochs=2",
     "--config.train.log_steps=1",
     "--config.evaluation.batch_size=16",
-    "--config.checkpoint.every_steps=1",  # so that most moments lie inside a save
+    "--config.checkpoint.every_steps=1",  # so that a save is going on most of the time
 )
-# Growth of memory over four thousand steps that counts as none: the allocator's own ups and downs
-# are some 2 percent.
+# Growth of memory over four thousand steps that counts as none: the allocator varies by some 2
+# percent.
 FLAT = 0.03
 
 
 class Outcome(NamedTuple):
-    """What came of a fault.
+    """The outcome of a fault.
 
     Attributes:
       tries: how often it happened.
       survived: whether every run completed in the end, or did what it should.
-      identical: whether they ended with the bits of an undisturbed run on as many processes; None:
+      identical: whether they ended bit-identical to an undisturbed run on as many processes; None:
         not compared.
-      seen: in words.
+      seen: what happened, in words.
     """
 
     tries: int
@@ -71,7 +71,7 @@ class Outcome(NamedTuple):
 
 
 class Torture:
-    """The faults, by methods that each return an `Outcome`."""
+    """The faults: each is a method that returns an `Outcome`."""
 
     def __init__(self, folder: Path, kills: int) -> None:
         self.folder, self.kills = folder, kills
@@ -87,14 +87,14 @@ class Torture:
         print(f"undisturbed: {first:.0f} s, again {self.seconds:.0f} s, identical", flush=True)
 
     def killed_at_random_moments(self) -> Outcome:
-        """Send SIGKILL after a random time, at random steps or in the middle of a save."""
+        """Send SIGKILL at random moments, half of them during a save."""
         rng = random.Random(0)
         done = survived = identical = in_save = number = 0
         while done < self.kills:
             run, number = self.folder / f"killed_{number}", number + 1
             for _ in range(5):
                 (process,) = self.command.start(run)
-                # Half of the moments by the clock, so that starting up is hit too; half in a save.
+                # The other half is spread over the whole run, so that start-up is hit too.
                 if rng.random() < 0.5:
                     time.sleep(rng.uniform(0.5, 1.2 * self.seconds))
                 else:
@@ -103,8 +103,7 @@ class Torture:
                 if process.handle.poll() is not None:
                     break
                 in_save += saving(run)
-                process.handle.kill()
-                process.wait()
+                process.stop()
                 done += 1
                 if done == self.kills:
                     break
@@ -115,94 +114,79 @@ class Torture:
             done,
             survived == number,
             identical == number,
-            f"{number} runs, {in_save} kills in a save",
+            f"{number} runs, {in_save} kills during a save",
         )
 
     def sigterm(self) -> Outcome:
-        """SIGTERM: saves, exits with 75."""
-        run = self.folder / "sigterm"
-        statuses = []
-        for step in (3, 11, 17):
-            processes = self.command.start(run)
-            wait_for_step(processes, run, step)
-            processes[0].handle.terminate()
-            statuses.append(processes[0].wait())
-        return self._end(run, 3, f"exit status {statuses}")
+        """Send SIGTERM: the run saves and exits with 75."""
+        return self._stop(signal.SIGTERM)
 
     def sigint(self) -> Outcome:
-        """SIGINT, as Ctrl-C sends it: saves, exits with 130."""
-        run = self.folder / "sigint"
-        statuses = []
-        for step in (3, 11, 17):
-            processes = self.command.start(run)
-            wait_for_step(processes, run, step)
-            processes[0].handle.send_signal(signal.SIGINT)
-            statuses.append(processes[0].wait())
-        return self._end(run, 3, f"exit status {statuses}")
+        """Send SIGINT, like Ctrl-C: the run saves and exits with 130."""
+        return self._stop(signal.SIGINT)
 
     def sigterm_to_one_of_two(self) -> Outcome:
-        """SIGTERM to one of two processes: both stop at one step."""
+        """Send SIGTERM to one of two processes: both stop at the same step."""
         run = self.folder / "sigterm_pair"
-        processes = self.command.start(run, processes=2)
-        wait_for_step(processes, run, 5)
+        processes = self._reach(5, run, processes=2)
         processes[1].handle.terminate()
         statuses = [process.wait() for process in processes]
-        steps = {re.search(r"saved at step (\d+)", p.output())[1] for p in processes}
+        saved = [re.findall(r"saved at step \d+", process.output()) for process in processes]
         self.command.finish(run, processes=2)
-        return Outcome(
-            1, True, self._is_the_pair(run), f"exit status {statuses}, saved at step {steps}"
-        )
+        agree = len(saved[0]) == 1 and saved[0] == saved[1]
+        return Outcome(1, agree, self._is_the_pair(run), f"exit status {statuses}, {saved}")
 
     def one_of_two_killed(self) -> Outcome:
         """Send SIGKILL to one of two processes."""
         return self._lose(signal.SIGKILL)
 
     def one_of_two_hangs(self) -> Outcome:
-        """SIGSTOP to one of two processes, which then shows no sign of life."""
+        """Send SIGSTOP to one of two processes, so that it does not respond."""
         return self._lose(signal.SIGSTOP)
 
     def elastic(self) -> Outcome:
-        """8 devices, killed; 4 devices, killed; 1 device."""
+        """Run on 8 devices until killed, on 4 until killed, then on 1."""
         run = self.folder / "elastic"
         for step, devices in ((6, 8), (14, 4)):
-            processes = self.command.start(run, devices=devices)
-            wait_for_step(processes, run, step)
-            processes[0].handle.kill()
-            processes[0].wait()
+            (process,) = self._reach(step, run, devices=devices)
+            process.stop()
         self.command.finish(run)
         difference = self._difference(run)
         return Outcome(1, difference < GROWN_ROUNDING, None, f"losses within {difference:.1e}")
 
     def disk_full(self) -> Outcome:
-        """The disk fills up while the run saves (a small tmpfs)."""
+        """Fill the disk (a small tmpfs) while the run saves."""
         with Mount(self.folder / "small", "size=6m") as small:
             run = small / "run"
-            processes = self.command.start(run)
-            wait_for_step(processes, run, 4)
+            (process,) = self._reach(4, run)
             ballast = (small / "ballast").open("wb", buffering=0)
             with ballast, contextlib.suppress(OSError):
                 while ballast.write(bytes(4096)):
                     pass
-            status, line = processes[0].wait(), last_line(processes[0])
-            assert "Traceback" not in processes[0].output(), processes[0].output()
+            seen = ending(process)
+            assert "Traceback" not in process.output(), process.output()
             (small / "ballast").unlink()
-            return self._end(run, 1, f"exit status {status}: {line}")
+            return self._end(run, 1, seen)
 
     def read_only(self) -> Outcome:
-        """A work directory that cannot be written."""
+        """Use a work directory that cannot be written."""
         with Mount(self.folder / "fixed", "size=64m") as fixed:
             subprocess.run(["mount", "-o", "remount,ro", str(fixed)], check=True)
             (process,) = self.command.start(fixed / "run")
-            status, line = process.wait(), last_line(process)
+            seen = ending(process)
             subprocess.run(["mount", "-o", "remount,rw", str(fixed)], check=True)
-            return self._end(fixed / "run", 1, f"exit status {status}: {line}")
+            return self._end(fixed / "run", 1, seen)
 
     def truncated(self) -> Outcome:
-        """The newest checkpoint is cut short."""
-        return self._damage(lambda path: path.write_bytes(path.read_bytes()[:100]))
+        """Truncate the newest checkpoint."""
+
+        def truncate(path: Path) -> None:
+            path.write_bytes(path.read_bytes()[:100])
+
+        return self._damage(truncate)
 
     def bit_flipped(self) -> Outcome:
-        """One bit of the newest checkpoint is flipped."""
+        """Flip a bit of the newest checkpoint."""
 
         def flip(path: Path) -> None:
             data = bytearray(path.read_bytes())
@@ -212,62 +196,56 @@ class Torture:
         return self._damage(flip)
 
     def data_vanishes(self) -> Outcome:
-        """The folder of pictures vanishes while a run reads it, and comes back."""
-        pictures, run = self.folder / "pictures", self.folder / "vanished"
-        write_pictures(pictures)
-        command = self._on(pictures)
-        command.finish(self.folder / "on_pictures")
-        processes = command.start(run)
-        wait_for_step(processes, run, 4)
-        pictures.rename(self.folder / "gone")
-        status, line = processes[0].wait(), last_line(processes[0])
-        (self.folder / "gone").rename(pictures)
+        """Move the folder of images away while a run reads it, then back."""
+        images, run = self.folder / "images", self.folder / "vanished"
+        write_images(images)
+        command = self._on(images)
+        command.finish(self.folder / "on_images")
+        (process,) = self._reach(4, run, command=command)
+        images.rename(self.folder / "gone")
+        seen = ending(process)
+        (self.folder / "gone").rename(images)
         command.finish(run)
-        same = checksums(run) == checksums(self.folder / "on_pictures")
-        return Outcome(1, True, same, f"exit status {status}: {line}")
+        same = checksums(run) == checksums(self.folder / "on_images")
+        return Outcome(1, True, same, seen)
 
     def one_percent_corrupt(self) -> Outcome:
-        """1 percent of the pictures are cut short; killed on the way."""
-        pictures, run = self.folder / "corrupt", self.folder / "on_corrupt_killed"
-        write_pictures(pictures, broken=(7, 107))
-        command = self._on(pictures)
+        """Truncate 1 percent of the images, and kill the run on the way."""
+        images, run = self.folder / "corrupt", self.folder / "on_corrupt_killed"
+        write_images(images, broken=(7, 107))
+        command = self._on(images)
         command.finish(self.folder / "on_corrupt")
-        processes = command.start(run)
-        wait_for_step(processes, run, 6)
-        processes[0].handle.kill()
-        processes[0].wait()
+        (process,) = self._reach(6, run, command=command)
+        process.stop()
         command.finish(run)
         names = json.loads((run / "result.json").read_text())["unreadable_training_images"]
         same = checksums(run) == checksums(self.folder / "on_corrupt")
         return Outcome(1, True, same, f"named: {', '.join(sorted(names))}")
 
     def worker_killed(self) -> Outcome:
-        """Send SIGKILL to a worker of the input, then to the run, whose workers must end."""
+        """Send SIGKILL to an input worker, then to the run, whose workers must end."""
         run = self.folder / "workers"
-        processes = self.command.start(run, "--config.input.workers=2")
-        wait_for_step(processes, run, 2)
-        first = workers_of(processes[0])
+        (process,) = self._reach(2, run, "--config.input.workers=2")
+        first = workers_of(process)
         os.kill(first[0], signal.SIGKILL)
-        wait_for_step(processes, run, 12)
-        others = workers_of(processes[0])
-        processes[0].handle.kill()
-        processes[0].wait()
+        wait_for_step([process], run, 12)
+        others = workers_of(process)
+        process.stop()
         time.sleep(3)
         left = [pid for pid in {*first, *others} if Path(f"/proc/{pid}").exists()]
         return self._end(run, 1, f"replaced; {len(left)} workers outlive a killed run")
 
     def two_runs(self) -> Outcome:
-        """A second process is started in the folder of a run."""
+        """Start a second process in the folder of a run."""
         run = self.folder / "two"
-        processes = self.command.start(run)
-        wait_for_step(processes, run, 2)
+        (first,) = self._reach(2, run)
         (second,) = self.command.start(run)
-        status, line = second.wait(), last_line(second)
-        processes[0].wait()
-        return self._end(run, 1, f"exit status {status}: {line}")
+        seen = ending(second)
+        first.wait()
+        return self._end(run, 1, seen)
 
     def many_steps(self) -> Outcome:
-        """Nothing happens for many steps, and the memory of the process is watched."""
+        """Run undisturbed for many steps, and watch the memory of the process."""
         run = self.folder / "long"
         megabytes: dict[int, int] = {}
         (process,) = self.command.start(
@@ -281,50 +259,67 @@ class Torture:
         for step in (2000, 4000, 6000):
             wait_for_step([process], run, step)
             status = Path(f"/proc/{process.handle.pid}/status").read_text()
-            megabytes[step] = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) // 1024
-        process.handle.kill()
-        process.wait()
+            (kilobytes,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
+            megabytes[step] = int(kilobytes) // 1024
+        process.stop()
         grown = megabytes[6000] / megabytes[2000] - 1
         seen = ", ".join(f"{size} MB at step {step}" for step, size in megabytes.items())
         return Outcome(1, grown < FLAT, None, seen)
 
-    def _on(self, pictures: Path) -> Command:
+    def _reach(
+        self,
+        step: int,
+        run: Path,
+        *more: str,
+        command: Command | None = None,
+        processes: int = 1,
+        devices: int = 1,
+    ) -> list[Process]:
+        """Start a run, and wait until it has logged a step."""
+        command = command or self.command
+        started = command.start(run, *more, processes=processes, devices=devices)
+        wait_for_step(started, run, step)
+        return started
+
+    def _stop(self, how: signal.Signals) -> Outcome:
+        run, statuses = self.folder / how.name, []
+        for step in (3, 11, 17):
+            (process,) = self._reach(step, run)
+            statuses.append(process.stop(how))
+        return self._end(run, len(statuses), f"exit status {statuses}")
+
+    def _on(self, images: Path) -> Command:
         settings = tuple(text for text in SETTINGS if "split" not in text)
         settings += (
-            f"--config.dataset.name=folder:{pictures}",
+            f"--config.dataset.name=folder:{images}",
             "--config.input.max_unreadable=0.02",
         )
         return Command(self.command.config, settings, self.command.data_dir)
 
     def _lose(self, how: signal.Signals) -> Outcome:
         run = self.folder / how.name
-        processes = self.command.start(run, processes=2)
-        wait_for_step(processes, run, 5)
-        processes[1].handle.send_signal(how)
+        survivor, lost = self._reach(5, run, processes=2)
+        lost.handle.send_signal(how)
         start = time.monotonic()
-        status = processes[0].wait(120)
+        status = survivor.wait(120)
         seconds = time.monotonic() - start
-        said = re.search("another (process of this run has ended|task died)", processes[0].output())
-        processes[1].handle.kill()
-        processes[1].wait()
+        reason = re.search("another (process of this run has ended|task died)", survivor.output())
+        lost.stop()
         self.command.finish(run, processes=2)
-        seen = f"the other ends after {seconds:.1f} s with {status}: {said and said[0]}"
+        seen = f"the other ends after {seconds:.1f} s with {status}: {reason and reason[0]}"
         return Outcome(1, True, self._is_the_pair(run), seen)
 
     def _damage(self, damage: Callable[[Path], object]) -> Outcome:
-        run = self.folder / damage.__name__.strip("<>")
-        processes = self.command.start(run)
-        wait_for_step(processes, run, 9)
-        processes[0].handle.kill()
-        processes[0].wait()
+        run = self.folder / damage.__name__
+        (process,) = self._reach(9, run)
+        process.stop()
         newest = max(p for p in (run / "checkpoints").iterdir() if p.name.isdecimal())
         files = (path for path in newest.rglob("d/*") if path.is_file())
         damage(max(files, key=lambda path: path.stat().st_size))
         output = self.command.finish(run)
         named = f"checkpoint {int(newest.name)} in" in output and "damaged" in output
-        identical = self._is_identical(run)
-        shutil.rmtree(run)
-        return Outcome(1, named, identical, f"checkpoint {int(newest.name)} named: {named}")
+        seen = f"checkpoint {int(newest.name)} named: {named}"
+        return Outcome(1, named, self._is_identical(run), seen)
 
     def _end(self, run: Path, tries: int, seen: str) -> Outcome:
         return Outcome(tries, self._ends_well(run), self._is_identical(run), seen)
@@ -349,13 +344,13 @@ class Torture:
 
     @functools.cached_property
     def undisturbed_pair(self) -> Path:
-        """The run in two processes; its sums are rounded otherwise than those of one."""
+        """The run in two processes, whose sums round differently from those of one."""
         self.command.finish(self.folder / "pair", processes=2)
         return self.folder / "pair"
 
 
 class Mount:
-    """A small file system in memory, while it is entered."""
+    """A context with a small file system in memory."""
 
     def __init__(self, folder: Path, options: str) -> None:
         self.folder, self.options = folder, options
@@ -376,27 +371,25 @@ def saving(run: Path) -> bool:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    """Return when a condition holds."""
+    """Wait until a condition holds."""
     while not condition():
         time.sleep(0.005)
 
 
-def last_line(process: Process) -> str:
-    """Return what a process said last."""
-    return process.output().strip().splitlines()[-1]
+def ending(process: Process) -> str:
+    """Wait until a process ends, and return its exit status and last line of output."""
+    return f"exit status {process.wait()}: {process.output().strip().splitlines()[-1]}"
 
 
 def workers_of(process: Process) -> list[int]:
-    """Return the worker processes of the input of a run."""
+    """Return the ids of a run's input workers."""
     children = Path(f"/proc/{process.handle.pid}/task").glob("*/children")
     pids = [int(pid) for path in children for pid in path.read_text().split()]
     return [p for p in pids if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
-def write_pictures(folder: Path, broken: Sequence[int] = ()) -> None:
-    """Write a folder of 200 + 16 pictures in two classes, some of which are cut short."""
-    import PIL.Image
-
+def write_images(folder: Path, broken: Sequence[int] = ()) -> None:
+    """Write a folder of 200 + 16 images in two classes, and truncate the broken ones."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 200), ("val", 16)):
         for number in range(count):
@@ -443,7 +436,7 @@ def main(_: Sequence[str]) -> None:
             words = {True: "yes", False: "NO", None: "-"}
             survived, identical = words[outcome.survived], words[outcome.identical]
             rows.append((name, outcome.tries, survived, identical, outcome.seen))
-        except Exception as error:  # the other faults are still to be tried
+        except Exception as error:  # go on with the other faults
             rows.append((name, 1, "NO", "NO", " ".join(str(error).split())[-300:]))
         print(*rows[-1], sep=" | ", flush=True)
     columns = ("fault", "tries", "survived", "bit-identical", "seen")
