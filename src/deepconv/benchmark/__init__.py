@@ -1,4 +1,4 @@
 """How fast a config trains, scores and reads its images, and how fast PyTorch does the same.
 
-A wing: nothing else imports it. `python -m deepconv.benchmark` is the command.
+A wing: nothing else imports it. `deepconv benchmark` is the command.
 """

@@ -1,8 +1,8 @@
-"""Measure how fast a config trains, scores, reads and compiles, and how fast PyTorch does.
+"""Measure how fast a config trains, scores, reads and compiles, beside PyTorch.
 
-    python -m deepconv.benchmark --config=configs/vgg_d.py --batch=64
-    python -m deepconv.benchmark --config=configs/alexnet.py:tiny --what=train,forward,pipeline
-    python -m deepconv.benchmark --config=configs/alexnet.py --compare=torch --json=alexnet.json
+    deepconv benchmark --config=vgg_d --batch=64
+    deepconv benchmark --config=alexnet:tiny --what=train,forward,pipeline
+    deepconv benchmark --config=alexnet --compare=torch --json=alexnet.json
 
 What each figure counts is in docs/performance.md.
 """
@@ -15,8 +15,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from deepconv import atomic
-from deepconv.commands import command_line
+from deepconv.commands import command_line, config_file
 from deepconv.exceptions import UserError
+
+REQUIRED = ("config",)
 
 # In this order they are made, so that a device's memory grows from one to the next.
 THINGS = ("forward", "train", "input", "pipeline", "compile")
@@ -49,11 +51,10 @@ def require_torch() -> None:
         ) from None
 
 
-def main(_: Sequence[str]) -> None:
+def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     """Measure, print the table, and write what is asked for."""
-    options = flags.FLAGS
     what = things(options.what, options.compare)
-    path = command_line.output_file("json", ".json")
+    path = command_line.output_file(options, "json", ".json")
     if options.compare:
         # Both are read at the first import or use: jax would take most of the GPU's memory, and
         # torch.compile would find on disk what an earlier run has compiled.
@@ -61,7 +62,6 @@ def main(_: Sequence[str]) -> None:
         os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
         require_torch()
 
-    # Processes that decode import this module anew; they have no use for all that trains.
     import jax
 
     from deepconv.benchmark import report, session
@@ -86,12 +86,7 @@ def main(_: Sequence[str]) -> None:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "The file of the configuration, such as configs/vgg_e.py or configs/vgg_e.py:tiny.",
-        flag_values=values,
-    )
+    config_file.define(values)
 
     def count(name: str, default: int | None, text: str) -> None:
         flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
@@ -109,12 +104,4 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "compare", None, ["torch"], "Let another framework take turns.", flag_values=values
     )
-    flags.DEFINE_string(
-        "json", None, "Also write every figure to this .json file.", flag_values=values
-    )
-    flags.mark_flag_as_required("config", flag_values=values)
-
-
-if __name__ == "__main__":
-    define_flags(flags.FLAGS)
-    command_line.run(main)
+    command_line.define_json(values, "every figure")
