@@ -234,16 +234,16 @@ def test_an_empty_split_is_refused(run):
     ("flags", "message"),
     [
         ([], "nothing to evaluate"),
-        (["--workdir={run}", "--scales=31"], "Q=31 is too small"),
-        (["--workdir={run}", "--scales=big"], "--scales=big are not whole numbers"),
-        (["--workdir={run}", "--protocol=sparse"], "protocol"),
-        (["--workdir={run}/best"], "holds no run"),
-        (["--workdir={run}", "--protocol=center", "--out={run}/config.json"], "cannot write to"),
+        (["--weights={run}", "--scales=31"], "Q=31 is too small"),
+        (["--weights={run}", "--scales=big"], "--scales=big are not whole numbers"),
+        (["--weights={run}", "--protocol=sparse"], "protocol"),
+        (["--weights={run}/best"], "holds no run"),
+        (["--weights={run}", "--protocol=center", "--out={run}/config.json"], "cannot write to"),
     ],
 )
 def test_what_is_wrong_is_one_line(run, flags, message):
     process = subprocess.run(
-        [sys.executable, "-m", "deepconv.evaluate", *(flag.format(run=run) for flag in flags)],
+        [sys.executable, "-m", "deepconv", "evaluate", *(flag.format(run=run) for flag in flags)],
         capture_output=True,
         text=True,
     )
@@ -256,7 +256,7 @@ def test_what_is_wrong_is_one_line(run, flags, message):
 
 def test_the_command_prints_errors_and_where_the_results_lie(run):
     process = subprocess.run(
-        [sys.executable, "-m", "deepconv.evaluate", f"--workdir={run}", "--protocol=center"],
+        [sys.executable, "-m", "deepconv", "evaluate", f"--weights={run}", "--protocol=center"],
         capture_output=True,
         text=True,
         check=True,

@@ -60,6 +60,7 @@ _PACKAGE = "deepconv.commands"
 _HELP = ("--help", "-help", "-h")
 _WIDEST = 100  # columns of the help
 _PLACEHOLDERS = {
+    "string enum": "NAME",
     "int": "N",
     "float": "X",
     "comma separated list of strings": "A,B,...",
@@ -157,9 +158,9 @@ def usage(command: ModuleType) -> str:
         mark = "  (required)" if name in required else ""
         lines.append(f"  {_written(flag)}{mark}")
         indent = " " * 6
-        # Of an enumeration absl puts the values first.
-        text = f"{re.sub(r'^<.*?>: ', '', flag.help or '')}{_default(flag)}"
-        lines += textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
+        lines += textwrap.wrap(
+            _described(flag), width, initial_indent=indent, subsequent_indent=indent
+        )
     return "\n".join(lines)
 
 
@@ -334,17 +335,18 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
 def _written(flag: flags.Flag[Any]) -> str:
     if flag.boolean:
         return f"--[no]{flag.name}"
-    parser = flag.parser
-    if isinstance(parser, flags.EnumParser):
-        return f"--{flag.name}={'|'.join(parser.enum_values)}"
     return f"--{flag.name}={_PLACEHOLDERS.get(flag.flag_type(), '...')}"
 
 
-def _default(flag: flags.Flag[Any]) -> str:
+def _described(flag: flags.Flag[Any]) -> str:
+    # Of an enumeration absl puts the values first.
+    parts = [re.sub(r"^<.*?>: ", "", flag.help or "")]
+    if isinstance(flag.parser, flags.EnumParser):
+        parts.append(f"One of {', '.join(flag.parser.enum_values)}.")
     default: Any = flag.default
-    if not default:
-        return ""
-    return f" Default: {','.join(default) if isinstance(default, list) else default}."
+    if default:
+        parts.append(f"Default: {','.join(default) if isinstance(default, list) else default}.")
+    return " ".join(parts)
 
 
 def _parsed(values: flags.FlagValues, argv: Sequence[str]) -> Sequence[str]:
