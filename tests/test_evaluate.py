@@ -255,12 +255,16 @@ def test_what_is_wrong_is_one_line(run, flags, message):
 
 
 def test_the_command_prints_errors_and_where_the_results_lie(run):
+    json_file = run.parent / "result.json"
+    arguments = [f"--weights={run}", "--protocol=center", f"--json={json_file}"]
     process = subprocess.run(
-        [sys.executable, "-m", "deepconv", "evaluate", f"--weights={run}", "--protocol=center"],
+        [sys.executable, "-m", "deepconv", "evaluate", *arguments],
         capture_output=True,
         text=True,
         check=True,
     )
     assert "narrow, center_q36, shapes, validation: 600 images" in process.stdout
     assert "top-1 error" in process.stdout
-    assert process.stdout.splitlines()[-1].endswith("center_q36.json")
+    last = process.stdout.splitlines()[-1]
+    assert last.endswith("center_q36.json")
+    assert json_file.read_text() == Path(last.removeprefix("results: ")).read_text()

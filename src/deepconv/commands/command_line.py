@@ -92,6 +92,8 @@ def start(argv: Sequence[str]) -> NoReturn:
             sys.exit()
     except UserError as error:
         fail(str(error))
+    except BrokenPipeError as error:  # as of `deepconv | head`
+        fail(str(error.strerror))
     except KeyboardInterrupt:
         _leave_interrupted("interrupted")
     # What libraries define is parsed from an empty command line: our flags are not among them.
@@ -247,7 +249,7 @@ def whole_numbers(options: flags.FlagValues, flag: str) -> tuple[int, ...]:
     Raises:
       UserError: if one of them is not a whole number.
     """
-    value = options[flag].value
+    value: list[str] = getattr(options, flag)
     try:
         return tuple(map(int, value))
     except ValueError:
