@@ -22,19 +22,19 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 quickstart: $(STAMP)  ## train a narrow VGG on drawn images (minutes on two cores); SEED=0
-	$(BIN)/python -m deepconv.main --config=configs/quickstart.py --config.seed=$(SEED) --workdir=$(RUNS)/quickstart_seed$(SEED)
+	$(BIN)/deepconv train --config=configs/quickstart.py --config.seed=$(SEED) --workdir=$(RUNS)/quickstart_seed$(SEED)
 
 TARS ?=
 NAME ?= imagenet2012
 SHORTER ?= 512
 data-imagenet: $(STAMP)  ## prepare ImageNet from its two tar files; TARS=folder
-	$(BIN)/python -m deepconv.data.prepare --name=imagenet2012 --tars=$(TARS)
+	$(BIN)/deepconv data imagenet --tars=$(TARS)
 
 data-check: $(STAMP)  ## read a prepared data set from end to end; NAME=imagenet2012
-	$(BIN)/python -m deepconv.data.check --name=$(NAME)
+	$(BIN)/deepconv data check --name=$(NAME)
 
 data-resize: $(STAMP)  ## write a data set anew with smaller images; NAME=imagenet2012 SHORTER=512
-	$(BIN)/python -m deepconv.data.resize --name=$(NAME) --shorter=$(SHORTER)
+	$(BIN)/deepconv data resize --name=$(NAME) --shorter=$(SHORTER)
 
 IMAGES ?=
 bench-input: $(STAMP)  ## time the input pipeline against tf.data and PyTorch (installs both); IMAGES=folder of JPEGs
@@ -62,17 +62,17 @@ NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
 VARIANT ?=
 
 $(NETWORKS): $(STAMP)
-	$(BIN)/python -m deepconv.main --config=configs/$@.py:$(VARIANT) --workdir=$(RUNS)
+	$(BIN)/deepconv train --config=configs/$@.py:$(VARIANT) --workdir=$(RUNS)
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS)
 
 vgg: $(NETWORKS)  ## all of VGG's networks (or make vgg_d, ...) in all stages; VARIANT=tiny, RUNS=runs
 
 sweep-depth: $(STAMP)  ## VGG A to E at S = 256, then Table 3
-	for net in $(NETWORKS); do $(BIN)/python -m deepconv.main --config=configs/$$net.py:256,$(VARIANT) --workdir=$(RUNS) || exit; done
+	for net in $(NETWORKS); do $(BIN)/deepconv train --config=configs/$$net.py:256,$(VARIANT) --workdir=$(RUNS) || exit; done
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS)
 
 sweep-scale: $(STAMP)  ## VGG C, D and E at S = 256, 384 and jittered, then Table 3
-	for net in vgg_c vgg_d vgg_e; do $(BIN)/python -m deepconv.main --config=configs/$$net.py:$(VARIANT) --workdir=$(RUNS) || exit; done
+	for net in vgg_c vgg_d vgg_e; do $(BIN)/deepconv train --config=configs/$$net.py:$(VARIANT) --workdir=$(RUNS) || exit; done
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS)
 
 TABLES ?= 3,4,5,6

@@ -1,10 +1,10 @@
 """AlexNet, trained as in Krizhevsky, Sutskever & Hinton (2012), sections 4 and 5.
 
-    python -m deepconv.main --config=configs/alexnet.py --workdir=runs/alexnet
-    python -m deepconv.main --config=configs/alexnet.py:caffe         # a preset, see below
-    python -m deepconv.main --config=configs/alexnet.py:tiny          # narrow, embedded data
-    python -m deepconv.main --config=configs/alexnet.py:caffe,tiny
-    python -m deepconv.main --config=configs/alexnet.py:pretrained    # with conv6, on a larger set
+    deepconv train --config=alexnet --workdir=runs/alexnet
+    deepconv train --config=alexnet:caffe         # a preset, see below
+    deepconv train --config=alexnet:tiny          # narrow, embedded data
+    deepconv train --config=alexnet:caffe,tiny
+    deepconv train --config=alexnet:pretrained    # with conv6, on a larger set
 
 Paper: 40.7 / 18.2 percent top-1 / top-5 error on ILSVRC-2012's validation set (Table 2: 1 CNN, ten
 crops); about 90 epochs, 5 to 6 days on two GTX 580. Not run here.

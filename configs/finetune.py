@@ -1,15 +1,15 @@
 """New classes for a trained network: fc8 anew, the layers below it slowly, the first not at all.
 
-    python -m deepconv.main --config=configs/finetune.py --workdir=runs/flowers \
+    deepconv train --config=finetune --workdir=runs/flowers \
         --config.dataset.name=folder:/data/flowers --config.init.checkpoint=vgg16.safetensors
-    python -m deepconv.main --config=configs/finetune.py:tiny --workdir=runs/finetuned \
+    deepconv train --config=finetune:tiny --workdir=runs/finetuned \
         --config.init.checkpoint=runs/quickstart_seed0
 
-What it starts from is the folder of a run or a file of deepconv.weights; another network than VGG-D
-is --config.model.name=vgg_a, or alexnet_owt. `tiny` is the quickstart's: narrow, embedded data.
-Which layers train, optimizer.trained_layers says; fewer suit fewer pictures ("fc8": a linear
-classifier of fixed features). Neither paper has a recipe for this; what the tiny one reaches on
-photographs stands in docs/results.md.
+What it starts from is the folder of a run or a file of `deepconv weights import`; another network
+than VGG-D is --config.model.name=vgg_a, or alexnet_owt. `tiny` is the quickstart's: narrow,
+embedded data. Which layers train, optimizer.trained_layers says; fewer suit fewer pictures ("fc8":
+a linear classifier of fixed features). Neither paper has a recipe for this; what the tiny one
+reaches on photographs stands in docs/results.md.
 """
 
 from ml_collections import ConfigDict

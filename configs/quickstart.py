@@ -1,12 +1,12 @@
 """A first run: VGG-A, a quarter as wide, on drawn shapes; minutes on two cores.
 
-python -m deepconv.main --config=configs/quickstart.py --workdir=runs/quickstart
+deepconv train --config=quickstart --workdir=runs/quickstart
 """
 
 from ml_collections import ConfigDict
 
-from configs import vgg_a
 from deepconv.config import recipe
+from deepconv.configs import vgg_a
 
 
 def get_config() -> ConfigDict:

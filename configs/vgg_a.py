@@ -1,8 +1,8 @@
 """VGG-A (11 weight layers), trained as in Simonyan & Zisserman (2014), section 3.1.
 
-    python -m deepconv.main --config=configs/vgg_a.py          # S = 256, then 384, then jitter
-    python -m deepconv.main --config=configs/vgg_a.py:256      # the one stage of the paper's table
-    python -m deepconv.main --config=configs/vgg_a.py:256,tiny # narrow, embedded data, two cores
+    deepconv train --config=vgg_a          # S = 256, then 384, then jitter
+    deepconv train --config=vgg_a:256      # the one stage of the paper's table
+    deepconv train --config=vgg_a:256,tiny # narrow, embedded data, two cores
 
 Paper: 29.6 / 10.4 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
 dense evaluation); 370,000 updates, 2 to 3 weeks a net on four Titan Blacks. Not run here.

@@ -1,7 +1,7 @@
 """VGG-A-LRN (11 weight layers): A with local response normalization after conv1_1.
 
-    python -m deepconv.main --config=configs/vgg_a_lrn.py:256
-    python -m deepconv.main --config=configs/vgg_a_lrn.py:256,tiny
+    deepconv train --config=vgg_a_lrn:256
+    deepconv train --config=vgg_a_lrn:256,tiny
 
 Paper: 29.7 / 10.5 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
 dense evaluation). Not run here.
@@ -9,7 +9,7 @@ dense evaluation). Not run here.
 
 from ml_collections import ConfigDict
 
-from configs.vgg_a import vgg
+from deepconv.configs.vgg_a import vgg
 
 
 def get_config(variant: str = "") -> ConfigDict:

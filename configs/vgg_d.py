@@ -1,9 +1,9 @@
 """VGG-D (16 weight layers): C with 3x3 convolutions in place of the 1x1 ones.
 
-    python -m deepconv.main --config=configs/vgg_d.py       # A, then S = 256, 384 and jitter
-    python -m deepconv.main --config=configs/vgg_d.py:256   # as far as S = 256
-    python -m deepconv.main --config=configs/vgg_d.py:submission  # the 2014 submission's, see below
-    python -m deepconv.main --config=configs/vgg_d.py:tiny
+    deepconv train --config=vgg_d       # A, then S = 256, 384 and jitter
+    deepconv train --config=vgg_d:256   # as far as S = 256
+    deepconv train --config=vgg_d:submission  # the 2014 submission's, see below
+    deepconv train --config=vgg_d:tiny
 
 Paper: 27.0 / 8.8 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
 dense evaluation). Not run here.
@@ -14,7 +14,7 @@ fine-tuned with S in [256, 512]; its last stage lies in vgg_d_jitter_fc, beside 
 
 from ml_collections import ConfigDict
 
-from configs.vgg_a import STAGES, vgg
+from deepconv.configs.vgg_a import STAGES, vgg
 
 
 def get_config(variant: str = "") -> ConfigDict:

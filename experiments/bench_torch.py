@@ -87,7 +87,7 @@ def text(result: Mapping[str, Any]) -> str:
 def main(_: Sequence[str]) -> None:
     """Measure, print the table, and write the JSON file if one is asked for."""
     require_compared(flags.FLAGS.what)
-    path = command_line.output_file("json", ".json")
+    path = command_line.output_file(flags.FLAGS, "json", ".json")
     # Read when jax and PyTorch are first used. jax would take most of the GPU's memory, and
     # torch.compile would find on disk what an earlier run has compiled.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -110,7 +110,7 @@ def main(_: Sequence[str]) -> None:
         failures.update(failed)
         return made
 
-    result = benchmark.measure(theirs)
+    result = benchmark.measure(flags.FLAGS, theirs)
     result["fastest_of_torch"] = fastest(result["lines"])
     result["not_measured"] = failures
     result["versions"]["torch"] = importlib.metadata.version("torch")

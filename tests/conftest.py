@@ -81,11 +81,11 @@ def photos(tmp_path):
 
 @pytest.fixture(scope="session")
 def run_main():
-    """Return a function that runs one of the package's commands and returns what became of it."""
+    """Return a function that runs a command of deepconv and returns what became of it."""
 
-    def run(module, *arguments):
+    def run(*arguments):
         return subprocess.run(
-            [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)],
+            [sys.executable, "-m", "deepconv", *map(str, arguments)],
             cwd=Path(__file__).parents[1],
             env=environment_of(devices=1),
             capture_output=True,

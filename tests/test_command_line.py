@@ -1,15 +1,21 @@
-"""What commands share: how a config's file is read, and how they end."""
+"""The one command: its help, its flags, how a config's file is read, and how it ends."""
 
+import importlib
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from absl import flags
 from ml_collections import ConfigDict
 
-from deepconv.commands import command_line
+from deepconv.commands import command_line, config_file, figures, plan, summary, train
+from deepconv.commands.data import resize
 from deepconv.exceptions import UserError
 
-CONFIG = """from deepconv.config import default
+ROOT = Path(__file__).parents[1]
+CONFIG = """from deepconv.config.schema import default
 
 
 def get_config(variant=""):
@@ -27,8 +33,8 @@ def read(tmp_path, monkeypatch):
 
     def parse(text, variant="", arguments=()):
         (tmp_path / "mine.py").write_text(text)
-        monkeypatch.setattr(sys, "argv", ["main", f"--config=mine.py{variant}", *arguments])
-        return command_line.ConfigFile().parse(f"mine.py{variant}")
+        argv = ["deepconv", f"--config=mine.py{variant}", *arguments]
+        return config_file.ConfigFile(argv).parse(f"mine.py{variant}")
 
     return parse
 
@@ -47,7 +53,7 @@ def read(tmp_path, monkeypatch):
         ('config.seed = int("x")', "ValueError: invalid literal"),
         ("config.seed = undefined", "NameError: name 'undefined' is not defined"),
         ("config.seed = = 1", "SyntaxError: invalid syntax"),
-        ("from deepconv.config import nothing", "ImportError: cannot import name 'nothing'"),
+        ("from deepconv.config.schema import nothing", "ImportError: cannot import name 'nothing'"),
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ('open("/nowhere")', "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere'"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
@@ -85,7 +91,7 @@ def test_a_file_that_gives_no_config_says_why(read, text, variant, words):
 def test_a_missing_file_is_named(tmp_path):
     for path in (tmp_path / "none.py", tmp_path):
         with pytest.raises(UserError, match=f"there is no config file {path}"):
-            command_line.ConfigFile().parse(f"{path}:tiny")
+            config_file.ConfigFile([]).parse(f"{path}:tiny")
 
 
 @pytest.mark.parametrize(
@@ -116,15 +122,163 @@ def test_a_sound_config_is_read_and_locked(read):
     assert config.is_locked
 
 
-PROGRAM = """
-from deepconv import command_line
-from deepconv.user_error import Interrupted, Preempted
+@pytest.mark.parametrize("name", ["vgg_e", "vgg_e.py"])
+def test_a_config_of_the_package_is_found_by_its_name_unless_a_file_is_meant(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    if name == "vgg_e":
+        assert config_file.find(name).samefile(ROOT / "configs" / "vgg_e.py")
+    else:
+        with pytest.raises(UserError, match=r"no config file .*; --config=vgg_e is the package's"):
+            config_file.find(name)
+    (tmp_path / name).write_text("")
+    assert config_file.find(name) == tmp_path / name
 
-def main(_):
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("vgg_z", "did you mean vgg_"), ("mine", "there are alexnet, cifar10, finetune, quickstart,")],
+)
+def test_an_unknown_bare_name_gets_the_nearest_one_or_all(name, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"^there is no config {name}; {words}"):
+        config_file.find(name)
+
+
+def test_a_copy_of_a_config_works_anywhere(read):
+    text = (ROOT / "configs" / "vgg_e.py").read_text()
+    config = read(text, ":256,tiny")
+    assert config.model.name == "vgg_e"
+    assert config.recipe.stage == "256"
+
+
+def test_a_command_can_be_called_twice_in_one_process(tmp_path, capsys):
+    for classes in (10, 20):
+        summary.main(
+            *command_line.parse(
+                summary,
+                [
+                    *("--config", f"{ROOT}/configs/vgg_e.py:tiny", f"--classes={classes}"),
+                    *(f"--config.model.width={1 / classes}", f"--json={tmp_path}/{classes}.json"),
+                ],
+            )
+        )
+        assert f", {classes} classes\n" in capsys.readouterr().out
+        written = json.loads((tmp_path / f"{classes}.json").read_text())
+        assert written["layers"][0]["kernel"][-1] == round(64 / classes)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        (train, [], "missing --config; deepconv train --help lists the flags"),
+        (train, ["--wrokdir=x"], "there is no flag --wrokdir; did you mean --workdir?"),
+        (train, ["--zzz"], "there is no flag --zzz; --help lists them"),
+        (summary, ["--classes=0"], "--classes=0: 0 is not a positive integer"),
+        (figures, ["kernels"], "missing --weights; deepconv figures --help"),
+        (figures, ["kernels", "labels", "--weights=x"], "unexpected argument 'labels'"),
+        (resize, [], "missing --name; deepconv data resize --help"),
+        (plan, ["--device=2"], "there is no flag --device; did you mean --devices?"),
+        (plan, ["--devices=2"], "missing --config, --device_kind; deepconv plan --help"),
+        (train, ["--config.seed=1", "--config=vgg_e"], "--config.seed=1 .* belongs after --config"),
+    ],
+)
+def test_what_is_wrong_with_flags_is_one_line(command, arguments, words):
+    with pytest.raises(UserError, match=words) as error:
+        command_line.parse(command, arguments)
+    assert "\n" not in str(error.value)
+
+
+def names_of_commands():
+    for name in command_line.COMMANDS:
+        module = importlib.import_module(f"deepconv.commands.{name}")
+        for action in getattr(module, "ACTIONS", ()):
+            yield f"{name} {action}"
+        if not hasattr(module, "ACTIONS"):
+            yield name
+
+
+@pytest.mark.parametrize("name", [*names_of_commands()])
+def test_help_shows_the_synopsis_and_the_required_flags_first(name, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "72")
+    command = importlib.import_module(f"deepconv.commands.{name.replace(' ', '.')}")
+    required = getattr(command, "REQUIRED", ())
+    for flag in ("--help", "-h"):
+        with pytest.raises(SystemExit) as end:
+            command_line.start([*name.split(), flag])
+        assert end.value.code is None
+        text = capsys.readouterr().out
+        assert text.startswith(command.__doc__.split("\n")[0])
+        assert f"deepconv {name}" in text  # an example
+        listed = text[text.index("\nFlags:\n") :].splitlines()[2:]
+        assert max(map(len, listed)) <= 72
+        named = [line for line in listed if line.startswith("  --")]
+        marked = [line.endswith("(required)") for line in named]
+        assert marked == [True] * len(required) + [False] * (len(named) - len(required))
+        assert [line[4:].split("=")[0] for line in named[: len(required)]] == [*required]
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_alone_it_lists_the_commands(argv, capsys):
+    with pytest.raises(SystemExit) as end:
+        command_line.start(argv)
+    assert end.value.code is None
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == [*command_line.COMMANDS]
+    assert max(map(len, lines)) <= 100
+    with pytest.raises(SystemExit):
+        command_line.start(["data", *argv])
+    assert "  resize    Rewrite a prepared data set" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean train?"),
+        (["x"], "unknown command 'x'; there are train, evaluate, predict, features, saliency"),
+        (["--config=vgg_e"], "unknown command '--config=vgg_e'; there are train, "),
+        (["data", "chekc"], "unknown action of deepconv data: 'chekc'; did you mean check?"),
+    ],
+)
+def test_an_unknown_command_is_one_line(argv, line, capsys):
+    with pytest.raises(SystemExit) as end:
+        command_line.start(argv)
+    assert end.value.code == 2
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert said.startswith(f"deepconv: {line}")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [*names_of_commands()])
+def test_one_vocabulary(name):
+    command = importlib.import_module(f"deepconv.commands.{name.replace(' ', '.')}")
+    values = flags.FlagValues()
+    command.define_flags(values)
+    assert not {*values} & {"which", "run", "path", "output"}
+    assert ("workdir" in values) == (name == "train")
+    measuring = {"train", "evaluate", "predict", "summary", "plan", "benchmark", "data check"}
+    assert ("json" in values) == (name in measuring)
+    networks = {"evaluate", "predict", "features", "saliency", "figures"}
+    assert ("weights" in values) == (name in networks)
+    assert ("checkpoint" in values) == (name in networks | {"weights"})
+
+
+PROGRAM = """
+import sys
+from types import ModuleType
+from deepconv.commands import command_line
+from deepconv.exceptions import Interrupted, Preempted
+
+def main(*_):
     print("a result")
     {body}
 
-command_line.run(main, {options})
+command = sys.modules["deepconv.commands.train"] = ModuleType("deepconv.commands.train")
+command.define_flags, command.main = lambda values: None, main
+{options}
+command_line.start(["train"])
 """
 
 
@@ -132,12 +286,12 @@ command_line.run(main, {options})
     ("body", "options", "status", "said"),
     [
         ("raise KeyboardInterrupt", "", 130, "interrupted"),
-        ("raise KeyboardInterrupt", "interrupted='all is kept'", 130, "all is kept"),
+        ("raise KeyboardInterrupt", "command.INTERRUPTED = 'all is kept'", 130, "all is kept"),
         ("raise Interrupted('saved at step 3')", "", 130, "saved at step 3"),
         ("raise Preempted('saved at step 3')", "", 75, "saved at step 3"),
         (
             "try: raise Interrupted('saved at step 3')\n    finally: raise KeyboardInterrupt",
-            "interrupted='nothing is kept'",
+            "command.INTERRUPTED = 'nothing is kept'",
             130,
             "saved at step 3",
         ),

@@ -234,16 +234,16 @@ def test_an_empty_split_is_refused(run):
     ("flags", "message"),
     [
         ([], "nothing to evaluate"),
-        (["--workdir={run}", "--scales=31"], "Q=31 is too small"),
-        (["--workdir={run}", "--scales=big"], "--scales=big are not whole numbers"),
-        (["--workdir={run}", "--protocol=sparse"], "protocol"),
-        (["--workdir={run}/best"], "holds no run"),
-        (["--workdir={run}", "--protocol=center", "--out={run}/config.json"], "cannot write to"),
+        (["--weights={run}", "--scales=31"], "Q=31 is too small"),
+        (["--weights={run}", "--scales=big"], "--scales=big are not whole numbers"),
+        (["--weights={run}", "--protocol=sparse"], "protocol"),
+        (["--weights={run}/best"], "holds no run"),
+        (["--weights={run}", "--protocol=center", "--out={run}/config.json"], "cannot write to"),
     ],
 )
 def test_what_is_wrong_is_one_line(run, flags, message):
     process = subprocess.run(
-        [sys.executable, "-m", "deepconv.evaluate", *(flag.format(run=run) for flag in flags)],
+        [sys.executable, "-m", "deepconv", "evaluate", *(flag.format(run=run) for flag in flags)],
         capture_output=True,
         text=True,
     )
@@ -255,12 +255,16 @@ def test_what_is_wrong_is_one_line(run, flags, message):
 
 
 def test_the_command_prints_errors_and_where_the_results_lie(run):
+    json_file = run.parent / "result.json"
+    arguments = [f"--weights={run}", "--protocol=center", f"--json={json_file}"]
     process = subprocess.run(
-        [sys.executable, "-m", "deepconv.evaluate", f"--workdir={run}", "--protocol=center"],
+        [sys.executable, "-m", "deepconv", "evaluate", *arguments],
         capture_output=True,
         text=True,
         check=True,
     )
     assert "narrow, center_q36, shapes, validation: 600 images" in process.stdout
     assert "top-1 error" in process.stdout
-    assert process.stdout.splitlines()[-1].endswith("center_q36.json")
+    last = process.stdout.splitlines()[-1]
+    assert last.endswith("center_q36.json")
+    assert json_file.read_text() == Path(last.removeprefix("results: ")).read_text()

@@ -57,7 +57,7 @@ def test_the_examples_of_the_docstring(net):
     assert "style_loss" in code
     images, style = (jnp.asarray(random_images(1, n, 30, 3), jnp.float32) for n in (40, 50))
     space = {
-        "features": activations, "trained": net, "jax": jax, "jnp": jnp,
+        "activations": activations, "trained": net, "jax": jax, "jnp": jnp,
         "images": images, "style": style,
     }  # fmt: skip
     exec(code, space)

@@ -2,7 +2,6 @@
 
 import errno
 import tempfile
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,9 @@ import pytest
 
 from configs import alexnet
 from deepconv import models, parallel
+from deepconv.commands import command_line
+from deepconv.commands import figures as command
+from deepconv.data.sources import datasets
 from deepconv.exceptions import UserError
 from deepconv.inference.model import Trained, load_run
 from deepconv.training import augment, loop
@@ -116,7 +118,7 @@ def test_the_true_label_has_the_red_bar():
 
 def test_the_outputs_are_those_of_the_network_on_central_crops(run):
     trained = load_run(run, ONE_DEVICE)
-    source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
+    source = datasets.open_dataset(**trained.config.dataset).evaluation
     records = figures.drawn(source, 10, seed=3)
     pictures = figures.look_at(trained, records, "relu7")
     assert [int(label) for label in pictures.labels] == [records[n]["label"] for n in range(10)]
@@ -137,7 +139,7 @@ def test_the_outputs_are_those_of_the_network_on_central_crops(run):
 
 def test_records_that_cannot_be_read_are_left_out(run):
     trained = load_run(run, ONE_DEVICE)
-    source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
+    source = datasets.open_dataset(**trained.config.dataset).evaluation
     broken = [{**source[0], "image": b"?"}, source[1]]
     assert list(figures.look_at(trained, broken, "fc8").labels) == [source[1]["label"]]
     with pytest.raises(UserError, match="none of 1 records can be read"):
@@ -147,7 +149,7 @@ def test_records_that_cannot_be_read_are_left_out(run):
 @pytest.mark.parametrize("label", [-1, 12])
 def test_a_label_that_no_class_has_is_named(run, label):
     trained = load_run(run, ONE_DEVICE)
-    source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
+    source = datasets.open_dataset(**trained.config.dataset).evaluation
     records = [source[0], {**source[1], "label": label}]
     with pytest.raises(UserError, match=rf"^shapes: validation_00001\.jpg has the label {label}, "):
         figures.look_at(trained, records, "fc8")
@@ -173,23 +175,21 @@ def test_images_are_drawn_once_each_and_by_the_seed():
 
 def test_the_command(run, run_main, tmp_path):
     for name in ("kernels", "neighbors"):
-        process = run_main("figures", name, f"--workdir={run}", f"--out={tmp_path}/{name}.png")
+        process = run_main("figures", name, f"--weights={run}", f"--out={tmp_path}/{name}.png")
         assert process.returncode == 0, process.stderr
         assert process.stdout == f"{tmp_path}/{name}.png\n"
         assert (tmp_path / f"{name}.png").read_bytes()[1:4] == b"PNG"
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_anything_is_drawn(run, monkeypatch):
-    options = SimpleNamespace(workdir=str(run), which="last")
-    monkeypatch.setattr(figures, "flags", SimpleNamespace(FLAGS=options))
-    monkeypatch.setattr(figures.command_line, "output_file", lambda *names: None)
+    options, arguments = command_line.parse(command, ["kernels", f"--weights={run}"])
 
     def read_only(dir):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
     with pytest.raises(UserError, match=rf"cannot write to {run} \(Read-only.*; --out=FILE\.png"):
-        figures.main(["figures", "kernels"])
+        command.main(options, arguments)
     assert not (run / "kernels.png").exists()
 
 
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_drawn(run, 
     ],
 )
 def test_bad_input_is_one_line(arguments, line, tmp_path, run_main):
-    process = run_main("figures", *arguments, f"--workdir={tmp_path}")
+    process = run_main("figures", *arguments, f"--weights={tmp_path}")
     assert (process.returncode, process.stdout) == (2, "")
     assert line in process.stderr
     assert process.stderr.count("\n") == 1

@@ -1,5 +1,7 @@
 """The command as a user calls it: what is wrong is one line, with exit status 2."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,9 @@ from tests.faults.processes import PATIENCE_SECONDS, environment_of
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments, devices=1, cwd=ROOT, **environment):
+def run(*arguments, devices=1, cwd=ROOT, module="deepconv.main", **environment):
     return subprocess.run(
-        [sys.executable, "-m", "deepconv.main", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=cwd,
         env=environment_of(devices) | environment,
         capture_output=True,
@@ -72,6 +74,40 @@ def test_a_batch_that_the_devices_do_not_divide():
 def test_a_config_outside_the_folder_and_from_another_folder(tmp_path, flag):
     process = run(*flag, cwd=tmp_path, TFDS_DATA_DIR=str(tmp_path))
     assert_one_line(process, "imagenet2012 is not there")
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_config_of_the_package_and_a_copy_of_one_in_an_empty_folder(tmp_path, copied):
+    name = "vgg_e:256"
+    if copied:
+        shutil.copy(ROOT / "configs" / "vgg_e.py", tmp_path / "mine.py")
+        name = "mine.py:256"
+    arguments = ["train", f"--config={name}"]
+    process = run(*arguments, cwd=tmp_path, module="deepconv", TFDS_DATA_DIR=str(tmp_path))
+    assert_one_line(process, "imagenet2012 is not there")
+    assert [path.name for path in tmp_path.glob("*")] == ["mine.py"] * copied
+
+
+def test_both_ways_to_train_are_one(tmp_path, shapes_root):
+    sizes = [
+        *("--config=configs/quickstart.py", "--config.model.crop=32", "--config.input.scale=36,40"),
+        *("--config.model.width=0.03125", "--config.evaluation.scale=36"),
+        *("--config.train.batch_size=8", "--config.train.epochs=0.001", "--config.input.workers=1"),
+    ]
+    results = []
+    for name, module, command in (("a", "deepconv.main", []), ("b", "deepconv", ["train"])):
+        outputs = [f"--workdir={tmp_path}/{name}", f"--json={tmp_path}/{name}.json"]
+        process = run(*command, *sizes, *outputs, module=module, TFDS_DATA_DIR=str(shapes_root))
+        assert process.returncode == 0, process.stderr
+        assert f"run:    {tmp_path}/{name}\n" in process.stdout
+        results.append(json.loads((tmp_path / f"{name}.json").read_text()))
+    assert results[0]["last"] == results[1]["last"]
+
+
+def test_help_is_shown_without_the_flags_that_are_required():
+    process = run("train", "--help", module="deepconv")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "--config=FILE[:VARIANT]  (required)" in process.stdout
 
 
 def test_a_work_directory_that_cannot_be_written(tmp_path, shapes_root):

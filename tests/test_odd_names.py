@@ -54,9 +54,9 @@ def odd(tmp_path):
 def ascii_main():
     """Return a function that runs a command whose output takes ASCII alone."""
 
-    def run(module, *arguments):
+    def run(*arguments):
         process = subprocess.run(
-            [sys.executable, "-m", f"deepconv.{module}", *map(str, arguments)],
+            [sys.executable, "-m", "deepconv", *map(str, arguments)],
             cwd=Path(__file__).parents[1],
             env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
             capture_output=True,

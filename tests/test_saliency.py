@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from deepconv.commands import saliency as command
 from deepconv.exceptions import UserError
 from deepconv.inference import model
 from deepconv.visualize import saliency
@@ -74,10 +75,10 @@ def test_the_command_and_a_picture_that_is_cut_short(narrow_file, photos, tmp_pa
 
 
 def test_a_class_by_its_name(net):
-    assert saliency.numbered(net, "class 2") == 2
-    assert saliency.numbered(net, "4") == 4
+    assert command.numbered(net, "class 2") == 2
+    assert command.numbered(net, "4") == 4
     with pytest.raises(UserError, match="--label=cat is none of the 5 classes, which begin with"):
-        saliency.numbered(net, "cat")
+        command.numbered(net, "cat")
 
 
 def test_a_name_of_two_classes_needs_the_number(net):
@@ -85,12 +86,12 @@ def test_a_name_of_two_classes_needs_the_number(net):
     with pytest.raises(
         UserError, match="--label=crane is the name of classes 0, 3: give the number"
     ):
-        saliency.numbered(cranes, "crane")
-    assert saliency.numbered(cranes, "3") == 3
-    assert saliency.numbered(cranes, "0") == 1  # a name goes before a number
+        command.numbered(cranes, "crane")
+    assert command.numbered(cranes, "3") == 3
+    assert command.numbered(cranes, "0") == 1  # a name goes before a number
     for label in ("5", "-1", "²"):
         with pytest.raises(UserError, match="is none of the 5 classes"):
-            saliency.numbered(cranes, label)
+            command.numbered(cranes, label)
 
 
 def test_every_picture_has_a_row_of_its_label(net, photos):

@@ -125,7 +125,7 @@ def test_a_crop_that_is_too_small():
 
 def command(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "deepconv.summary", *arguments],
+        [sys.executable, "-m", "deepconv", "summary", *arguments],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,

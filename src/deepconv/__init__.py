@@ -6,9 +6,13 @@ import typing
 if typing.TYPE_CHECKING:
     from deepconv.inference.model import Trained
 
+__all__ = ["__version__", "load_weights"]
+
+__version__ = "0.1.0"
+
 
 def load_weights(path: str | os.PathLike[str]) -> "Trained":
-    """Load a network from the folder of a run or from a file of `deepconv.weights import`.
+    """Load a network from the folder of a run or from a file of `deepconv weights import`.
 
         trained = deepconv.load_weights("vgg16.safetensors")
         scores = model.network.apply({"params": model.params}, pixels - model.colors.mean_rgb)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from deepconv.commands import command_line
+from deepconv.commands.data import check as command
 from deepconv.data.prepare import check, imagenet, shards
 from deepconv.exceptions import UserError
 from tests.faults.processes import PATIENCE_SECONDS
@@ -201,11 +203,16 @@ def test_a_set_that_cannot_be_checked(tmp_path, records):
 # The command.
 
 
+def run(name, data_dir, *more):
+    arguments = [f"--name={name}", f"--data_dir={data_dir}", *more]
+    command.main(*command_line.parse(command, arguments))
+
+
 def test_the_command_prints_what_is_there_and_fails_on_faults(tmp_path, records):
     folder = prepare(tmp_path / "imagenet2012_s64", records)
     process = subprocess.run(
         [
-            *(sys.executable, "-m", "deepconv.data.check"),
+            *(sys.executable, "-m", "deepconv", "data", "check"),
             *("--name=imagenet2012_s64", f"--data_dir={tmp_path}"),
         ],
         capture_output=True,
@@ -222,11 +229,14 @@ def test_the_command_prints_what_is_there_and_fails_on_faults(tmp_path, records)
 
 
 def test_a_sound_set_passes(tmp_path, records, capsys):
-    prepare(tmp_path / "pictures", records)
-    check.main("pictures", str(tmp_path))
+    folder = prepare(tmp_path / "pictures", records)
+    run("pictures", tmp_path, f"--json={tmp_path}/found.json")
     assert capsys.readouterr().out.splitlines()[-1] == "nothing is wrong"
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["name"], found["folder"], found["faults"]) == ("pictures", str(folder), [])
+    assert found["facts"][0] == "3 classes"
 
 
 def test_a_set_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=f"pictures is not prepared under {tmp_path}"):
-        check.main("pictures", str(tmp_path))
+        run("pictures", tmp_path)

@@ -361,7 +361,7 @@ def test_a_jpeg_with_a_preview_is_a_jpeg(encode):
 
 def run(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "deepconv.data.prepare", *arguments],
+        [sys.executable, "-m", "deepconv", "data", "imagenet", *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,

@@ -7,6 +7,8 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
+from deepconv.commands import command_line
+from deepconv.commands.data import resize as command
 from deepconv.data import decode
 from deepconv.data.pipeline import Geometry
 from deepconv.data.prepare import resize, shards
@@ -58,11 +60,18 @@ def prepare(folder, examples, name="pictures", features=FEATURES):
     return folder / name / "1.0.3"
 
 
+def run(data_dir, **flags):
+    arguments = [f"--{name}={value}" for name, value in flags.items()]
+    command.main(
+        *command_line.parse(command, ["--name=pictures", f"--data_dir={data_dir}", *arguments])
+    )
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory, examples):
     data_dir = tmp_path_factory.mktemp("sets")
     prepare(data_dir, examples)
-    resize.main("pictures", 40, 95, 0, str(data_dir))
+    run(data_dir, shorter=40, quality=95, measure=0)
     return data_dir
 
 
@@ -179,9 +188,9 @@ def test_interrupted_is_uninterrupted(data_dir, examples, tmp_path, monkeypatch)
 
 
 def test_a_set_of_another_quality_is_not_taken_for_this_one(data_dir):
-    resize.main("pictures", 40, 95, 0, str(data_dir))
+    run(data_dir, shorter=40, quality=95, measure=0)
     with pytest.raises(UserError, match="pictures_s40.*quality=95, not 90"):
-        resize.main("pictures", 40, 90, 0, str(data_dir))
+        run(data_dir, shorter=40, quality=90, measure=0)
 
 
 def test_images_of_one_size_may_become_smaller(tmp_path, encode):
@@ -193,7 +202,7 @@ def test_images_of_one_size_may_become_smaller(tmp_path, encode):
     )
     examples = [{"image": encode(smooth(50, 50, i), "PNG"), "label": 1} for i in range(9)]
     prepare(tmp_path, examples, features=features)
-    resize.main("pictures", 40, 95, 0, str(tmp_path))
+    run(tmp_path, shorter=40, quality=95, measure=0)
     source = tfds.builder_from_directory(tmp_path / "pictures_s40" / "1.0.3").as_data_source(
         "train"
     )
@@ -205,7 +214,7 @@ def test_images_of_one_size_may_become_smaller(tmp_path, encode):
 
 def test_a_set_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=f"pictures is not prepared under {tmp_path}"):
-        resize.main("pictures", 40, 95, 0, str(tmp_path))
+        run(tmp_path, shorter=40, quality=95, measure=0)
 
 
 def test_a_damaged_shard_is_named(tmp_path, examples):
@@ -255,7 +264,7 @@ def test_the_difference_is_that_of_the_crops(encode):
 
 def test_measuring_writes_nothing(data_dir, capsys):
     before = set(data_dir.rglob("*"))
-    resize.main("pictures", 41, 95, 5, str(data_dir))
+    run(data_dir, shorter=41, quality=95, measure=5)
     assert set(data_dir.rglob("*")) == before
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2

@@ -11,8 +11,8 @@ import pytest
 import safetensors.numpy
 
 import deepconv
+from deepconv.commands import command_line, weights
 from deepconv.commands.evaluate import Plan, evaluate
-from deepconv.commands.weights import main
 from deepconv.exceptions import UserError
 from deepconv.inference import model, rows
 from deepconv.run import weights_file
@@ -123,7 +123,7 @@ def test_a_truncated_file(kept, saved):
 
 
 def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
-    with pytest.raises(UserError, match=r"python -m deepconv\.weights import .* makes one of it"):
+    with pytest.raises(UserError, match=r"deepconv weights import .* makes one of it"):
         model.load(saved())
     with pytest.raises(UserError, match="holds no run"):
         deepconv.load_weights(tmp_path / "nothing.safetensors")
@@ -141,12 +141,12 @@ def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr == "deepconv: No such file or directory: missing.pth\n"
     for arguments, line in (
-        (["import", "README.md"], "usage: python -m deepconv.weights import"),
-        (["imports", "README.md", "out"], "usage: python -m deepconv.weights import"),
+        (["import", "README.md"], "usage: deepconv weights import"),
+        (["imports", "README.md", "out"], "usage: deepconv weights import"),
         (["import", "README.md", "nowhere/out.safetensors"], "there is no folder nowhere"),
     ):
         with pytest.raises(UserError, match=line):
-            main(["weights", *arguments])
+            weights.main(*command_line.parse(weights, arguments))
     with pytest.raises(UserError, match=r"README\.md is none of \.pth, \.safetensors"):
         importing.read(ROOT / "README.md")
 

@@ -1,7 +1,7 @@
 """Measure how fast a config trains, evaluates, reads its images and compiles.
 
-    deepconv benchmark --config=configs/vgg_d.py --batch=64
-    deepconv benchmark --config=configs/alexnet.py:tiny --what=train,forward,pipeline
+    deepconv benchmark --config=vgg_d --batch=64
+    deepconv benchmark --config=alexnet:tiny --what=train,forward,pipeline --json=alexnet.json
 
 docs/performance.md explains each figure.
 """
@@ -13,12 +13,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from deepconv import atomic
-from deepconv.commands import command_line
+from deepconv.commands import command_line, config_file
 from deepconv.exceptions import UserError
 
 if TYPE_CHECKING:  # see `measure`
     from deepconv.benchmark.report import Result
     from deepconv.benchmark.session import Others
+
+REQUIRED = ("config",)
 
 # They are made in this order, so that a device's memory grows from one to the next.
 THINGS = ("forward", "train", "input", "pipeline", "compile")
@@ -38,19 +40,19 @@ def things(asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in THINGS if name in wanted)
 
 
-def measure(others: "Others | None" = None) -> "Result":
+def measure(options: flags.FlagValues, others: "Others | None" = None) -> "Result":
     """Measure what the flags ask for; see `session.measure`."""
+    what = things(options.what)
     # Processes that decode import this module anew, and need nothing that trains.
     import jax
 
     from deepconv.benchmark import session
 
-    options = flags.FLAGS
     # What is compiled here must be compiled, not found on disk.
     jax.config.update("jax_enable_compilation_cache", False)
     request = session.Request(
         config=options.config,
-        what=things(options.what),
+        what=what,
         batch=options.batch,
         classes=options.classes,
         rounds=options.rounds,
@@ -61,12 +63,12 @@ def measure(others: "Others | None" = None) -> "Result":
     return result
 
 
-def main(_: Sequence[str]) -> None:
+def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     """Measure, print the table, and write the JSON file if one is asked for."""
+    path = command_line.output_file(options, "json", ".json")
+    result = measure(options)
     from deepconv.benchmark import report
 
-    path = command_line.output_file("json", ".json")
-    result = measure()
     print(report.text(result))
     if path:
         atomic.write_json(path, result)
@@ -74,12 +76,7 @@ def main(_: Sequence[str]) -> None:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "The file of the configuration, such as configs/vgg_e.py or configs/vgg_e.py:tiny.",
-        flag_values=values,
-    )
+    config_file.define(values)
 
     def count(name: str, default: int | None, text: str) -> None:
         flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
@@ -94,12 +91,4 @@ def define_flags(values: flags.FlagValues) -> None:
         f"What to measure, of {', '.join(THINGS)}.",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "json", None, "Also write every figure to this .json file.", flag_values=values
-    )
-    flags.mark_flag_as_required("config", flag_values=values)
-
-
-if __name__ == "__main__":
-    define_flags(flags.FLAGS)
-    command_line.run(main)
+    command_line.define_json(values, "every figure")

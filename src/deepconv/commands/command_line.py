@@ -1,27 +1,37 @@
-"""What every command shares: flags are parsed, and what the user can mend is one line."""
+"""The `deepconv` command: which command runs, its flags, its help, and how it ends.
 
+    command_line.start(["summary", "--config=vgg_e"])   # never returns
+    summary.main(*command_line.parse(summary, ["--config=vgg_e"]))
+
+A command is a module of `deepconv.commands`; its docstring is its synopsis. It has
+`define_flags(values)` and `main(options, arguments)`, and, where they differ from none, `REQUIRED`
+(names of flags), `ARGUMENTS` (how many positional ones it takes at most) and `INTERRUPTED` (what is
+true whenever Ctrl-C ends it). A package groups commands, its `ACTIONS`.
+"""
+
+import ast
 import contextlib
-import importlib.machinery
+import difflib
+import importlib
 import importlib.util
 import inspect
 import io
 import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
-from ml_collections import ConfigDict
 
 from deepconv import naming
-from deepconv.config.check import unknown_key
-from deepconv.config.schema import flattened
 from deepconv.exceptions import (
     INTERRUPTED,
     TRY_AGAIN,
@@ -31,7 +41,31 @@ from deepconv.exceptions import (
     UserError,
 )
 
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "features",
+    "saliency",
+    "figures",
+    "summary",
+    "plan",
+    "benchmark",
+    "weights",
+    "data",
+)
 FAULT = 1
+
+_PACKAGE = "deepconv.commands"
+_HELP = ("--help", "-help", "-h")
+_WIDEST = 100  # columns of the help
+_PLACEHOLDERS = {
+    "string enum": "NAME",
+    "int": "N",
+    "float": "X",
+    "comma separated list of strings": "A,B,...",
+    "config object": "FILE[:VARIANT]",
+}
 
 
 class _Printable(logging.Formatter):
@@ -41,63 +75,95 @@ class _Printable(logging.Formatter):
         return "\n".join(map(naming.one_line, super().formatMessage(record).split("\n")))
 
 
-def run(
-    main: Callable[[Sequence[str]], None],
-    *,
-    arguments: int = 0,
-    interrupted: str = "interrupted",
-) -> NoReturn:
-    """Parse the flags, call `main` and exit.
+def start(argv: Sequence[str]) -> NoReturn:
+    """Run a command and exit.
 
     The status is 0, 1 for a fault of ours, 2 for one of the user's, 75 where the same command is
     to be started again, 130 after Ctrl-C.
 
     Args:
-      main: is given the command and its arguments, without the flags.
-      arguments: how many it takes at most.
-      interrupted: what is true whenever Ctrl-C ends it.
+      argv: the command's name, its flags and arguments.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=naming.ERRORS)
-    # Libraries report every stage of their work; what matters of it, our own loggers say.
-    ours = logging.getLogger("deepconv")
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Printable())
-    ours.addHandler(handler)
+    _accept_any_name()
+    try:
+        command, rest = _chosen(argv)
+        if _asks_for_help(rest):
+            print(usage(command))
+            sys.exit()
+    except UserError as error:
+        fail(str(error))
+    except BrokenPipeError as error:  # as of `deepconv | head`
+        fail(str(error.strerror))
+    except KeyboardInterrupt:
+        _leave_interrupted("interrupted")
+    # What libraries define is parsed from an empty command line: our flags are not among them.
+    _execute(
+        lambda _: command.main(*parse(command, rest)),
+        argv=sys.argv[:1],
+        interrupted=getattr(command, "INTERRUPTED", "interrupted"),
+    )
 
-    def guarded(argv: Sequence[str]) -> None:
-        # Orbax logs an error in writing several times, with tracebacks, before raising it.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        logging.getLogger().setLevel(logging.ERROR)
-        sys.unraisablehook = _without_echoes
-        if len(argv) > 1 + arguments:
-            fail(f"unexpected argument {argv[1 + arguments]!r}; flags begin with --")
+
+def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Run a script whose flags are absl's global ones, and exit as `start` does.
+
+    Args:
+      main: is given the script's name.
+    """
+    _accept_any_name()
+
+    def parsed(argv: list[str]) -> Sequence[str]:
         try:
-            main(argv)
+            _, *rest = _parsed(flags.FLAGS, argv)
+            if rest:
+                raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --")
         except UserError as error:
             fail(str(error))
-        except OSError as error:
-            fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
-        except Preempted as preempted:
-            fail(str(preempted), TRY_AGAIN)
-        except Interrupted as stopped:
-            _leave_interrupted(str(stopped))
-        except Exception as error:
-            if _is_one_of_several():
-                _leave(error)
-            raise
+        return argv[:1]
 
-    try:
-        app.run(guarded, flags_parser=_parse)
-    except KeyboardInterrupt as error:
-        # It may have come while a run that had been told to stop was ending.
-        saved: BaseException | None = error
-        while saved is not None and not isinstance(saved, Interrupted | Preempted):
-            saved = saved.__context__
-        _leave_interrupted(str(saved or interrupted))
+    _execute(main, argv=sys.argv, flags_parser=parsed, interrupted="interrupted")
+
+
+def parse(command: ModuleType, argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
+    """Return a command's flags and its positional arguments.
+
+    Args:
+      command: a module of `deepconv.commands`.
+      argv: what stands after its name.
+
+    Raises:
+      UserError: if a flag is unknown, missing or wrong, or there are too many arguments.
+    """
+    values = flags.FlagValues()
+    command.define_flags(values)
+    _, *arguments = _parsed(values, ["deepconv", *argv])
+    missing = [f"--{name}" for name in _required(command) if values[name].value is None]
+    if missing:
+        raise UserError(
+            f"missing {', '.join(missing)}; deepconv {_name(command)} --help lists the flags"
+        )
+    most = getattr(command, "ARGUMENTS", 0)
+    if len(arguments) > most:
+        raise UserError(f"unexpected argument {arguments[most]!r}; flags begin with --")
+    return values, arguments
+
+
+def usage(command: ModuleType) -> str:
+    """Return a command's synopsis and its flags, the required ones first."""
+    values = flags.FlagValues()
+    command.define_flags(values)
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
+    required = _required(command)
+    lines = [inspect.getdoc(command) or "", "", "Flags:"]
+    for name in (*required, *(name for name in sorted(values) if name not in required)):
+        flag: flags.Flag[Any] = values[name]
+        mark = "  (required)" if name in required else ""
+        lines.append(f"  {_written(flag)}{mark}")
+        indent = " " * 6
+        lines += textwrap.wrap(
+            _described(flag), width, initial_indent=indent, subsequent_indent=indent
+        )
+    return "\n".join(lines)
 
 
 def fail(message: str, status: int = USER_ERROR) -> NoReturn:
@@ -121,30 +187,73 @@ def complain(lines: Sequence[str]) -> None:
         sys.exit(USER_ERROR)
 
 
-def define_weights() -> None:
-    """Define --weights and --which, of the commands that look at pictures with a network."""
-    flags.DEFINE_string("weights", None, "The folder of a run, or a file of weights.")
-    flags.DEFINE_enum("which", "last", ["last", "best"], "Which of a run's parameters.")
-    flags.mark_flag_as_required("weights")
+def define_weights(values: flags.FlagValues) -> None:
+    """Define --weights and --checkpoint, of the commands that use a trained network."""
+    flags.DEFINE_string(
+        "weights", None, "The folder of a run, or a file of weights.", flag_values=values
+    )
+    define_checkpoint(values)
 
 
-def output_file(flag: str, ending: str) -> Path | None:
+def define_checkpoint(values: flags.FlagValues) -> None:
+    """Define --checkpoint alone."""
+    flags.DEFINE_enum(
+        "checkpoint",
+        "last",
+        ["last", "best"],
+        "Which of a run's parameters: those of its last step, or of its best evaluation.",
+        flag_values=values,
+    )
+
+
+def define_json(values: flags.FlagValues, what: str) -> None:
+    """Define --json, of the commands that measure.
+
+    Args:
+      values: the command's flags.
+      what: is written, such as "the table".
+    """
+    flags.DEFINE_string("json", None, f"Also write {what} to this .json file.", flag_values=values)
+
+
+def define_threads(values: flags.FlagValues) -> None:
+    """Define --threads, of the commands that decode many images."""
+    flags.DEFINE_integer(
+        "threads", 0, "How many decode; 0: one for each core.", 0, flag_values=values
+    )
+
+
+def output_file(options: flags.FlagValues, flag: str, ending: str) -> Path | None:
     """Return the file to write that a flag names, if it is set.
 
     Args:
+      options: the command's flags.
       flag: its name.
       ending: that the file must have, such as ".png".
 
     Raises:
       UserError: if it has another, or lies in no folder that exists.
     """
-    value = flags.FLAGS[flag].value
+    value = options[flag].value
     if value is None:
         return None
     path = Path(value)
     if path.suffix != ending or not path.absolute().parent.is_dir():
         raise UserError(f"--{flag}={path} is not a {ending} file in a folder that exists")
     return path
+
+
+def whole_numbers(options: flags.FlagValues, flag: str) -> tuple[int, ...]:
+    """Return what a flag lists, such as --scales=256,384.
+
+    Raises:
+      UserError: if one of them is not a whole number.
+    """
+    value: list[str] = getattr(options, flag)
+    try:
+        return tuple(map(int, value))
+    except ValueError:
+        raise UserError(f"--{flag}={','.join(value)} are not whole numbers") from None
 
 
 def require_writable(folder: Path, instead: str) -> None:
@@ -165,6 +274,156 @@ def require_writable(folder: Path, instead: str) -> None:
         raise UserError(f"cannot write to {folder} ({error.strerror}); {instead}") from None
 
 
+def _chosen(argv: Sequence[str]) -> tuple[ModuleType, Sequence[str]]:
+    """Return the command that is meant, and what stands after its name.
+
+    Exits where a list of commands is what is asked for.
+
+    Raises:
+      UserError: if there is no such command.
+    """
+    path, names, what = _PACKAGE, COMMANDS, "command"
+    while True:
+        if not argv or argv[0] in _HELP:
+            print(_listed(path, names))
+            sys.exit()
+        word, argv = argv[0], argv[1:]
+        if word not in names:
+            near = difflib.get_close_matches(word, names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+            raise UserError(f"unknown {what} {word!r}; {hint}")
+        path = f"{path}.{word.replace('-', '_')}"
+        module = importlib.import_module(path)
+        if not hasattr(module, "ACTIONS"):
+            return module, argv
+        names, what = module.ACTIONS, f"action of deepconv {word}:"
+
+
+def _listed(path: str, names: Sequence[str]) -> str:
+    """Return a list of commands, a line each: the first of a module's docstring."""
+    words = _words(path)
+    about = importlib.import_module(path if words else "deepconv").__doc__ or ""
+    widest = max(map(len, names))
+    lines = [about.split("\n")[0], ""]
+    for name in names:
+        # Read, not imported: some of them import all that trains.
+        spec = importlib.util.find_spec(f"{path}.{name.replace('-', '_')}")
+        assert spec is not None
+        assert spec.origin is not None
+        text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+        lines.append(f"  {name:{widest}}  {text.split(chr(10))[0]}")
+    usage = " ".join(["deepconv", *words, "ACTION" if words else "COMMAND", "--help"])
+    return "\n".join([*lines, "", f"{usage} describes one of them and lists its flags."])
+
+
+def _words(path: str) -> list[str]:
+    return path.removeprefix(_PACKAGE).replace("_", "-").split(".")[1:]
+
+
+def _name(command: ModuleType) -> str:
+    return " ".join(_words(command.__name__))
+
+
+def _required(command: ModuleType) -> tuple[str, ...]:
+    required: tuple[str, ...] = getattr(command, "REQUIRED", ())
+    return required
+
+
+def _asks_for_help(argv: Sequence[str]) -> bool:
+    flags_alone = argv[: argv.index("--")] if "--" in argv else argv
+    return any(argument in _HELP for argument in flags_alone)
+
+
+def _written(flag: flags.Flag[Any]) -> str:
+    if flag.boolean:
+        return f"--[no]{flag.name}"
+    return f"--{flag.name}={_PLACEHOLDERS.get(flag.flag_type(), '...')}"
+
+
+def _described(flag: flags.Flag[Any]) -> str:
+    # Of an enumeration absl puts the values first.
+    parts = [re.sub(r"^<.*?>: ", "", flag.help or "")]
+    if isinstance(flag.parser, flags.EnumParser):
+        parts.append(f"One of {', '.join(flag.parser.enum_values)}.")
+    default: Any = flag.default
+    if default:
+        parts.append(f"Default: {','.join(default) if isinstance(default, list) else default}.")
+    return " ".join(parts)
+
+
+def _parsed(values: flags.FlagValues, argv: Sequence[str]) -> Sequence[str]:
+    """Parse flags.
+
+    Raises:
+      UserError: saying what is wrong with them.
+    """
+    if "config" in values:
+        # Only commands with a config need what reads it.
+        from deepconv.commands import config_file
+
+        config_file.prepare(values["config"], argv)
+    try:
+        return values(argv)
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(values), 1)
+        hint = f"did you mean --{near[0]}?" if near else "--help lists them"
+        raise UserError(f"there is no flag --{error.flagname}; {hint}") from None
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+
+
+def _accept_any_name() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=naming.ERRORS)
+
+
+def _execute(
+    main: Callable[[Sequence[str]], None],
+    *,
+    argv: Sequence[str],
+    interrupted: str,
+    flags_parser: Callable[[list[str]], Sequence[str]] = app.parse_flags_with_usage,
+) -> NoReturn:
+    """Call `main`, and exit with the status and the line that say how it ended."""
+    # Libraries report every stage of their work; what matters of it, our own loggers say.
+    ours = logging.getLogger("deepconv")
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable())
+    ours.handlers = [handler]
+
+    def guarded(argv: Sequence[str]) -> None:
+        # Orbax logs an error in writing several times, with tracebacks, before raising it.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        logging.getLogger().setLevel(logging.ERROR)
+        sys.unraisablehook = _without_echoes
+        try:
+            main(argv)
+        except UserError as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        except Preempted as preempted:
+            fail(str(preempted), TRY_AGAIN)
+        except Interrupted as stopped:
+            _leave_interrupted(str(stopped))
+        except Exception as error:
+            if _is_one_of_several():
+                _leave(error)
+            raise
+
+    try:
+        app.run(guarded, argv=list(argv), flags_parser=flags_parser)
+    except KeyboardInterrupt as error:
+        # It may have come while a run that had been told to stop was ending.
+        saved: BaseException | None = error
+        while saved is not None and not isinstance(saved, Interrupted | Preempted):
+            saved = saved.__context__
+        _leave_interrupted(str(saved or interrupted))
+
+
 def _without_echoes(echo: "sys.UnraisableHookArgs") -> None:
     # After a failed write tensorstore's threads report to orbax's loop of events, which has ended.
     if str(echo.exc_value) != "Event loop is closed":
@@ -181,8 +440,8 @@ def _leave(error: Exception) -> NoReturn:
 
     if parallel.tells_of_a_lost_process(error):
         fail(
-            "another process of this run has ended, see its output; the same commands go on from "
-            f"the last checkpoint ({str(error).splitlines()[0][:200]})",
+            "another process of this run has ended, see its output; run the same commands to "
+            f"resume from the last checkpoint ({str(error).splitlines()[0][:200]})",
             TRY_AGAIN,
         )
     traceback.print_exception(error)
@@ -198,114 +457,3 @@ def _leave_interrupted(message: str) -> NoReturn:
 
 def _say(message: str) -> None:
     print(f"deepconv: {message}", file=sys.stderr, flush=True)
-
-
-def _parse(argv: Sequence[str]) -> Sequence[str]:
-    if "config" in flags.FLAGS:
-        _require_file_first(argv)
-        flags.FLAGS["config"].parser = ConfigFile()
-    try:
-        return flags.FLAGS(argv)
-    except (
-        flags.Error,
-        UserError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OSError,
-    ) as error:
-        fail(str(error))
-
-
-_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
-
-
-def _require_file_first(argv: Sequence[str]) -> None:
-    for argument in argv[1:]:
-        if re.match(r"--?config(=|$)", argument):
-            return
-        if _OVERRIDE.match(argument):
-            fail(f"{argument} changes a value of a config: it belongs after --config=FILE")
-
-
-class ConfigFile(flags.ArgumentParser):
-    """Reads what --config names: a Python file, and the variant after a colon."""
-
-    def parse(self, argument: str) -> ConfigDict:
-        """Return the config, locked, in which every key that the command line changes exists.
-
-        Raises:
-          UserError: naming the file, and the line where it has one.
-        """
-        # Importing jax takes a second, and not every command needs it.
-
-        file, colon, variant = argument.partition(":")
-        path = Path(file).absolute()
-        if not path.is_file():
-            raise UserError(f"there is no config file {path}")
-        # A config imports the one it derives from as `configs.vgg_a`, wherever the command is run.
-        sys.path.append(str(path.parent.parent))
-        try:
-            config = _call(_module(path), file, variant if colon else None)
-        except UserError:
-            raise
-        except Exception as error:  # a config is a program, and may raise anything
-            raise UserError(_described(error, file)) from None
-        if not isinstance(config, ConfigDict):
-            raise UserError(
-                f"{file}: get_config() returns {type(config).__name__}; it must return a config, "
-                "made from deepconv.config.default()"
-            )
-        keys = {key for key, _ in flattened(config)} | {*config}
-        for argument in sys.argv[1:]:
-            if (override := _OVERRIDE.match(argument)) and override[1] not in keys:
-                raise UserError(f"{argument}: {unknown_key(override[1], config)}")
-        return config.lock()
-
-
-def _module(path: Path) -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader(f"config_{path.stem}", str(path))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module  # where dataclasses look for theirs
-    loader.exec_module(module)
-    return module
-
-
-def _call(module: ModuleType, file: str, variant: str | None) -> object:
-    get_config = getattr(module, "get_config", None)
-    if not callable(get_config):
-        raise UserError(f"{file} has no function get_config()")
-    parameters = inspect.signature(get_config).parameters.values()
-    if variant is not None and not parameters:
-        raise UserError(f"{file} has no variants: leave out :{variant}")
-    if variant is None and any(p.default is p.empty for p in parameters):
-        raise UserError(f"{file} needs a variant: --config={file}:VARIANT")
-    return get_config() if variant is None else get_config(variant)
-
-
-def _described(error: Exception, file: str) -> str:
-    """Say in which line of a config's file, or of one beside it, an error arose, and what it is."""
-    from deepconv.config.check import unknown_key
-    from deepconv.config.schema import default
-
-    folder = Path(file).absolute().parent
-    if isinstance(error, SyntaxError):
-        where, line, text = error.filename or file, error.lineno, error.msg
-    else:
-        frames = traceback.extract_tb(error.__traceback__)
-        within = [frame for frame in frames if Path(frame.filename).parent == folder]
-        where, line = (within[-1].filename, within[-1].lineno) if within else (file, None)
-        text = str(error)
-    if Path(where) == Path(file).absolute():
-        where = file
-    place = f"{where}, line {line}" if line else where
-    # A config's own errors quote the key, some of them with all the values beside it.
-    key = re.search(r'Key "([^"]+)" does not exist', text) or re.fullmatch(
-        r"""["'\\]+(\w+)["'\\]+(?:nDid you mean.*)?""", text
-    )
-    if isinstance(error, AttributeError | KeyError) and key:
-        return f"{place}: {unknown_key(key[1], default())}"
-    return f"{place}: {type(error).__name__}: {text}"

@@ -1,9 +1,9 @@
-"""Evaluate what a run has trained, by any test protocol of the papers.
+"""Evaluate a trained network by any test protocol of the papers.
 
-    python -m deepconv.evaluate --workdir=runs/vgg_d_jitter --protocol=dense --scales=256,384,512
-    python -m deepconv.evaluate --workdir=runs/vgg_d_jitter --ensemble=runs/vgg_e_jitter
-    python -m deepconv.evaluate --ensemble=one.npz,another.npz --out=fused   # without any network
-    python -m deepconv.evaluate --workdir=vgg16.safetensors    # a file of deepconv.weights import
+    deepconv evaluate --weights=runs/vgg_d_jitter --protocol=dense --scales=256,384,512
+    deepconv evaluate --weights=runs/vgg_d_jitter --ensemble=runs/vgg_e_jitter
+    deepconv evaluate --ensemble=one.npz,another.npz --out=fused   # without any network
+    deepconv evaluate --weights=vgg16.safetensors    # a file of deepconv weights import
 
 Protocols: center, ten_crop, nine_view (3x3 crops, for the CIFAR-10 nets), dense, multi_crop (5x5
 crops and their mirror images), and multi_crop_and_dense. Several scales, protocols and networks
@@ -33,6 +33,8 @@ from deepconv.inference.model import load, results_folder
 from deepconv.inference.rows import Sheet
 from deepconv.run import provenance
 from deepconv.run.workdir import hold, require_unseen
+
+INTERRUPTED = "interrupted; the same command scores what is missing"
 
 # Rows of each part of the printed report; the JSON has more.
 _ROWS = 10
@@ -342,44 +344,70 @@ def _name(sheet: Sheet, path: Path) -> str:
     return f"{runs.pop()}_{path.stem}" if len(runs) == 1 and None not in runs else path.stem
 
 
-def main(_: Sequence[str]) -> None:
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    command_line.define_weights(values)
+    flags.DEFINE_enum(
+        "protocol", "dense", [*PROTOCOLS], "How images are looked at.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "scales",
+        [],
+        "The shorter sides Q in pixels, such as 256,384,512; by default the config's.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "ensemble",
+        [],
+        "More runs and files of weights, or .npz files of posteriors.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "average",
+        "scores",
+        ["scores", "posteriors"],
+        "What is averaged over the dense map.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("dataset", None, "Other images of the same classes.", flag_values=values)
+    flags.DEFINE_string(
+        "split",
+        None,
+        "Their split; by default the config's eval_split, or all of a plain folder.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("data_dir", None, "Where prepared data sets lie.", flag_values=values)
+    flags.DEFINE_string(
+        "out",
+        None,
+        "The folder of the results; nothing is then written elsewhere.",
+        flag_values=values,
+    )
+    command_line.define_json(values, "the result")
+    command_line.define_threads(values)
+
+
+def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     """Evaluate, then print the errors and where everything lies."""
-    named = [Path(name) for name in ([WORKDIR.value] if WORKDIR.value else []) + ENSEMBLE.value]
-    dataset = {"name": DATASET.value, "data_dir": DATA_DIR.value, "eval_split": SPLIT.value}
-    try:
-        scales = tuple(map(int, SCALES.value))
-    except ValueError:
-        raise UserError(f"--scales={','.join(SCALES.value)} are not whole numbers") from None
-    plan = Plan(PROTOCOL.value, scales, AVERAGE.value, CHECKPOINT.value)
+    json_file = command_line.output_file(options, "json", ".json")
+    named = [options.weights] if options.weights else []
+    paths = [Path(name).absolute() for name in named + options.ensemble]
+    if not paths:
+        raise UserError("nothing to evaluate: give --weights or --ensemble")
+    dataset = {
+        "name": options.dataset,
+        "data_dir": options.data_dir,
+        "eval_split": options.split,
+    }
+    scales = command_line.whole_numbers(options, "scales")
     result = evaluate(
-        [name.absolute() for name in named if name.suffix != ".npz"],
-        plan,
-        posteriors=[name.absolute() for name in named if name.suffix == ".npz"],
+        [path for path in paths if path.suffix != ".npz"],
+        Plan(options.protocol, scales, options.average, options.checkpoint),
+        posteriors=[path for path in paths if path.suffix == ".npz"],
         dataset={key: value for key, value in dataset.items() if value is not None},
-        out=Path(OUT.value).absolute() if OUT.value else None,
-        threads=THREADS.value,
+        out=Path(options.out).absolute() if options.out else None,
+        threads=options.threads,
     )
+    if json_file:
+        atomic.write_json(json_file, result)
     print(f"{describe(result)}\n\nresults: {Path(result['posteriors']).with_suffix('.json')}")
-
-
-if __name__ == "__main__":
-    WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run, or a file of weights.")
-    PROTOCOL = flags.DEFINE_enum("protocol", "dense", [*PROTOCOLS], "How images are looked at.")
-    SCALES = flags.DEFINE_list(
-        "scales", [], "The shorter sides Q in pixels, such as 256,384,512; by default the config's."
-    )
-    ENSEMBLE = flags.DEFINE_list("ensemble", [], "More of these, or .npz files of posteriors.")
-    AVERAGE = flags.DEFINE_enum(
-        "average", "scores", ["scores", "posteriors"], "What is averaged over the dense map."
-    )
-    CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which parameters.")
-    DATASET = flags.DEFINE_string("dataset", None, "Other images of the same classes.")
-    SPLIT = flags.DEFINE_string(
-        "split", None, "Their split; by default the config's eval_split, or all of a plain folder."
-    )
-    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data sets lie.")
-    OUT = flags.DEFINE_string(
-        "out", None, "The folder of the results; nothing is then written elsewhere."
-    )
-    THREADS = flags.DEFINE_integer("threads", 0, "That decode; 0: one for each core.", 0)
-    command_line.run(main, interrupted="interrupted; the same command scores what is missing")

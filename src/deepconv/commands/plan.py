@@ -1,23 +1,25 @@
-"""Plan a run: memory, arithmetic, communication, time.
+"""Estimate a run before it: memory, arithmetic, communication, time.
 
-python -m deepconv.plan --config=configs/vgg_d.py --devices=8 --device_kind=h200
-python -m deepconv.plan --config=configs/vgg_d.py --devices=8 --device_kind=a100 \
-  --images_per_second=700 --link_gbps=100 --cores=64
+    deepconv plan --config=vgg_d --devices=8 --device_kind=h200
+    deepconv plan --config=vgg_d --devices=8 --device_kind=a100 --images_per_second=700 \
+        --link_gbps=100 --cores=64
 """
 
 import math
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from deepconv import atomic
-from deepconv.commands import command_line
+from deepconv.commands import command_line, config_file
 from deepconv.config import recipe
 from deepconv.config.schema import create_model
 from deepconv.exceptions import UserError
 from deepconv.plan import devices, network, report, stages
 from deepconv.plan.times import Machine
+
+REQUIRED = ("config", "devices", "device_kind")
 
 # Of ImageNet's photographs: half of what two cores do together (docs/performance.md, "Input").
 DECODED = 524.0
@@ -37,10 +39,11 @@ FIGURES = (
 )
 
 
-def machine(last: ConfigDict, classes: int) -> Machine:
+def machine(options: flags.FlagValues, last: ConfigDict, classes: int) -> Machine:
     """Return what the flags say of the devices, and what is assumed where they do not.
 
     Args:
+      options: the command's flags.
       last: config of the last stage, whose network `--images_per_second` was measured on.
       classes: of that stage.
 
@@ -48,7 +51,6 @@ def machine(last: ConfigDict, classes: int) -> Machine:
       UserError: if a figure is not positive, or the kind of device is unknown or has no such
         arithmetic.
     """
-    options = flags.FLAGS
     for name, _, _ in FIGURES:
         value = options[name].value
         if value is not None and not 0 < value < math.inf:
@@ -88,10 +90,36 @@ def machine(last: ConfigDict, classes: int) -> Machine:
     )
 
 
-def main(_: Sequence[str]) -> None:
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    config_file.define(values)
+    flags.DEFINE_integer("devices", None, "How many, over all machines.", flag_values=values)
+    flags.DEFINE_string(
+        "device_kind", None, f"One of {', '.join(devices.KINDS)}.", flag_values=values
+    )
+    for name, default, meaning in FIGURES:
+        flags.DEFINE_float(name, default, meaning, flag_values=values)
+    flags.DEFINE_enum(
+        "arithmetic",
+        None,
+        [devices.FLOAT32, devices.TF32, devices.BFLOAT16],
+        "What matrix products are computed in; by default what jax does with model.dtype.",
+        flag_values=values,
+    )
+
+    def count(name: str, text: str) -> None:
+        flags.DEFINE_integer(name, None, text, lower_bound=1, flag_values=values)
+
+    count("cores", "That decode, over all machines.")
+    count("train_images", "In the training set.")
+    count("eval_images", "In the evaluation set.")
+    count("classes", "Of the data set.")
+    command_line.define_json(values, "the plan")
+
+
+def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     """Print the plan of all stages."""
-    options = flags.FLAGS
-    path = command_line.output_file("json", ".json")
+    path = command_line.output_file(options, "json", ".json")
     config = options.config
     stages.check_stages(config, options.devices)
     given = {
@@ -102,35 +130,8 @@ def main(_: Sequence[str]) -> None:
     todo = recipe.stages(config)
     sizes = [stages.sizes(stage.config, config.dataset.name, given) for stage in todo]
     last = todo[-1].config
-    on = machine(last, sizes[-1].classes)
+    on = machine(options, last, sizes[-1].classes)
     plans = [stages.plan_stage(stage, size, on) for stage, size in zip(todo, sizes, strict=True)]
     if path:
         atomic.write_json(path, report.data(plans, on))
     print(report.text(plans, on))
-
-
-def _define_flags() -> None:
-    config_flags.DEFINE_config_file(
-        "config", None, "The file of the configuration, such as configs/vgg_d.py."
-    )
-    flags.DEFINE_integer("devices", None, "How many, over all machines.")
-    flags.DEFINE_string("device_kind", None, f"One of {', '.join(devices.KINDS)}.")
-    for name, default, meaning in FIGURES:
-        flags.DEFINE_float(name, default, meaning)
-    flags.DEFINE_enum(
-        "arithmetic",
-        None,
-        [devices.FLOAT32, devices.TF32, devices.BFLOAT16],
-        "What matrix products are computed in; by default what jax does with model.dtype.",
-    )
-    flags.DEFINE_integer("cores", None, "That decode, over all machines.", lower_bound=1)
-    flags.DEFINE_integer("train_images", None, "In the training set.", lower_bound=1)
-    flags.DEFINE_integer("eval_images", None, "In the evaluation set.", lower_bound=1)
-    flags.DEFINE_integer("classes", None, "Of the data set.", lower_bound=1)
-    flags.DEFINE_string("json", None, "Also write the plan to this .json file.")
-    flags.mark_flags_as_required(["config", "devices", "device_kind"])
-
-
-if __name__ == "__main__":
-    _define_flags()
-    command_line.run(main)

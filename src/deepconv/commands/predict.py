@@ -1,8 +1,8 @@
-"""Name what is in pictures: the five best labels of each.
+"""Classify pictures: the five best labels of each.
 
-    python -m deepconv.predict --weights=vgg16.safetensors cat.jpg photos
-    python -m deepconv.predict --weights=runs/vgg_d_jitter photos --protocol=ten_crop --json=x.json
-    python -m deepconv.predict --weights=runs/vgg_d_jitter photos --sheet=sheet.png
+    deepconv predict --weights=vgg16.safetensors cat.jpg photos
+    deepconv predict --weights=runs/vgg_d_jitter photos --protocol=ten_crop --json=x.json
+    deepconv predict --weights=runs/vgg_d_jitter photos --sheet=sheet.png
 
 Pictures are files, or folders, whose pictures are found at any depth. One that cannot be read is
 named on stderr and the others are predicted; the exit status is then 2.
@@ -30,6 +30,9 @@ from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.inference import buckets, rows
 from deepconv.inference.model import Trained, load
 from deepconv.visualize.figures import draw_bars
+
+REQUIRED = ("weights",)
+ARGUMENTS = sys.maxsize
 
 BEST = 5
 SHEET_COLUMNS = 4
@@ -138,18 +141,37 @@ def _thumbnail(height: int, width: int) -> decode.Crop:
     return decode.whole(height, width, min(height, width, THUMBNAIL))
 
 
-def main(argv: Sequence[str]) -> None:
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    command_line.define_weights(values)
+    flags.DEFINE_enum(
+        "protocol", "dense", [*PROTOCOLS], "How pictures are looked at.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "scales",
+        [],
+        "The shorter sides Q in pixels, such as 256,384,512; by default the network's own.",
+        flag_values=values,
+    )
+    command_line.define_json(values, "the labels")
+    flags.DEFINE_string(
+        "sheet", None, "Also draw the pictures to this .png file.", flag_values=values
+    )
+    command_line.define_threads(values)
+
+
+def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     """Predict, print a table, and write what is asked for."""
-    options = flags.FLAGS
-    json_file = command_line.output_file("json", ".json")
-    sheet_file = command_line.output_file("sheet", ".png")
-    source = pictures.open_pictures([Path(name) for name in argv[1:]])
+    json_file = command_line.output_file(options, "json", ".json")
+    sheet_file = command_line.output_file(options, "sheet", ".png")
+    source = pictures.open_pictures([Path(name) for name in arguments])
     everywhere = parallel.replicated(parallel.data_mesh())
-    trained = load(Path(options.weights), everywhere, which=options.which)
-    plan = Plan(options.protocol, (options.scale,) if options.scale else ())
+    trained = load(Path(options.weights), everywhere, which=options.checkpoint)
+    plan = Plan(options.protocol, command_line.whole_numbers(options, "scales"))
     for view in plan.views:
-        rows.check(trained, view, options.scale or trained.config.evaluation.scale)
-    threads = os.cpu_count() or 1
+        for scale in plan.scales or (trained.config.evaluation.scale,):
+            rows.check(trained, view, scale)
+    threads = options.threads or os.cpu_count() or 1
     source, refused = pictures.recognized(source, threads)
     says = log_posteriors(trained, source, plan, threads=threads)
     source, kept, damaged = pictures.set_aside(source, np.flatnonzero(np.isnan(says).any(axis=1)))
@@ -174,12 +196,3 @@ def main(argv: Sequence[str]) -> None:
     if sheet_file:
         drawing.save(contact_sheet(source, says, predictions, trained.class_names), sheet_file)
     command_line.complain(refused + damaged)
-
-
-if __name__ == "__main__":
-    command_line.define_weights()
-    flags.DEFINE_enum("protocol", "dense", [*PROTOCOLS], "How pictures are looked at.")
-    flags.DEFINE_integer("scale", None, "The shorter side Q; by default the network's own.", 1)
-    flags.DEFINE_string("json", None, "Also write the labels to this .json file.")
-    flags.DEFINE_string("sheet", None, "Also draw the pictures to this .png file.")
-    command_line.run(main, arguments=sys.maxsize)

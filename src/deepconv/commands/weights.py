@@ -1,9 +1,9 @@
-"""Bring in weights of other frameworks, and take ours out.
+"""Import weights of other frameworks, or export ours.
 
-python -m deepconv.weights import vgg16-397923af.pth vgg16.safetensors
-python -m deepconv.weights import VGG_ILSVRC_16_layers.caffemodel vgg16.safetensors --classes=words
-python -m deepconv.weights export runs/vgg_d_jitter vgg16_torch.safetensors --format=torchvision
-python -m deepconv.weights export runs/vgg_d_jitter vgg16.stablehlo --format=stablehlo --view=dense
+deepconv weights import vgg16-397923af.pth vgg16.safetensors
+deepconv weights import VGG_ILSVRC_16_layers.caffemodel vgg16.safetensors --classes=words
+deepconv weights export runs/vgg_d_jitter vgg16_torch.safetensors --format=torchvision
+deepconv weights export runs/vgg_d_jitter vgg16.stablehlo --format=stablehlo --view=dense
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +17,10 @@ from deepconv.exceptions import UserError
 from deepconv.inference import model
 from deepconv.weights import exporting, importing
 
+ARGUMENTS = 3
 
-def _import(path: Path, out: Path) -> None:
-    options = flags.FLAGS
+
+def _import(options: flags.FlagValues, path: Path, out: Path) -> None:
     imported = importing.read(
         path,
         class_names=Path(options.classes) if options.classes else None,
@@ -35,9 +36,8 @@ def _import(path: Path, out: Path) -> None:
     )
 
 
-def _export(path: Path, out: Path) -> None:
-    options = flags.FLAGS
-    net = model.load(path, which=options.which)
+def _export(options: flags.FlagValues, path: Path, out: Path) -> None:
+    net = model.load(path, which=options.checkpoint)
     if options.format == "torchvision":
         exporting.to_torchvision(net, out)
         text = f"torchvision's tensors of {net.config.model.name}"
@@ -49,23 +49,45 @@ def _export(path: Path, out: Path) -> None:
     print(f"{out.absolute()}: {text}")
 
 
-ACTIONS: dict[str, Callable[[Path, Path], None]] = {"import": _import, "export": _export}
+_ACTIONS: dict[str, Callable[[flags.FlagValues, Path, Path], None]] = {
+    "import": _import,
+    "export": _export,
+}
 
 
-def main(argv: Sequence[str]) -> None:
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    flags.DEFINE_string(
+        "classes",
+        None,
+        "Of an import: a text file, the names of the classes, one a line.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "mean", None, "Of an import: Caffe's mean image, a .binaryproto.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "format",
+        "torchvision",
+        ["torchvision", "stablehlo"],
+        "Of what is exported.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "view",
+        "crop",
+        [*exporting.VIEWS],
+        "Of an export: what a StableHLO program looks at.",
+        flag_values=values,
+    )
+    command_line.define_checkpoint(values)
+
+
+def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     """Import or export a file."""
-    if len(argv) != 4 or argv[1] not in ACTIONS:
-        raise UserError("usage: python -m deepconv.weights import|export SOURCE OUT")
-    source, out = Path(argv[2]), Path(argv[3])
+    if len(arguments) != 3 or arguments[0] not in _ACTIONS:
+        raise UserError("usage: deepconv weights import|export SOURCE OUT")
+    action, source, out = arguments[0], Path(arguments[1]), Path(arguments[2])
     if not out.absolute().parent.is_dir():
         raise UserError(f"{out}: there is no folder {out.parent}")
-    ACTIONS[argv[1]](source, out)
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("classes", None, "A text file: the names of the classes, one a line.")
-    flags.DEFINE_string("mean", None, "Caffe's mean image, a .binaryproto.")
-    flags.DEFINE_enum("format", "torchvision", ["torchvision", "stablehlo"], "Of what is exported.")
-    flags.DEFINE_enum("view", "crop", [*exporting.VIEWS], "What a StableHLO program looks at.")
-    flags.DEFINE_enum("which", "last", ["last", "best"], "Which of a run's parameters.")
-    command_line.run(main, arguments=3)
+    _ACTIONS[action](options, source, out)

@@ -31,7 +31,7 @@ def check_labels(
     remedy = (
         "-1 stands for an unknown class, so choose a split that has labels"
         if label == UNKNOWN
-        else "mend it (python -m deepconv.data.check finds all such records of a prepared set)"
+        else "mend it (deepconv data check finds all such records of a prepared set)"
     )
     raise UserError(
         f"{dataset}: {name_of(int(wrong[0]))} has the label {label}, and the {classes} classes are "

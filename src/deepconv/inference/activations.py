@@ -1,11 +1,9 @@
 """What a network computes on the way: any layers' activations, by name.
 
-    python -m deepconv.features --weights=vgg16.safetensors --layer=relu7 --out=x.npz cat.jpg photos
+Names are those of `deepconv summary`: `conv3_3`, `fc7` are before the ReLU, `relu3_3`, `relu7`
+after it. In a program, style and perceptual losses in ten lines:
 
-Names are those of `python -m deepconv.summary`: `conv3_3`, `fc7` are before the ReLU, `relu3_3`,
-`relu7` after it. In a program, style and perceptual losses in ten lines:
-
-    look = features.extractor(trained, ["relu1_1", "relu2_1", "relu3_1"])
+    look = activations.extractor(trained, ["relu1_1", "relu2_1", "relu3_1"])
 
     def gram(x):  # [N, H, W, C] to [N, C, C]
         return jnp.einsum("nhwc,nhwd->ncd", x, x) / (x.shape[1] * x.shape[2])
@@ -23,23 +21,17 @@ Names are those of `python -m deepconv.summary`: `conv3_3`, `fc7` are before the
 """
 
 import os
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
-from deepconv import atomic, compilation, naming
-from deepconv.commands import command_line
+from deepconv import compilation
 from deepconv.data import pipeline
 from deepconv.data.pipeline import Source
-from deepconv.data.sources import pictures
-from deepconv.exceptions import UserError
-from deepconv.inference.model import Trained, load
+from deepconv.inference.model import Trained
 from deepconv.models import Network
 from deepconv.training import augment
 
@@ -167,34 +159,3 @@ def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) ->
         np.concatenate([crops.labels for crops in found]),
         {name: np.concatenate([crops.outputs[name] for crops in found]) for name in layers},
     )
-
-
-def main(argv: Sequence[str]) -> None:
-    """Write the activations of pictures' central crops."""
-    options = flags.FLAGS
-    out = command_line.output_file("out", ".npz")
-    assert out is not None  # the flag is required
-    source = pictures.open_pictures([Path(name) for name in argv[1:]])
-    trained = load(Path(options.weights), which=options.which)
-    try:
-        cut(trained.network, options.layer)
-    except ValueError as error:
-        raise UserError(f"--layer: {error}") from None
-    source, refused = pictures.recognized(source, os.cpu_count() or 1)
-    crops = of_central_crops(trained, source, options.layer)
-    suspects = sorted({*range(len(source))} - {*crops.records.tolist()})
-    source, _, damaged = pictures.set_aside(source, suspects)
-    image_ids = np.array(list(map(naming.decoded, source.file_names)), str)
-    with atomic.replacing(out) as file:
-        np.savez(file, image_ids=image_ids, **crops.outputs)  # type: ignore[arg-type]
-    shapes = (f"{name} {'x'.join(map(str, x.shape))}" for name, x in crops.outputs.items())
-    print(f"{out.absolute()}: {', '.join(shapes)}")
-    command_line.complain(refused + damaged)
-
-
-if __name__ == "__main__":
-    command_line.define_weights()
-    flags.DEFINE_list("layer", None, "Names of layers, such as relu7 or relu3_3,pool5.")
-    flags.DEFINE_string("out", None, "The .npz file: an array of each layer, and image_ids.")
-    flags.mark_flags_as_required(["layer", "out"])
-    command_line.run(main, arguments=sys.maxsize)

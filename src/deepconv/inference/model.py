@@ -86,7 +86,7 @@ def load(
 
 
 def load_file(path: Path, sharding: jax.sharding.Sharding) -> Trained:
-    """Load the network that a file of `deepconv.weights import` holds.
+    """Load the network that a file of `deepconv weights import` holds.
 
     Args:
       path: of the file.

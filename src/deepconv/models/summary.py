@@ -1,8 +1,5 @@
 """Count a network layer by layer, without making it: shapes, parameters, arithmetic, what it sees.
 
-    python -m deepconv.summary --config=configs/vgg_e.py
-    python -m deepconv.summary --config=configs/alexnet.py --config.model.towers=1 --classes=10184
-
     rows = layer_table(network.layers, network.crop)
     totals(rows).parameters
 
@@ -14,13 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from absl import flags
-from ml_collections import config_flags
-
-from deepconv import atomic, tables
-from deepconv.commands import command_line
-from deepconv.config.check import check_config
-from deepconv.config.schema import create_model
+from deepconv import tables
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, LocalConv, Pool, map_size
 from deepconv.models.towers import TOWERS
 
@@ -184,37 +175,3 @@ def _numbers(header: str, values: Iterable[int]) -> list[str]:
     cells = [header, *(f"{value:,}" if value else "-" for value in values)]
     width = max(map(len, cells))
     return [cell.rjust(width) for cell in cells]
-
-
-def main(_: Sequence[str]) -> None:
-    """Print the table of the config's network."""
-    options = flags.FLAGS
-    path = command_line.output_file("json", ".json")
-    config = options.config
-    check_config(config)
-    network = create_model(config, options.classes)
-    rows = layer_table(network.layers, network.crop)
-    if path:
-        result = {
-            "network": config.model.name,
-            "crop": network.crop,
-            "classes": options.classes,
-            "layers": [{**row._asdict(), "parameters": row.parameters} for row in rows],
-            "totals": totals(rows)._asdict(),
-        }
-        atomic.write_json(path, result)
-    crop = f"{network.crop}x{network.crop}"
-    print(f"{config.model.name}, {crop} crop, {options.classes} classes\n\n{text(rows)}")
-
-
-if __name__ == "__main__":
-    # Defined here, so that what this module counts can be had beside another command's flags.
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "The file of the configuration, such as configs/vgg_e.py or configs/vgg_e.py:tiny.",
-    )
-    flags.DEFINE_integer("classes", 1000, "The number of classes.", lower_bound=1)
-    flags.DEFINE_string("json", None, "Also write the table to this .json file.")
-    flags.mark_flag_as_required("config")
-    command_line.run(main)

@@ -84,7 +84,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     tensors, metadata = read_tensors(path)
     if _ABOUT not in metadata:
         raise UserError(
-            f"{path} is not a file of this program: python -m deepconv.weights import {path} OUT "
+            f"{path} is not a file of this program: deepconv weights import {path} OUT "
             "makes one of it"
         )
     try:

@@ -1,30 +1,25 @@
 """The pictures of AlexNet's section 6.1, of any run: Figure 3, and both halves of Figure 4.
 
-python -m deepconv.figures kernels --workdir=runs/alexnet --out=kernels.png
-python -m deepconv.figures labels --workdir=runs/alexnet      # writes labels.png in the run
-python -m deepconv.figures neighbors --workdir=runs/alexnet --gallery=50000
+figure = kernels(trained)
+figure = labels(trained, look_at(trained, drawn(source, 8, seed=0), "fc8"))
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.neighbors import NearestNeighbors
 
-from deepconv import drawing, naming, parallel
-from deepconv.commands import command_line
+from deepconv import drawing, naming
 from deepconv.data import pipeline
 from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import Source
-from deepconv.data.sources import datasets, identity
 from deepconv.exceptions import UserError
 from deepconv.inference import activations
-from deepconv.inference.model import Trained, load
+from deepconv.inference.model import Trained
 from deepconv.models.layers import Activation, Conv, Layer
 
 KERNEL_COLUMNS = 16  # three rows of them are a tower of the paper's
@@ -233,63 +228,3 @@ def _short(name: str) -> str:
 def last_hidden_layer(layers: Sequence[Layer]) -> str:
     """Return the name of what the classifier sees, after its non-linearity: relu7, of fc7."""
     return [layer.name for layer in layers if isinstance(layer, Activation)][-1]
-
-
-def _dataset(trained: Trained) -> datasets.Dataset:
-    """Open the data set that a network was trained on."""
-    dataset = datasets.open_dataset(**trained.config.dataset)
-    if change := identity.class_difference(trained.class_names, dataset.class_names):
-        raise UserError(
-            f"{trained.config.dataset.name} is not what {trained.name} was trained on: {change}"
-        )
-    return dataset
-
-
-def _draw_labels(trained: Trained) -> Figure:
-    dataset = _dataset(trained)
-    images = drawn(dataset.evaluation, TEST_IMAGES, flags.FLAGS.seed)
-    return labels(trained, look_at(trained, images, trained.network.layers[-1].name))
-
-
-def _draw_neighbors(trained: Trained) -> Figure:
-    dataset = _dataset(trained)
-    hidden = last_hidden_layer(trained.network.layers)
-    queries = drawn(dataset.evaluation, QUERIES, flags.FLAGS.seed)
-    gallery = drawn(dataset.train, flags.FLAGS.gallery, flags.FLAGS.seed)
-    return neighbors(trained, look_at(trained, queries, hidden), look_at(trained, gallery, hidden))
-
-
-FIGURES: dict[str, Callable[[Trained], Figure]] = {
-    "kernels": kernels,
-    "labels": _draw_labels,
-    "neighbors": _draw_neighbors,
-}
-
-
-def main(argv: Sequence[str]) -> None:
-    """Draw one of the figures of a run."""
-    options = flags.FLAGS
-    name = argv[1] if len(argv) > 1 else ""
-    if name not in FIGURES:
-        raise UserError(f"unknown figure {name!r}; one of {', '.join(FIGURES)}")
-    run = Path(options.workdir)
-    beside = run.with_name(f"{run.stem}_{name}.png") if run.is_file() else run / f"{name}.png"
-    out = command_line.output_file("out", ".png")
-    everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
-    trained = load(run, everywhere, which=options.which)
-    if out is None:
-        command_line.require_writable(beside.parent, "--out=FILE.png writes it elsewhere")
-    drawing.save(FIGURES[name](trained), out or beside)
-    print((out or beside).absolute())
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "The folder of the run, or a file of weights.")
-    flags.DEFINE_string(
-        "out", None, "The PNG file to write; by default in the run's folder, or beside the file."
-    )
-    flags.DEFINE_enum("which", "last", ["last", "best"], "Whose parameters: of which checkpoint.")
-    flags.DEFINE_integer("seed", 0, "Draws the images that are shown.")
-    flags.DEFINE_integer("gallery", 10_000, "How many training images are searched.", lower_bound=1)
-    flags.mark_flag_as_required("workdir")
-    command_line.run(main, arguments=1)

@@ -1,37 +1,25 @@
 """Where in a picture a network sees a class.
 
-    python -m deepconv.saliency --weights=vgg16.safetensors --out=seen.png cat.jpg photos
-    python -m deepconv.saliency --weights=vgg16.safetensors --out=seen.png --label="tabby" cat.jpg
+    seen = viewer(trained)(pixels, None)
+    figure = draw(trained, images, labels)
 
-Without --label it is the class that the network thinks best at its own scale, as predict does. Two
-views beside each picture. The dense score map (VGG, section 3.2): the posterior of the class at
+Two views beside each picture. The dense score map (VGG, section 3.2): the posterior of the class at
 every place of the map, drawn where the crop that it judges has its center; no gradient is needed.
 Grad-CAM (Selvaraju et al. 2017): the last convolution's maps, weighted by the gradient of the
 class's mean score.
 """
 
-import os
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import PIL.Image
-from absl import flags
 from matplotlib.figure import Figure
 
 from deepconv import compilation, drawing, naming
-from deepconv.commands import command_line
-from deepconv.data import decode
-from deepconv.data.pipeline import Source
-from deepconv.data.sources import pictures
-from deepconv.exceptions import UserError
-from deepconv.inference import rows
 from deepconv.inference.activations import cut
-from deepconv.inference.model import Trained, load
+from deepconv.inference.model import Trained
 from deepconv.models import Network, summary
 from deepconv.models.layers import Activation, Conv
 
@@ -157,76 +145,3 @@ def draw(trained: Trained, images: Sequence[np.ndarray], labels: Sequence[int]) 
             opacity = 0.8 * np.clip(values / most, 0.0, 1.0)
             axes.imshow(values, cmap="inferno", alpha=opacity, vmin=0.0, vmax=most)
     return figure
-
-
-def numbered(trained: Trained, label: str) -> int:
-    """Return the number of a class, which is given by its name or, where it has none such, itself.
-
-    Raises:
-      UserError: if the network knows no such class, or several of this name.
-    """
-    names = trained.class_names
-    found = [number for number, name in enumerate(names) if name == label]
-    if len(found) > 1:
-        raise UserError(
-            f"--label={label} is the name of classes {', '.join(map(str, found))}: give the number"
-        )
-    if found:
-        return found[0]
-    if label.isascii() and label.isdecimal() and int(label) < len(names):
-        return int(label)
-    raise UserError(
-        f"--label={label} is none of the {len(names)} classes, which begin with "
-        f"{', '.join(names[:3])}"
-    )
-
-
-def main(argv: Sequence[str]) -> None:
-    """Draw where the network sees its best label, or the one that is asked for."""
-    options = flags.FLAGS
-    out = command_line.output_file("out", ".png")
-    assert out is not None  # the flag is required
-    source = pictures.open_pictures([Path(name) for name in argv[1:]])
-    trained = load(Path(options.weights), which=options.which)
-    own = trained.config.evaluation.scale
-    # Twice a crop: a map of some places, which that of one crop is not.
-    scale = options.scale or 2 * trained.network.crop
-    for side in (own, scale):
-        rows.check(trained, "dense", side)
-    label = None if options.label is None else numbered(trained, options.label)
-    source, refused = pictures.recognized(source, os.cpu_count() or 1)
-    if len(source) > MOST_PICTURES:
-        raise UserError(f"{len(source)} pictures do not fit one file; {MOST_PICTURES} do")
-    decoded = [_decoded(source, record) for record in range(len(source))]
-    _, _, damaged = pictures.set_aside(source, [n for n, x in enumerate(decoded) if x is None])
-    whole = [image for image in decoded if image is not None]
-    if label is None:
-        look = viewer(trained)
-        labels = [look(_rescaled(image, own), None).label for image in whole]
-    else:
-        labels = [label] * len(whole)
-    drawing.save(draw(trained, [_rescaled(image, scale) for image in whole], labels), out)
-    print(out.absolute())
-    command_line.complain(refused + damaged)
-
-
-def _decoded(source: Source, record: int) -> PIL.Image.Image | None:
-    try:
-        return decode.decode(source[record]["image"])
-    except decode.UnreadableImageError:
-        return None
-
-
-def _rescaled(image: PIL.Image.Image, scale: int) -> np.ndarray:
-    return decode.resample(image, decode.whole(image.height, image.width, scale))
-
-
-if __name__ == "__main__":
-    command_line.define_weights()
-    flags.DEFINE_string("out", None, "The .png file to write.")
-    flags.DEFINE_string(
-        "label", None, "The name or number of a class; by default what predict says."
-    )
-    flags.DEFINE_integer("scale", None, "The shorter side Q; by default twice the crop.", 1)
-    flags.mark_flag_as_required("out")
-    command_line.run(main, arguments=sys.maxsize)

@@ -1,6 +1,4 @@
-"""Read a prepared data set from end to end and say what is wrong with it.
-
-    python -m deepconv.data.check --name=imagenet2012
+"""Read a prepared data set from end to end and find what is wrong with it.
 
 Every record is read, so that checksums and labels are verified, and one image of each shard is
 decoded. Of ImageNet the counts, the order of the classes, and the label of every file are known,
@@ -10,23 +8,19 @@ and compared. What is wrong is a line each, and the exit status is 2.
 import collections
 import itertools
 import os
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
-from absl import flags
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
-from deepconv.commands import command_line
 from deepconv.data import decode
 from deepconv.data.labels import UNKNOWN
 from deepconv.data.prepare import imagenet, shards
 from deepconv.data.prepare.imagenet import Edition
-from deepconv.data.sources import datasets
 from deepconv.exceptions import UserError
 
 
@@ -54,23 +48,6 @@ class _Contents(NamedTuple):
     labels: collections.Counter[int]
     file_names: list[str]
     faults: list[str]
-
-
-def main(name: str, data_dir: str) -> None:
-    """Print what the set holds and what is wrong with it."""
-    folder = datasets.prepared_directory(name, data_dir)
-    if folder is None:
-        raise UserError(
-            f"{name} is not prepared under {datasets.root(data_dir)}; "
-            "--data_dir names another place"
-        )
-    is_imagenet = re.fullmatch(rf"{imagenet.NAME}(_s\d+)?", name)
-    found = findings(folder, imagenet.published() if is_imagenet else None)
-    for line in (f"{name} in {folder}", *found.facts, *(f"wrong: {line}" for line in found.faults)):
-        print(line)
-    if found.faults:
-        raise UserError(f"{name} has {len(found.faults)} faults")
-    print("nothing is wrong")
 
 
 def findings(folder: Path, edition: Edition | None = None, threads: int | None = None) -> Findings:
@@ -214,11 +191,3 @@ def _file_faults(split: str, contents: _Contents, edition: Edition) -> list[str]
     if distinct != count:
         faults.append(f"{count - distinct:,} images are there twice")
     return faults
-
-
-if __name__ == "__main__":
-    NAME = flags.DEFINE_string("name", None, "The data set, prepared.", required=True)
-    DATA_DIR = flags.DEFINE_string(
-        "data_dir", "", "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own."
-    )
-    command_line.run(lambda _: main(NAME.value, DATA_DIR.value))

@@ -1,10 +1,7 @@
 """Rewrite a prepared data set once with smaller images: less to read and to decode in training.
 
-    python -m deepconv.data.resize --name=imagenet2012 --shorter=512
-    python -m deepconv.data.resize --name=imagenet2012 --shorter=256 --measure=200
-
-The first writes `imagenet2012_s512`, with the shorter side of every image at most 512 pixels; the
-second writes nothing and says what such a set would do to the pixels that training sees.
+write_resized(source, target, shorter=512)
+print(measure(images, (256, 512), shorter=512))
 """
 
 import functools
@@ -16,42 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
-from absl import flags
 from tensorflow_datasets.proto import tf_example_pb2
 
-from deepconv.commands import command_line
 from deepconv.data import decode
-from deepconv.data.pipeline import Geometry, Source
+from deepconv.data.pipeline import Geometry
 from deepconv.data.prepare import shards
-from deepconv.data.sources import datasets
 from deepconv.exceptions import UserError
 
 DEFAULT_QUALITY = 95
-
-# What the crops of `measure` are cut from: VGG's range of scales, and AlexNet's one scale.
-_SCALES = ((256, 512), (256, 256))
-
-
-def main(name: str, shorter: int, quality: int, count: int, data_dir: str) -> None:
-    """Write the smaller set, or measure on `count` images what it would do."""
-    folder = datasets.prepared_directory(name, data_dir)
-    if folder is None:
-        raise UserError(
-            f"{name} is not prepared under {datasets.root(data_dir)}; "
-            "--data_dir names another place"
-        )
-    if count:
-        dataset = datasets.open_dataset(
-            name, data_dir=data_dir, train_split="train", eval_split="train"
-        )
-        images = list(_sampled(dataset.train, count))
-        for scale in _SCALES:
-            print(measure(images, scale, shorter=shorter, quality=quality))
-        return
-    target = f"{name.replace('/', '_')}_s{shorter}"
-    target_folder = datasets.root(data_dir).absolute() / target / folder.name
-    write_resized(folder, target_folder, shorter=shorter, quality=quality)
-    print(f"{target} is ready: {target_folder}")
 
 
 def shrink(data: bytes, shorter: int, quality: int = DEFAULT_QUALITY) -> bytes:
@@ -206,26 +175,4 @@ def measure(
         float(difference.mean()),
         float(difference[shrunk].mean()) if shrunk.any() else 0.0,
         float(difference.max()),
-    )
-
-
-def _sampled(source: Source, count: int) -> Iterator[bytes]:
-    """Yield images evenly spread over a split."""
-    for record in np.linspace(0, len(source) - 1, min(count, len(source)), dtype=int):
-        yield source[int(record)]["image"]
-
-
-if __name__ == "__main__":
-    NAME = flags.DEFINE_string("name", None, "The data set, prepared.", required=True)
-    SHORTER = flags.DEFINE_integer("shorter", 512, "The shorter side at most, in pixels.", 1)
-    QUALITY = flags.DEFINE_integer("quality", DEFAULT_QUALITY, "Of the JPEGs.", 1, 100)
-    MEASURE = flags.DEFINE_integer(
-        "measure", 0, "Write nothing; compare the crops of so many images of the training set.", 0
-    )
-    DATA_DIR = flags.DEFINE_string(
-        "data_dir", "", "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own."
-    )
-    command_line.run(
-        lambda _: main(NAME.value, SHORTER.value, QUALITY.value, MEASURE.value, DATA_DIR.value),
-        interrupted="interrupted; the shards that are complete are kept",
     )

@@ -1,0 +1,3 @@
+"""Prepare, check or shrink a data set."""
+
+ACTIONS = ("imagenet", "check", "resize")

@@ -1,0 +1,54 @@
+"""Read a prepared data set from end to end and say what is wrong with it.
+
+    deepconv data check --name=imagenet2012
+
+Every record is read, so that checksums and labels are verified, and one image of each shard is
+decoded. Of ImageNet the counts, the order of the classes, and the label of every file are known,
+and compared. What is wrong is a line each, and the exit status is 2.
+"""
+
+import re
+from collections.abc import Sequence
+
+from absl import flags
+
+from deepconv import atomic
+from deepconv.commands import command_line
+from deepconv.data.prepare import check, imagenet
+from deepconv.data.sources import datasets
+from deepconv.exceptions import UserError
+
+REQUIRED = ("name",)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    flags.DEFINE_string("name", None, "The data set, prepared.", flag_values=values)
+    flags.DEFINE_string(
+        "data_dir",
+        "",
+        "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own.",
+        flag_values=values,
+    )
+    command_line.define_json(values, "what was found")
+
+
+def main(options: flags.FlagValues, _: Sequence[str]) -> None:
+    """Print what the set holds and what is wrong with it."""
+    name = options.name
+    path = command_line.output_file(options, "json", ".json")
+    folder = datasets.prepared_directory(name, options.data_dir)
+    if folder is None:
+        raise UserError(
+            f"{name} is not prepared under {datasets.root(options.data_dir)}; "
+            "--data_dir names another place"
+        )
+    is_imagenet = re.fullmatch(rf"{imagenet.NAME}(_s\d+)?", name)
+    found = check.findings(folder, imagenet.published() if is_imagenet else None)
+    for line in (f"{name} in {folder}", *found.facts, *(f"wrong: {line}" for line in found.faults)):
+        print(line)
+    if path:
+        atomic.write_json(path, {"name": name, "folder": str(folder), **found._asdict()})
+    if found.faults:
+        raise UserError(f"{name} has {len(found.faults)} faults")
+    print("nothing is wrong")

@@ -1,0 +1,97 @@
+"""Draw the figures of AlexNet's section 6.1 of any network.
+
+Figure 3 are the kernels; Figure 4 are the labels (left) and the neighbors (right).
+
+deepconv figures kernels --weights=runs/alexnet --out=kernels.png
+deepconv figures labels --weights=runs/alexnet      # writes labels.png in the run
+deepconv figures neighbors --weights=runs/alexnet --gallery=50000
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+from matplotlib.figure import Figure
+
+from deepconv import drawing, parallel
+from deepconv.commands import command_line
+from deepconv.data.sources import datasets, identity
+from deepconv.exceptions import UserError
+from deepconv.inference.model import Trained, load
+from deepconv.visualize import figures
+
+REQUIRED = ("weights",)
+ARGUMENTS = 1
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    command_line.define_weights(values)
+    flags.DEFINE_string(
+        "out",
+        None,
+        "The .png file to write; by default in the run's folder, or beside the file of weights.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("seed", 0, "Draws the images that are shown.", flag_values=values)
+    flags.DEFINE_integer(
+        "gallery", 10_000, "How many training images are searched.", 1, flag_values=values
+    )
+
+
+def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
+    """Draw one of the figures of a network."""
+    name = arguments[0] if arguments else ""
+    if name not in FIGURES:
+        raise UserError(f"unknown figure {name!r}; one of {', '.join(FIGURES)}")
+    weights = Path(options.weights)
+    is_file = weights.is_file()
+    beside = weights.with_name(f"{weights.stem}_{name}.png") if is_file else weights / f"{name}.png"
+    out = command_line.output_file(options, "out", ".png")
+    everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
+    trained = load(weights, everywhere, which=options.checkpoint)
+    if out is None:
+        command_line.require_writable(beside.parent, "--out=FILE.png writes it elsewhere")
+    drawing.save(FIGURES[name](trained, options), out or beside)
+    print((out or beside).absolute())
+
+
+def _kernels(trained: Trained, _: flags.FlagValues) -> Figure:
+    return figures.kernels(trained)
+
+
+def _labels(trained: Trained, options: flags.FlagValues) -> Figure:
+    dataset = _dataset(trained)
+    images = figures.drawn(dataset.evaluation, figures.TEST_IMAGES, options.seed)
+    scores = trained.network.layers[-1].name
+    return figures.labels(trained, figures.look_at(trained, images, scores))
+
+
+def _neighbors(trained: Trained, options: flags.FlagValues) -> Figure:
+    dataset = _dataset(trained)
+    hidden = figures.last_hidden_layer(trained.network.layers)
+    queries = figures.drawn(dataset.evaluation, figures.QUERIES, options.seed)
+    gallery = figures.drawn(dataset.train, options.gallery, options.seed)
+    return figures.neighbors(
+        trained,
+        figures.look_at(trained, queries, hidden),
+        figures.look_at(trained, gallery, hidden),
+    )
+
+
+def _dataset(trained: Trained) -> datasets.Dataset:
+    """Open the data set that a network was trained on."""
+    dataset = datasets.open_dataset(**trained.config.dataset)
+    if change := identity.class_difference(trained.class_names, dataset.class_names):
+        raise UserError(
+            f"{trained.config.dataset.name} is not what {trained.name} was trained on: {change}"
+        )
+    return dataset
+
+
+FIGURES: dict[str, Callable[[Trained, flags.FlagValues], Figure]] = {
+    "kernels": _kernels,
+    "labels": _labels,
+    "neighbors": _neighbors,
+}

@@ -1,0 +1,127 @@
+"""Train a network.
+
+    deepconv train --config=vgg_e:tiny --workdir=runs/tiny
+    deepconv train --config=configs/vgg_e.py --config.train.epochs=10
+
+Interrupted, the same command resumes from the last checkpoint.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from deepconv import atomic, parallel, tables
+from deepconv.commands import command_line, config_file
+from deepconv.config import recipe
+from deepconv.run.workdir import has_begun
+from deepconv.training import loop
+
+REQUIRED = ("config",)
+INTERRUPTED = (
+    "interrupted before training began: nothing new has been saved, and the same command starts "
+    "from where it did"
+)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    config_file.define(values)
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "The folder of the run, or of all runs of a recipe; by default one below runs.",
+        flag_values=values,
+    )
+    command_line.define_json(values, "the result")
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "HOST:PORT of process 0, if several processes train together.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "How many train together; 1: this one alone.", flag_values=values
+    )
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", flag_values=values)
+    flags.DEFINE_bool(
+        "debug_nans",
+        False,
+        "Check every step, and name the layer where the loss becomes NaN or infinite.",
+        flag_values=values,
+    )
+
+
+def main(options: flags.FlagValues, _: Sequence[str]) -> None:
+    """Train, then print the errors and where everything lies."""
+    path = command_line.output_file(options, "json", ".json")
+    parallel.start(options.coordinator, options.num_processes, options.process_id)
+    file, _, variant = config_flags.get_config_filename(options["config"]).partition(":")
+    config = options.config
+    name = "_".join([Path(file).stem, *re.findall(r"\w+", variant)])
+    # The runs of a recipe lie side by side, so that two networks can share their first stage.
+    default = Path("runs") / name if config.recipe.name == "single" else Path("runs")
+    folder = Path(options.workdir or default).absolute()
+    stages = recipe.stages(config)
+    for stage in stages:
+        loop.check(stage.config)
+    if len(stages) > 1:
+        images = [len(loop.open_dataset(stage.config).train) for stage in stages]
+        if parallel.is_first():
+            print(plan(stages, folder, images), flush=True)
+    for stage in stages:
+        run = folder / stage.name
+        source = folder / stage.source if stage.source else None
+        result = loop.train(stage.config, run, source, debug_nans=options.debug_nans)
+        if parallel.is_first():
+            print(summary(result))
+            print(f"run:    {run}\ncurves: {run / 'curves.png'}\nresult: {run / 'result.json'}\n")
+    if path and parallel.is_first():
+        atomic.write_json(path, result)
+
+
+def plan(stages: Sequence[recipe.Stage], folder: Path, images: Sequence[int]) -> str:
+    """Return a table of the stages to come: what each starts from, sees at most, and its status.
+
+    Args:
+      stages: in order.
+      folder: where their runs lie.
+      images: size of each stage's training set.
+    """
+    rows = [
+        (
+            stage.name,
+            stage.config.model.name,
+            "-".join(map(str, sorted(set(stage.config.input.scale)))),
+            f"{stage.config.optimizer.learning_rate:g}",
+            stage.source or stage.config.init.checkpoint or "random weights",
+            f"{stage.config.train.epochs * size:,.0f}",
+            _status(folder / stage.name),
+        )
+        for stage, size in zip(stages, images, strict=True)
+    ]
+    columns = ("stage", "network", "S", "learning rate", "starts from", "images to see", "status")
+    return f"{tables.table(columns, rows)}\n"
+
+
+def _status(run: Path) -> str:
+    if (run / "result.json").exists():
+        return "complete"
+    return "begun" if has_begun(run) else "to do"
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Return the table of a run's errors, in percent."""
+    rows = [
+        (name, row["step"], 100 * row["top1_error"], 100 * row["top5_error"], row["images"])
+        for name, row in (("best", result["best"]), ("last", result["last"]))
+    ]
+    head = (
+        f"{result['network']} on {result['dataset']}, {result['protocol']}, seed {result['seed']}, "
+        f"{result['epochs']:.1f} epochs in {result['seconds']:.0f} s"
+    )
+    columns = ("checkpoint", "step", "top-1 error %", "top-5 error %", "images")
+    return f"\n{head}\n{tables.table(columns, rows, decimals=2)}\n"
