@@ -11,10 +11,10 @@ import pytest
 import safetensors.numpy
 
 import deepconv
-from deepconv.commands.evaluate import Plan, evaluate
 from deepconv.commands.weights import main
 from deepconv.exceptions import UserError
 from deepconv.inference import model, rows
+from deepconv.inference.evaluate import Request, evaluate
 from deepconv.run import weights_file
 from deepconv.weights import importing, torch_file
 
@@ -123,8 +123,8 @@ def test_a_truncated_file(kept, saved):
 
 
 def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
-    with pytest.raises(UserError, match=r"python -m deepconv\.weights import .* makes one of it"):
-        model.load(saved())
+    with pytest.raises(UserError, match=r"net\.safetensors is not a weights file of deepconv"):
+        weights_file.read(saved())
     with pytest.raises(UserError, match="holds no run"):
         deepconv.load_weights(tmp_path / "nothing.safetensors")
     out = tmp_path / "ours.safetensors"
@@ -133,7 +133,7 @@ def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
     altered[-3] ^= 1
     out.write_bytes(altered)
     with pytest.raises(UserError, match=r"is damaged: the checksum of \S+ is wrong"):
-        model.load(out)
+        model.open_model(out)
 
 
 def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
@@ -152,8 +152,8 @@ def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
 
 
 def test_an_imported_network_is_evaluated_like_a_run(narrow_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
-    run = model.load(narrow_run)
+    monkeypatch.setattr(rows, "MOST_BUCKETS", 1)
+    run = model.open_model(narrow_run)
     about = {
         "network": "vgg_a",
         "options": {"crop": 32, "width": 1 / 32},
@@ -170,11 +170,11 @@ def test_an_imported_network_is_evaluated_like_a_run(narrow_run, tmp_path, monke
     weights_file.write(tmp_path / "net.safetensors", arrays, about)
     dataset = {key: run.config.dataset[key] for key in ("name", "data_dir", "eval_split")}
     shutil.copytree(narrow_run, tmp_path / "run")
-    result = evaluate([tmp_path / "net.safetensors"], Plan("center"), dataset=dataset)
+    result = evaluate([tmp_path / "net.safetensors"], Request("center"), dataset=dataset)
     assert result["posteriors"] == str(
         tmp_path / "net" / "evaluation" / "shapes_validation" / "center_q36.npz"
     )
-    expected = evaluate([tmp_path / "run"], Plan("center"))
+    expected = evaluate([tmp_path / "run"], Request("center"))
     assert result["top1_error"] == expected["top1_error"]
     assert [row["name"] for row in result["classes"]] == [
         row["name"] for row in expected["classes"]
@@ -182,7 +182,7 @@ def test_an_imported_network_is_evaluated_like_a_run(narrow_run, tmp_path, monke
     # Other weights under the same name are not taken for these.
     arrays["fc8/bias"] = arrays["fc8/bias"] + np.arange(12, dtype=np.float32)
     weights_file.write(tmp_path / "net.safetensors", arrays, about)
-    again = evaluate([tmp_path / "net.safetensors"], Plan("center"), dataset=dataset)
+    again = evaluate([tmp_path / "net.safetensors"], Request("center"), dataset=dataset)
     assert again["top1_error"] != result["top1_error"]
     assert json.loads(Path(again["posteriors"]).with_suffix(".json").read_text())["images"] == 600
 

@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -145,24 +144,6 @@ def output_file(flag: str, ending: str) -> Path | None:
     if path.suffix != ending or not path.absolute().parent.is_dir():
         raise UserError(f"--{flag}={path} is not a {ending} file in a folder that exists")
     return path
-
-
-def require_writable(folder: Path, instead: str) -> None:
-    """Make sure that files can be written to a folder, which is made if it is missing.
-
-    Args:
-      folder: where results go if nothing else is said.
-      instead: what the user can do otherwise, such as "--out=FILE.png writes elsewhere".
-
-    Raises:
-      UserError: if they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}); {instead}") from None
 
 
 def _without_echoes(echo: "sys.UnraisableHookArgs") -> None:

@@ -37,8 +37,11 @@ def _import(path: Path, out: Path) -> None:
 
 def _export(path: Path, out: Path) -> None:
     options = flags.FLAGS
-    net = model.load(path, which=options.which)
-    if options.format == "torchvision":
+    net = model.open_model(path, checkpoint=options.which)
+    if options.format == "deepconv":
+        exporting.to_deepconv(net, out)
+        text = f"weights of {net.config.model.name}, which every command takes"
+    elif options.format == "torchvision":
         exporting.to_torchvision(net, out)
         text = f"torchvision's tensors of {net.config.model.name}"
     else:
@@ -65,7 +68,9 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("classes", None, "A text file: the names of the classes, one a line.")
     flags.DEFINE_string("mean", None, "Caffe's mean image, a .binaryproto.")
-    flags.DEFINE_enum("format", "torchvision", ["torchvision", "stablehlo"], "Of what is exported.")
+    flags.DEFINE_enum(
+        "format", "torchvision", ["torchvision", "stablehlo", "deepconv"], "Of the exported file."
+    )
     flags.DEFINE_enum("view", "crop", [*exporting.VIEWS], "What a StableHLO program looks at.")
     flags.DEFINE_enum("which", "last", ["last", "best"], "Which of a run's parameters.")
     command_line.run(main, arguments=3)

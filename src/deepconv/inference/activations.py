@@ -33,13 +33,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from deepconv import atomic, compilation, naming
+from deepconv import atomic, compilation, naming, preprocess
 from deepconv.commands import command_line
 from deepconv.data import pipeline
 from deepconv.data.pipeline import Source
 from deepconv.data.sources import pictures
 from deepconv.exceptions import UserError
-from deepconv.inference.model import Trained, load
+from deepconv.inference.model import Model, open_model
 from deepconv.models import Network
 from deepconv.training import augment
 
@@ -78,7 +78,7 @@ def cut(network: Network, layers: Sequence[str]) -> Network:
 
 
 def extractor(
-    trained: Trained, layers: Sequence[str]
+    trained: Model, layers: Sequence[str]
 ) -> Callable[[jax.typing.ArrayLike], dict[str, jax.Array]]:
     """Return a jitted function from images to some layers' outputs, all in one pass.
 
@@ -103,7 +103,7 @@ def extractor(
         for layer in network.layers
         if layer.name in trained.params
     }
-    mean = jnp.asarray(trained.colors.mean_rgb, jnp.float32)
+    mean = jnp.asarray(preprocess.mean_for(trained.colors, trained.config.input.mean, square=None))
 
     @jax.jit  # not compilation.jit: users call it inside their own, and differentiate it
     def outputs(images: jax.Array) -> dict[str, jax.Array]:
@@ -123,7 +123,7 @@ def _outputs(
     return {name: outputs[name].astype(jnp.float32) for name in layers}
 
 
-def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) -> Crops:
+def of_central_crops(trained: Model, source: Source, layers: Sequence[str]) -> Crops:
     """Cut the central crop of every record and compute some layers' outputs.
 
     Records that cannot be read are left out.
@@ -140,7 +140,7 @@ def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) ->
     scale = config.evaluation.scale
     geometry = pipeline.Geometry(config.model.crop, (scale, scale), config.input.square)
     batches = pipeline.eval_batches(source, geometry, batch_size=min(BATCH_SIZE, len(source)))
-    mean = jnp.asarray(trained.colors.to_subtract(config.input.mean))
+    mean = jnp.asarray(preprocess.mean_for(trained.colors, config.input.mean, square=scale))
     network = cut(trained.network, layers)
 
     @compilation.jit
@@ -175,7 +175,7 @@ def main(argv: Sequence[str]) -> None:
     out = command_line.output_file("out", ".npz")
     assert out is not None  # the flag is required
     source = pictures.open_pictures([Path(name) for name in argv[1:]])
-    trained = load(Path(options.weights), which=options.which)
+    trained = open_model(Path(options.weights), checkpoint=options.which)
     try:
         cut(trained.network, options.layer)
     except ValueError as error:

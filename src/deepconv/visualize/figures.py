@@ -24,8 +24,9 @@ from deepconv.data.pipeline import Source
 from deepconv.data.sources import datasets, identity
 from deepconv.exceptions import UserError
 from deepconv.inference import activations
-from deepconv.inference.model import Trained, load
+from deepconv.inference.model import Model, open_model
 from deepconv.models.layers import Activation, Conv, Layer
+from deepconv.run.workdir import require_writable
 
 KERNEL_COLUMNS = 16  # three rows of them are a tower of the paper's
 SATURATED = 99.5  # percentile of the weights' sizes that is drawn black or white
@@ -67,7 +68,7 @@ def drawn(source: Source, count: int, seed: int) -> _Subset:
     return _Subset(source, order[:count])
 
 
-def look_at(trained: Trained, source: Source, layer: str) -> Pictures:
+def look_at(trained: Model, source: Source, layer: str) -> Pictures:
     """Cut the central crop of every record and compute one layer's output.
 
     Raises:
@@ -103,7 +104,7 @@ def kernel_tiles(kernel: np.ndarray) -> np.ndarray:
     return np.clip(0.5 + 0.5 * np.moveaxis(kernel, -1, 0) / largest, 0.0, 1.0)
 
 
-def kernels(trained: Trained) -> Figure:
+def kernels(trained: Model) -> Figure:
     """Draw the kernels of the first layer, those of a tower together (Figure 3)."""
     layers = trained.network.layers
     tiles = kernel_tiles(np.asarray(trained.params[layers[0].name]["kernel"]))
@@ -129,7 +130,7 @@ def kernels(trained: Trained) -> Figure:
     return figure
 
 
-def labels(trained: Trained, pictures: Pictures) -> Figure:
+def labels(trained: Model, pictures: Pictures) -> Figure:
     """Draw images, each over the labels that the net thinks best (Figure 4, left).
 
     Args:
@@ -175,7 +176,7 @@ def draw_bars(
     axes.set(xticks=[], yticks=[])
 
 
-def neighbors(trained: Trained, queries: Pictures, gallery: Pictures) -> Figure:
+def neighbors(trained: Model, queries: Pictures, gallery: Pictures) -> Figure:
     """Draw test images and the training images nearest to each (Figure 4, right).
 
     Args:
@@ -215,7 +216,7 @@ def nearest_images(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 
 def _draw_labeled(
-    axes: Axes, trained: Trained, pictures: Pictures, number: int, *, same: bool
+    axes: Axes, trained: Model, pictures: Pictures, number: int, *, same: bool
 ) -> None:
     axes.imshow(pictures.images[number])
     axes.set(xticks=[], yticks=[])
@@ -235,7 +236,7 @@ def last_hidden_layer(layers: Sequence[Layer]) -> str:
     return [layer.name for layer in layers if isinstance(layer, Activation)][-1]
 
 
-def _dataset(trained: Trained) -> datasets.Dataset:
+def _dataset(trained: Model) -> datasets.Dataset:
     """Open the data set that a network was trained on."""
     dataset = datasets.open_dataset(**trained.config.dataset)
     if change := identity.class_difference(trained.class_names, dataset.class_names):
@@ -245,13 +246,13 @@ def _dataset(trained: Trained) -> datasets.Dataset:
     return dataset
 
 
-def _draw_labels(trained: Trained) -> Figure:
+def _draw_labels(trained: Model) -> Figure:
     dataset = _dataset(trained)
     images = drawn(dataset.evaluation, TEST_IMAGES, flags.FLAGS.seed)
     return labels(trained, look_at(trained, images, trained.network.layers[-1].name))
 
 
-def _draw_neighbors(trained: Trained) -> Figure:
+def _draw_neighbors(trained: Model) -> Figure:
     dataset = _dataset(trained)
     hidden = last_hidden_layer(trained.network.layers)
     queries = drawn(dataset.evaluation, QUERIES, flags.FLAGS.seed)
@@ -259,7 +260,7 @@ def _draw_neighbors(trained: Trained) -> Figure:
     return neighbors(trained, look_at(trained, queries, hidden), look_at(trained, gallery, hidden))
 
 
-FIGURES: dict[str, Callable[[Trained], Figure]] = {
+FIGURES: dict[str, Callable[[Model], Figure]] = {
     "kernels": kernels,
     "labels": _draw_labels,
     "neighbors": _draw_neighbors,
@@ -276,9 +277,9 @@ def main(argv: Sequence[str]) -> None:
     beside = run.with_name(f"{run.stem}_{name}.png") if run.is_file() else run / f"{name}.png"
     out = command_line.output_file("out", ".png")
     everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
-    trained = load(run, everywhere, which=options.which)
+    trained = open_model(run, everywhere, checkpoint=options.which)
     if out is None:
-        command_line.require_writable(beside.parent, "--out=FILE.png writes it elsewhere")
+        require_writable(beside.parent, "--out=FILE.png writes it elsewhere")
     drawing.save(FIGURES[name](trained), out or beside)
     print((out or beside).absolute())
 

@@ -23,15 +23,15 @@ import PIL.Image
 from absl import flags
 from matplotlib.figure import Figure
 
-from deepconv import compilation, drawing, naming
+from deepconv import compilation, drawing, naming, preprocess
 from deepconv.commands import command_line
 from deepconv.data import decode
 from deepconv.data.pipeline import Source
 from deepconv.data.sources import pictures
 from deepconv.exceptions import UserError
-from deepconv.inference import rows
+from deepconv.inference import scoring
 from deepconv.inference.activations import cut
-from deepconv.inference.model import Trained, load
+from deepconv.inference.model import Model, open_model
 from deepconv.models import Network, summary
 from deepconv.models.layers import Activation, Conv
 
@@ -54,7 +54,7 @@ class Seen(NamedTuple):
     grad_cam: np.ndarray
 
 
-def viewer(trained: Trained) -> Callable[[jax.typing.ArrayLike, int | None], Seen]:
+def viewer(trained: Model) -> Callable[[jax.typing.ArrayLike, int | None], Seen]:
     """Return a function that finds where a class is seen, compiled once for every size of image.
 
     Grad-CAM: L = relu(sum_k a_k A_k), a_k the mean over the map of dS/dA_k, S the class's score
@@ -69,7 +69,7 @@ def viewer(trained: Trained) -> Callable[[jax.typing.ArrayLike, int | None], See
       number of no class.
     """
     below, above = _parts(trained.network)
-    mean = jnp.asarray(trained.colors.mean_rgb, jnp.float32)
+    mean = jnp.asarray(preprocess.mean_for(trained.colors, trained.config.input.mean, square=None))
 
     @compilation.jit
     def look(params: Any, pixels: jax.Array, label: jax.Array) -> tuple[jax.Array, ...]:
@@ -120,7 +120,7 @@ def spread(values: np.ndarray, size: tuple[int, int], *, stride: int, first: flo
     return np.stack([np.interp(np.arange(size[1]), columns, row) for row in np.stack(tall, 1)])
 
 
-def draw(trained: Trained, images: Sequence[np.ndarray], labels: Sequence[int]) -> Figure:
+def draw(trained: Model, images: Sequence[np.ndarray], labels: Sequence[int]) -> Figure:
     """Draw images, each with both views of a class beside it.
 
     Args:
@@ -159,7 +159,7 @@ def draw(trained: Trained, images: Sequence[np.ndarray], labels: Sequence[int]) 
     return figure
 
 
-def numbered(trained: Trained, label: str) -> int:
+def numbered(trained: Model, label: str) -> int:
     """Return the number of a class, which is given by its name or, where it has none such, itself.
 
     Raises:
@@ -187,12 +187,12 @@ def main(argv: Sequence[str]) -> None:
     out = command_line.output_file("out", ".png")
     assert out is not None  # the flag is required
     source = pictures.open_pictures([Path(name) for name in argv[1:]])
-    trained = load(Path(options.weights), which=options.which)
+    trained = open_model(Path(options.weights), checkpoint=options.which)
     own = trained.config.evaluation.scale
     # Twice a crop: a map of some places, which that of one crop is not.
     scale = options.scale or 2 * trained.network.crop
     for side in (own, scale):
-        rows.check(trained, "dense", side)
+        scoring.require_view(trained, "dense", side)
     label = None if options.label is None else numbered(trained, options.label)
     source, refused = pictures.recognized(source, os.cpu_count() or 1)
     if len(source) > MOST_PICTURES:
