@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -16,6 +17,7 @@ from deepconv.exceptions import UserError
 from deepconv.inference import model, rows
 from deepconv.inference.evaluate import Request, evaluate
 from deepconv.run import weights_file
+from deepconv.run.parameters import open_parameters
 from deepconv.weights import importing, torch_file
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -134,6 +136,25 @@ def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
     out.write_bytes(altered)
     with pytest.raises(UserError, match=r"is damaged: the checksum of \S+ is wrong"):
         model.open_model(out)
+
+
+def test_a_file_of_another_framework_is_imported_on_the_way(tmp_path, caplog):
+    importing.write(importing.read(GOLDEN / "vgg11.pth"), tmp_path / "vgg11.safetensors")
+    ours = model.open_model(tmp_path / "vgg11.safetensors")
+    with caplog.at_level("INFO", "deepconv"):
+        net = model.open_model(GOLDEN / "vgg11.pth")
+    (line,) = caplog.messages
+    assert line.endswith("vgg11.pth: imported as vgg_a of 5 classes, from torchvision")
+    assert (net.name, net.network, net.digest) == (ours.name, ours.network, ours.digest)
+    jax.tree.map(np.testing.assert_array_equal, net.params, ours.params)
+    assert net.config.to_dict() == ours.config.to_dict()
+    saved = open_parameters(GOLDEN / "vgg11.pth", which="best")  # as init.checkpoint
+    assert saved.shapes["conv1_1"]["kernel"] == net.params["conv1_1"]["kernel"].shape
+    config, colors = model.load_input(GOLDEN / "vgg11.pth")
+    assert config.evaluation.scale == 37
+    np.testing.assert_array_equal(colors.mean_rgb, ours.colors.mean_rgb)
+    with pytest.raises(UserError, match=r"README\.md is none of \.pth, \.safetensors"):
+        model.open_model(ROOT / "README.md")
 
 
 def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
