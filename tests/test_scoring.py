@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -136,6 +137,55 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(score, source, tmp_path, 
     assert sorted(read) == np.flatnonzero(~done).tolist()
     np.testing.assert_array_equal(scored.log_posteriors, whole.log_posteriors)
     assert not (tmp_path / "dense.partial").exists()
+
+
+@pytest.mark.parametrize("kept", ["memory", "store"])
+def test_rows_of_any_function_are_computed(source, survey, kept, tmp_path):
+    """Of a function that is not about classes, `[n, 2, 3]`, with an image that cannot be read."""
+    broken = {**source[3], "image": source[3]["image"][:300]}
+    images = [*source[:3], broken, *source[4:20]]
+    sizes = survey.rescaled(36)[:20]
+    shape = (20, 2, 3)
+    into = rows.Memory(shape) if kept == "memory" else rows.Store(tmp_path / "x", {"a": 1}, shape)
+
+    def corners(params, pixels, extents):
+        last = jax.vmap(lambda image, extent: image[extent[0] - 1, extent[1] - 1])(pixels, extents)
+        return params * jnp.stack([pixels[:, 0, 0], last], axis=1).astype(jnp.float32)
+
+    mesh = parallel.data_mesh()
+    found = rows.compute(
+        corners,
+        jax.device_put(jnp.float32(2), parallel.replicated(mesh)),
+        images,
+        sizes,
+        into,
+        scale=36,
+        pixels=4 * 36 * 72,
+        mesh=mesh,
+        threads=2,
+        description="corners",
+        strict=False,
+    )
+    assert (found.shape, found.dtype) == (shape, np.float32)
+    for number, image in enumerate(images):
+        if number == 3:
+            assert np.isnan(found[number]).all()
+            continue
+        pixels, _ = decode.load_crop(image["image"], lambda h, w: decode.whole(h, w, 36))
+        np.testing.assert_array_equal(found[number], 2.0 * pixels[[0, -1], [0, -1]])
+
+
+def test_an_origin_is_read_without_the_posteriors(score, tmp_path, monkeypatch):
+    scored = score()
+    read = []
+    original = np.lib.format.read_array
+    monkeypatch.setattr(
+        np.lib.format,
+        "read_array",
+        lambda *arguments, **options: read.append(1) or original(*arguments, **options),
+    )
+    assert scoring.load_origin(tmp_path / "dense.npz") == scored.origin
+    assert len(read) == 1
 
 
 def test_the_rows_of_other_parameters_are_not_taken_up(score, source, trained, tmp_path):

@@ -2,6 +2,7 @@
 
 python -m deepconv.weights import vgg16-397923af.pth vgg16.safetensors
 python -m deepconv.weights import VGG_ILSVRC_16_layers.caffemodel vgg16.safetensors --classes=words
+python -m deepconv.weights export runs/vgg_d_jitter vgg16.safetensors --format=deepconv
 python -m deepconv.weights export runs/vgg_d_jitter vgg16_torch.safetensors --format=torchvision
 python -m deepconv.weights export runs/vgg_d_jitter vgg16.stablehlo --format=stablehlo --view=dense
 """

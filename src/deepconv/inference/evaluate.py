@@ -81,15 +81,15 @@ def score_runs(
     out: Path | None = None,
     threads: int = 0,
 ) -> list[ScoredRun]:
-    """Score runs on the images of the first one's data set; what is on disk already is read.
+    """Score runs on the images of the first one's data set; posteriors on disk are reused.
 
     Args:
       runs: their folders, or files of weights; the posteriors of each are kept under `evaluation/`
         in its `results_folder`.
       request: how each of them is evaluated.
       dataset: replaces keys of `config.dataset` of the first run: other images of its classes.
-      out: a folder that all is kept in instead, each run's in one of its own.
-      threads: that decode; 0: one for each core.
+      out: a folder that everything is kept in instead, each run's in a subfolder.
+      threads: how many decode; 0: one for each core.
 
     Raises:
       UserError: if the input cannot be used; the message says what to do.
@@ -188,15 +188,15 @@ def _few(names: Sequence[str]) -> str:
 
 
 def summarize(scored: ScoredImages, file: Path, **about: Any) -> dict[str, Any]:
-    """Write what posteriors amount to: `.json` for programs, `.txt` for people, `.npz` to fuse.
+    """Write the results: `.json` for programs, `.txt` for people, `.npz` to combine later.
 
     Args:
       scored: the posteriors.
       file: without its ending.
-      **about: how they came about, for the JSON.
+      **about: further entries of the JSON.
 
     Returns:
-      What stands in the JSON.
+      The content of the JSON.
     """
     result = {
         **about,
@@ -260,7 +260,7 @@ def evaluate(
     """Evaluate runs and posteriors from earlier evaluations, together.
 
     Args:
-      runs: folders of runs, or files of weights.
+      runs: folders of runs, or files of weights, ours or of another framework.
       request: how each of them is evaluated.
       posteriors: `.npz` files, which count as much as a run.
       dataset: see `score_runs`.
@@ -269,7 +269,7 @@ def evaluate(
       threads: see `score_runs`.
 
     Returns:
-      What stands in the JSON file.
+      The content of the JSON file.
 
     Raises:
       UserError: if the input cannot be used; the message says what to do.

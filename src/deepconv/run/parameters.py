@@ -66,11 +66,9 @@ def open_file(path: Path) -> "FileParameters":
     from deepconv.weights import importing
 
     imported = importing.read(path)
-    converted = imported.converted
-    _LOG.info(
-        "%s: imported as %s of %d classes, from %s", path, converted.network, converted.classes,
-        imported.source.dialect,
-    )  # fmt: skip
+    network, classes = imported.converted.network, imported.converted.classes
+    text = "%s: imported as %s of %d classes, from %s"
+    _LOG.info(text, path, network, classes, imported.source.dialect)
     tensors, about = importing.contents(imported)
     return FileParameters(tensors, with_checksums(tensors, about))
 
