@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from deepconv import compilation, models, tables
+from deepconv import compilation, models, preprocess, tables
 from deepconv.commands import command_line
+from deepconv.data.color import IMAGENET
 from deepconv.data.decode import rescaled_size
 from deepconv.evaluation.protocols import VIEWS
 from deepconv.models.layers import Conv, output_size
@@ -47,7 +48,7 @@ def main(_: Sequence[str]) -> None:
     rng = np.random.default_rng(0)
     sizes = [rescaled_size(375, 500, scale) for scale in SCALES]
     images = [rng.integers(0, 256, (IMAGES.value, *size, 3), np.uint8) for size in sizes]
-    mean = jnp.array([123.68, 116.779, 103.939])
+    mean = preprocess.mean_for(IMAGENET, "rgb", square=None)
 
     def jitted(view: str) -> Callable[[], float]:
         step = compilation.jit(lambda x, extents: VIEWS[view](network, params, x, extents, mean))

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from configs import vgg_a
 from deepconv.commands import command_line
-from deepconv.commands.evaluate import Plan, evaluate
 from deepconv.config import recipe
+from deepconv.inference.evaluate import Request, evaluate
 from experiments import comparison
 from experiments.comparison import Condition
 
@@ -59,7 +59,7 @@ def main(_: Sequence[str]) -> None:
     errors = {
         label: np.array(
             [
-                [100 * evaluate([run], Plan("dense", scales))["top1_error"] for scales in plans]
+                [100 * evaluate([run], Request("dense", scales))["top1_error"] for scales in plans]
                 for run in runs
             ]
         )

@@ -15,16 +15,16 @@ import numpy as np
 from absl import flags
 
 from deepconv.commands import command_line
-from deepconv.commands.evaluate import Plan, evaluate
+from deepconv.inference.evaluate import Request, evaluate
 from experiments import comparison
 from experiments.comparison import Condition
 from experiments.jitter import FIXED, JITTER, TOGETHER, config_of
 
-PLANS = (
-    ("dense, one scale", Plan("dense", FIXED[:1])),
-    ("dense, three scales", Plan("dense", TOGETHER)),
-    ("multi-crop, three scales", Plan("multi_crop", TOGETHER)),
-    ("both, three scales", Plan("multi_crop_and_dense", TOGETHER)),
+REQUESTS = (
+    ("dense, one scale", Request("dense", FIXED[:1])),
+    ("dense, three scales", Request("dense", TOGETHER)),
+    ("multi-crop, three scales", Request("multi_crop", TOGETHER)),
+    ("both, three scales", Request("multi_crop_and_dense", TOGETHER)),
 )
 NETS = {"A": "vgg_a", "D": "vgg_d"}
 
@@ -40,13 +40,13 @@ def main(_: Sequence[str]) -> None:
     )
     rows = []
     for nets in (["A"], ["D"], ["A", "D"]):
-        for described, plan in PLANS:
+        for described, request in REQUESTS:
             together = zip(*(folders[labels[net]] for net in nets), strict=True)
             rows.append(
                 (
                     " + ".join(nets),
                     described,
-                    *_summary([evaluate(runs, plan) for runs in together]),
+                    *_summary([evaluate(runs, request) for runs in together]),
                 )
             )
     columns = ("net", "protocol", "top-1 %", "each seed", "cross-entropy", "each seed")

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import torch
 from torch.nn import functional
 
+from deepconv import preprocess
 from deepconv.benchmark.programs import Subject
 from deepconv.benchmark.timing import Contender, Run
 from deepconv.data.color import pca_magnitudes
@@ -143,7 +143,7 @@ class Peer:
             "offset": torch.tensor(subject.pixels["offset"], dtype=torch.int64, device=device),
         }
         colors = subject.colors
-        mean = np.asarray(colors.to_subtract(config.input.mean), np.float32)
+        mean = preprocess.mean_for(colors, config.input.mean, square=config.evaluation.scale)
         # [3, 1, 1] or, of an image, [3, S, S].
         self.mean = torch.tensor(mean.reshape(1, 1, 3) if mean.ndim == 1 else mean, device=device)
         self.mean = self.mean.permute(2, 0, 1).contiguous()

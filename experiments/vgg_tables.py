@@ -19,9 +19,9 @@ from absl import flags
 
 from deepconv import atomic, tables
 from deepconv.commands import command_line
-from deepconv.commands.evaluate import Plan, evaluate
 from deepconv.config.recipe import SCALES
 from deepconv.exceptions import UserError
+from deepconv.inference.evaluate import Request, evaluate
 
 
 class Row(NamedTuple):
@@ -104,11 +104,11 @@ def our_errors(row: Row, workdir: Path) -> tuple[float | None, float | None, str
         config = json.loads((workdir / run / "config.json").read_text())
         smallest = SCALES[run.split("_")[-1].replace("fc", "jitter")].smallest
         factor = config["input"]["scale"][0] / smallest
-        plan = Plan(row.protocol, tuple(round(scale * factor) for scale in scales))
-        result = evaluate([workdir / run], plan)
+        request = Request(row.protocol, tuple(round(scale * factor) for scale in scales))
+        result = evaluate([workdir / run], request)
         members.append(Path(result["posteriors"]))
     if len(members) > 1:
-        result = evaluate([], Plan(), posteriors=members, out=workdir / "fusion")
+        result = evaluate([], Request(), posteriors=members, out=workdir / "fusion")
     return 100 * result["top1_error"], 100 * result["top5_error"], config["dataset"]["name"]
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from deepconv import atomic
 from deepconv.data import color
-from deepconv.inference import rows
+from deepconv.evaluation.ensemble import ScoredImages
+from deepconv.inference import scoring
 from deepconv.run import curves, weights_file
 
 
@@ -61,7 +62,9 @@ WRITERS = {
     "colors.npz": lambda path: color.save(color.IMAGENET, path),
     "x.json": lambda path: atomic.write_json(path, {}),
     "curves.png": lambda path: curves.plot_curves([], path),
-    "sheet.npz": rows.Sheet(np.ones((1, 1)), np.zeros(1), ("a",), ("x",), {}).save,
+    "sheet.npz": lambda path: scoring.save(
+        ScoredImages(np.ones((1, 1)), np.zeros(1), ("a",), ("x",), {}), path
+    ),
     "x.safetensors": lambda path: weights_file.write_tensors(path, {"x": np.ones(1)}, {}),
 }
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepconv.commands import evaluate as evaluation
-from deepconv.commands.evaluate import Plan, combine, describe, evaluate
+from deepconv.evaluation.ensemble import ScoredImages, combine
 from deepconv.exceptions import UserError
-from deepconv.inference import rows
-from deepconv.inference.rows import Sheet
+from deepconv.inference import evaluate as evaluation
+from deepconv.inference import rows, scoring
+from deepconv.inference.evaluate import Request, describe, evaluate
 from deepconv.run import log
 
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch):
-    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
+    monkeypatch.setattr(rows, "MOST_BUCKETS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,13 @@ def undecided_images(path):
 
     Scores are off by some roundings of 2^-24 in each of 11 layers; 1e-5 is fifteen in each.
     """
-    sheet = Sheet.load(path)
-    own = np.take_along_axis(sheet.posteriors, sheet.labels[:, None], axis=1)
-    return np.sum(np.sum(np.abs(sheet.posteriors / own - 1) < 1e-5, axis=1) > 1)
+    scored = scoring.load(path)
+    own = np.take_along_axis(scored.posteriors, scored.labels[:, None], axis=1)
+    return np.sum(np.sum(np.abs(scored.posteriors / own - 1) < 1e-5, axis=1) > 1)
 
 
 def test_the_central_crop_has_the_errors_that_training_reported(run):
-    result = evaluate([run], Plan("center"))
+    result = evaluate([run], Request("center"))
     trained = log.read_metrics(run / "metrics.jsonl")[-1]
     assert trained["kind"] == "eval"
     assert result["images"] == 600
@@ -61,45 +61,45 @@ def test_the_central_crop_has_the_errors_that_training_reported(run):
 
 
 def test_a_protocol_of_two_views_and_two_scales_is_the_mean_of_four(run):
-    result = evaluate([run], Plan("multi_crop_and_dense", (32, 40)))
+    result = evaluate([run], Request("multi_crop_and_dense", (32, 40)))
     folder = folder_of(run)
     parts = [
-        Sheet.load(folder / f"{view}_q{scale}.npz").posteriors
+        scoring.load(folder / f"{view}_q{scale}.npz").posteriors
         for view in ("multi_crop", "dense")
         for scale in (32, 40)
     ]
-    found = Sheet.load(folder / "multi_crop_and_dense_q32-40.npz")
+    found = scoring.load(folder / "multi_crop_and_dense_q32-40.npz")
     np.testing.assert_allclose(found.posteriors, np.mean(parts, axis=0), rtol=1e-5)
     assert len(found.origin["mean_of"]) == 4
     assert result["title"] == "narrow, multi_crop_and_dense_q32-40, shapes, validation"
 
 
 def test_posteriors_are_fused_without_the_nets(run, tmp_path):
-    evaluate([run], Plan("dense", (32,)))
-    evaluate([run], Plan("dense", (32,), "posteriors"))
+    evaluate([run], Request("dense", (32,)))
+    evaluate([run], Request("dense", (32,), "posteriors"))
     parts = [folder_of(run) / name for name in ("dense_q32.npz", "dense_posteriors_q32.npz")]
-    means = [Sheet.load(part).posteriors for part in parts]
+    means = [scoring.load(part).posteriors for part in parts]
     assert np.abs(means[0] - means[1]).max() > 0
-    result = evaluate([], Plan(), posteriors=parts, out=tmp_path)
+    result = evaluate([], Request(), posteriors=parts, out=tmp_path)
     assert result["members"] == ["narrow_dense_q32", "narrow_dense_posteriors_q32"]
-    found = Sheet.load(tmp_path / "narrow_dense_q32_with_narrow_dense_posteriors_q32.npz")
+    found = scoring.load(tmp_path / "narrow_dense_q32_with_narrow_dense_posteriors_q32.npz")
     np.testing.assert_allclose(found.posteriors, np.mean(means, axis=0), rtol=1e-5)
 
 
 def test_the_name_of_a_large_ensemble_stays_short(run, tmp_path):
-    evaluate([run], Plan("center"))
+    evaluate([run], Request("center"))
     paths = [tmp_path / f"a_net_of_a_large_ensemble_{number}.npz" for number in range(7)]
     for path in paths:
         shutil.copy(folder_of(run) / "center_q36.npz", path)
-    result = evaluate([], Plan(), posteriors=paths)
+    result = evaluate([], Request(), posteriors=paths)
     assert len(result["members"]) == 7
     assert "_with_6_others_" in result["posteriors"]
 
 
 def test_an_ensemble_of_a_run_and_posteriors_lies_beside_the_runs_own(run, tmp_path):
-    evaluate([run], Plan("center"))
+    evaluate([run], Request("center"))
     path = shutil.copy(folder_of(run) / "center_q36.npz", tmp_path / "other.npz")
-    result = evaluate([run], Plan("center"), posteriors=[Path(path)])
+    result = evaluate([run], Request("center"), posteriors=[Path(path)])
     assert result["members"] == ["narrow", "narrow_other"]
     assert (folder_of(run) / "center_q36_with_narrow_other.npz").exists()
 
@@ -110,7 +110,7 @@ def test_with_a_folder_for_the_results_nothing_is_written_elsewhere(run, tmp_pat
         shutil.copytree(run, folder, ignore=shutil.ignore_patterns("evaluation"))
     before = sorted(tmp_path.rglob("*"))
     out = tmp_path / "out" / "new"
-    result = evaluate([copy, other], Plan("center"), out=out)
+    result = evaluate([copy, other], Request("center"), out=out)
     assert sorted(path for path in tmp_path.rglob("*") if tmp_path / "out" not in path.parents) == [
         *sorted([*before, tmp_path / "out"])
     ]
@@ -118,13 +118,13 @@ def test_with_a_folder_for_the_results_nothing_is_written_elsewhere(run, tmp_pat
     # What is kept of each run is taken up again.
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*/evaluation/*/center_q36.npz")}
     assert len(kept) == 2
-    assert evaluate([copy], Plan("center"), out=out)["top1_error"] == result["top1_error"]
+    assert evaluate([copy], Request("center"), out=out)["top1_error"] == result["top1_error"]
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 @pytest.mark.parametrize("given", ["folder", "posteriors"])
 def test_a_folder_that_cannot_be_written_is_named_and_what_to_do(run, tmp_path, monkeypatch, given):
-    evaluate([run], Plan("center"))
+    evaluate([run], Request("center"))
     path = shutil.copy(folder_of(run) / "center_q36.npz", tmp_path / "one.npz")
     original = tempfile.TemporaryFile
 
@@ -138,17 +138,17 @@ def test_a_folder_that_cannot_be_written_is_named_and_what_to_do(run, tmp_path, 
         UserError, match=r"cannot write to .* \(Read-only file system\); --out=FOLDER"
     ):
         if given == "folder":
-            evaluate([run], Plan("center"))
+            evaluate([run], Request("center"))
         else:
-            evaluate([], Plan(), posteriors=[Path(path)])
+            evaluate([], Request(), posteriors=[Path(path)])
 
 
 def test_the_best_parameters_have_files_of_their_own(run):
-    result = evaluate([run], Plan("center", checkpoint="best"))
+    result = evaluate([run], Request("center", checkpoint="best"))
     assert result["posteriors"].endswith("center_q36_best.npz")
 
 
-SHEET = Sheet(
+SCORED = ScoredImages(
     np.full((2, 2), np.log(0.5), np.float32), np.arange(2), ("a", "b"), ("x", "y"), {"run": "one"}
 )
 
@@ -162,9 +162,9 @@ SHEET = Sheet(
     ],
 )
 def test_members_of_other_classes_or_images_are_refused(changes, message):
-    other = SHEET._replace(origin={"run": "other"}, **changes)
+    other = SCORED._replace(origin={"run": "other"}, **changes)
     with pytest.raises(UserError, match=message):
-        combine([SHEET, other])
+        combine([SCORED, other])
 
 
 def test_images_of_other_classes_are_refused(run, tmp_path):
@@ -173,7 +173,7 @@ def test_images_of_other_classes_are_refused(run, tmp_path):
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "1.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"different classes \(12: .*\(2: cat, dog\)"):
-        evaluate([run], Plan(), dataset={"name": f"folder:{tmp_path}"})
+        evaluate([run], Request(), dataset={"name": f"folder:{tmp_path}"})
 
 
 @pytest.mark.parametrize(
@@ -194,20 +194,20 @@ def test_a_label_that_no_class_has_ends_the_evaluation_before_it_begins(
         return found._replace(labels=labels)
 
     monkeypatch.setattr(evaluation, "_survey", wrong)
-    monkeypatch.setattr(rows, "score", None)
+    monkeypatch.setattr(scoring, "score", None)
     expected = (
         rf"^shapes, validation: validation_00007\.jpg has the label {label}, and the 12 classes "
         rf"are numbered from 0 to 11; {message}"
     )
     with pytest.raises(UserError, match=expected):
-        evaluate([run], Plan("center"))
+        evaluate([run], Request("center"))
 
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_saved_posteriors_with_a_label_that_no_class_has_are_refused(tmp_path, label):
-    SHEET._replace(labels=np.array([0, label])).save(tmp_path / "bad.npz")
+    scoring.save(SCORED._replace(labels=np.array([0, label])), tmp_path / "bad.npz")
     with pytest.raises(UserError, match=rf"bad\.npz: b has the label {label}, and the 2 classes"):
-        evaluate([], Plan(), posteriors=[tmp_path / "bad.npz"])
+        evaluate([], Request(), posteriors=[tmp_path / "bad.npz"])
 
 
 def test_a_loss_that_is_not_known_is_null(tmp_path):
@@ -220,14 +220,14 @@ def test_a_loss_that_is_not_known_is_null(tmp_path):
         "origin": np.array("{}"),
     }
     np.savez(tmp_path / "old.npz", **arrays)
-    result = evaluate([], Plan(), posteriors=[tmp_path / "old.npz"], out=tmp_path / "out")
+    result = evaluate([], Request(), posteriors=[tmp_path / "old.npz"], out=tmp_path / "out")
     assert (result["top1_error"], result["loss"]) == (0.5, float("inf"))
     assert json.loads((tmp_path / "out" / "old.json").read_text())["loss"] is None
 
 
 def test_an_empty_split_is_refused(run):
     with pytest.raises(UserError, match=r"has no image in the split .validation\[:0\]"):
-        evaluate([run], Plan(), dataset={"eval_split": "validation[:0]"})
+        evaluate([run], Request(), dataset={"eval_split": "validation[:0]"})
 
 
 @pytest.mark.parametrize(

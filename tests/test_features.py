@@ -12,7 +12,7 @@ from deepconv.inference import activations, model
 
 @pytest.fixture(scope="module")
 def net(narrow_file):
-    return model.load(narrow_file)
+    return model.open_model(narrow_file)
 
 
 def random_images(*shape):

@@ -12,9 +12,8 @@ from configs import alexnet
 from deepconv import models, parallel
 from deepconv.commands import command_line
 from deepconv.commands import figures as command
-from deepconv.data.sources import datasets
 from deepconv.exceptions import UserError
-from deepconv.inference.model import Trained, load_run
+from deepconv.inference.model import Model, open_model
 from deepconv.training import augment, loop
 from deepconv.visualize import figures
 from deepconv.visualize.figures import Pictures
@@ -47,7 +46,7 @@ def untrained(name, **options):
     shape = (first.kernel, first.kernel, 3, first.features)
     params = {first.name: {"kernel": np.random.default_rng(0).normal(size=shape)}}
     class_names = tuple(f"class {number}" for number in range(12))
-    return Trained("untrained", network, params, None, None, class_names, 0, "")
+    return Model("untrained", network, params, None, None, class_names, 0, "")
 
 
 def test_a_kernel_of_zeros_is_gray_and_all_share_one_scale():
@@ -117,8 +116,8 @@ def test_the_true_label_has_the_red_bar():
 
 
 def test_the_outputs_are_those_of_the_network_on_central_crops(run):
-    trained = load_run(run, ONE_DEVICE)
-    source = datasets.open_dataset(**trained.config.dataset).evaluation
+    trained = open_model(run, ONE_DEVICE)
+    source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
     records = figures.drawn(source, 10, seed=3)
     pictures = figures.look_at(trained, records, "relu7")
     assert [int(label) for label in pictures.labels] == [records[n]["label"] for n in range(10)]
@@ -138,8 +137,8 @@ def test_the_outputs_are_those_of_the_network_on_central_crops(run):
 
 
 def test_records_that_cannot_be_read_are_left_out(run):
-    trained = load_run(run, ONE_DEVICE)
-    source = datasets.open_dataset(**trained.config.dataset).evaluation
+    trained = open_model(run, ONE_DEVICE)
+    source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
     broken = [{**source[0], "image": b"?"}, source[1]]
     assert list(figures.look_at(trained, broken, "fc8").labels) == [source[1]["label"]]
     with pytest.raises(UserError, match="none of 1 records can be read"):
@@ -148,8 +147,8 @@ def test_records_that_cannot_be_read_are_left_out(run):
 
 @pytest.mark.parametrize("label", [-1, 12])
 def test_a_label_that_no_class_has_is_named(run, label):
-    trained = load_run(run, ONE_DEVICE)
-    source = datasets.open_dataset(**trained.config.dataset).evaluation
+    trained = open_model(run, ONE_DEVICE)
+    source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
     records = [source[0], {**source[1], "label": label}]
     with pytest.raises(UserError, match=rf"^shapes: validation_00001\.jpg has the label {label}, "):
         figures.look_at(trained, records, "fc8")

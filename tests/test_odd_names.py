@@ -14,13 +14,11 @@ import pytest
 
 from configs import quickstart
 from deepconv import drawing, parallel
-from deepconv.commands import predict
-from deepconv.commands.evaluate import Plan, evaluate
 from deepconv.data.sources import pictures
-from deepconv.inference import activations, model, rows
-from deepconv.inference.rows import Sheet
+from deepconv.inference import activations, model, predict, rows, scoring
+from deepconv.inference.evaluate import Request, evaluate
 from deepconv.training import loop
-from deepconv.visualize import figures, saliency
+from deepconv.visualize import figures, saliency, sheets
 from deepconv.visualize.figures import Pictures
 
 ODD = [b"caf\xe9", b"$\\frac$ $", b"new\nline\ttab \x1b[31m", "日本 😀".encode(), b"x" * 250]
@@ -111,7 +109,9 @@ def literal(figure):
 def net(narrow_file):
     odd = tuple(os.fsdecode(name) for name in ODD)
     everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
-    return model.load(narrow_file, everywhere)._replace(class_names=odd, name="$\\frac$ $\nrun")
+    return model.open_model(narrow_file, everywhere)._replace(
+        class_names=odd, name="$\\frac$ $\nrun"
+    )
 
 
 def drawn(net, odd):
@@ -122,7 +122,7 @@ def drawn(net, odd):
     crops = activations.of_central_crops(net, source, ["fc8"])
     seen = Pictures(crops.images, np.arange(5), crops.outputs["fc8"].reshape(5, -1))
     return {
-        "sheet": predict.contact_sheet(source, says, predictions, net.class_names),
+        "sheet": sheets.contact_sheet(source, says, predictions, net.class_names),
         "labels": figures.labels(net, seen),
         "neighbors": figures.neighbors(net, seen, seen),
         "saliency": saliency.draw(net, [crops.images[0]] * 5, range(5)),
@@ -212,28 +212,30 @@ def test_training(run):
 
 
 def test_evaluation(run, monkeypatch):
-    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
-    result = evaluate([run], Plan("center"))
+    monkeypatch.setattr(rows, "MOST_BUCKETS", 1)
+    result = evaluate([run], Request("center"))
     expected = {f"{name[:200]}/more/{name}.png" for name in KEPT}
     file = Path(result["posteriors"])
-    sheet = Sheet.load(file)
+    sheet = scoring.load(file)
     assert set(sheet.image_ids) == expected
     assert tuple(sorted(sheet.class_names)) == CLASSES
     assert {row["image"] for row in result["worst"]} == expected
     text = file.with_suffix(".txt").read_text(encoding="utf-8")
     assert r"new\nline\ttab \x1b[31m/more/" in text
     # The same again is read from the disk.
-    assert evaluate([run], Plan("center"))["top1_error"] == result["top1_error"]
+    assert evaluate([run], Request("center"))["top1_error"] == result["top1_error"]
 
 
 def test_a_path_of_any_length_and_any_bytes(narrow_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
+    monkeypatch.setattr(rows, "MOST_BUCKETS", 1)
     folder = tmp_path / os.fsdecode(b"caf\xe9") / ("ü" * 100) / "val"
     lay(folder, [f"{letter}/{number}".encode() for letter in "abcde" for number in range(2)])
     folder.rename(folder.parent / "train")
     lay(folder, [f"{letter}/{number}".encode() for letter in "abcde" for number in range(2)])
     name = f"folder:{folder.parent}"
-    result = evaluate([narrow_file], Plan("center"), dataset={"name": name}, out=tmp_path / "out")
+    result = evaluate(
+        [narrow_file], Request("center"), dataset={"name": name}, out=tmp_path / "out"
+    )
     assert result["images"] == 10
     text = Path(result["posteriors"]).with_suffix(".txt").read_text(encoding="utf-8")
     assert r"caf\xe9" in text.splitlines()[0]

@@ -8,28 +8,28 @@ import PIL.Image
 import pytest
 
 from deepconv import parallel
-from deepconv.commands import predict
-from deepconv.commands.evaluate import Plan
 from deepconv.data import decode
 from deepconv.data.sources import pictures
 from deepconv.exceptions import UserError
-from deepconv.inference import model, rows
+from deepconv.inference import model, predict, rows
+from deepconv.inference.evaluate import Request
+from deepconv.visualize import sheets
 
 
 @pytest.fixture(scope="module")
 def net(narrow_file):
-    return model.load(narrow_file, parallel.replicated(parallel.data_mesh()))
+    return model.open_model(narrow_file, parallel.replicated(parallel.data_mesh()))
 
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch):
-    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
+    monkeypatch.setattr(rows, "MOST_BUCKETS", 1)
 
 
 def test_posteriors_are_those_of_each_picture_alone(net, photos):
     source = pictures.open_pictures([photos])
     dense, center = (
-        np.exp(predict.log_posteriors(net, source, Plan(protocol, (40,)), threads=2))
+        np.exp(predict.log_posteriors(net, source, Request(protocol, (40,)), threads=2))
         for protocol in ("dense", "center")
     )
     assert dense.shape == (3, 5)
@@ -128,7 +128,7 @@ def test_pixels_are_decoded_once_and_what_is_damaged_is_set_aside(net, photos, m
     monkeypatch.setattr(decode, "load_crop", counted)
     source, refused = pictures.recognized(pictures.open_pictures([photos]), 2)
     assert (len(source), refused) == (3, [])
-    says = predict.log_posteriors(net, source, Plan("dense", (40,)), threads=2)
+    says = predict.log_posteriors(net, source, Request("dense", (40,)), threads=2)
     assert len(decoded) == 3
     assert np.isnan(says).all(axis=1).tolist() == [True, False, False]
     others, kept, damaged = pictures.set_aside(source, [0])
@@ -144,7 +144,7 @@ def test_a_sheet_has_every_picture_over_its_labels(net, photos):
     source = pictures.open_pictures([photos])
     says = np.full((3, 5), np.log(0.2))
     named = predict.best(says, source.file_names, net.class_names)
-    figure = predict.contact_sheet(source, says, named, net.class_names)
+    figure = sheets.contact_sheet(source, says, named, net.class_names)
     titles = [axes.get_title() for axes in figure.axes if axes.images]
     assert titles == ["a.jpg", "b.png", "c.JPG"]
     bars = [axes for axes in figure.axes if axes.patches]

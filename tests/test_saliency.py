@@ -14,7 +14,7 @@ from deepconv.visualize import saliency
 
 @pytest.fixture(scope="module")
 def net(narrow_file):
-    return model.load(narrow_file)
+    return model.open_model(narrow_file)
 
 
 def test_grad_cam_is_its_definition(net):

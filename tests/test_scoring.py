@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,15 +13,15 @@ from deepconv.config.schema import create_model
 from deepconv.data import decode
 from deepconv.data.sources import datasets
 from deepconv.evaluation import protocols
+from deepconv.evaluation.ensemble import ScoredImages
 from deepconv.exceptions import UserError
-from deepconv.inference import buckets, rows
-from deepconv.inference.model import load_run
-from deepconv.inference.rows import Sheet
+from deepconv.inference import buckets, rows, scoring
+from deepconv.inference.model import open_model
 
 
 @pytest.fixture(scope="module")
 def trained(narrow_run):
-    return load_run(narrow_run, parallel.replicated(parallel.data_mesh()))
+    return open_model(narrow_run, parallel.replicated(parallel.data_mesh()))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def score(trained, source, survey, tmp_path):
         }
         net = arguments.pop("trained")
         net = net._replace(params=jax.device_put(net.params, parallel.replicated(mesh)))
-        return rows.score(
+        return scoring.score(
             net, survey=survey, dataset="shapes", path=path, mesh=mesh, threads=2, **arguments
         )
 
@@ -57,7 +58,7 @@ def score(trained, source, survey, tmp_path):
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch):
-    monkeypatch.setattr(rows, "MOST_CANVASES", 2)
+    monkeypatch.setattr(rows, "MOST_BUCKETS", 2)
 
 
 @pytest.fixture
@@ -76,14 +77,14 @@ def traces(monkeypatch):
 def test_every_image_is_scored_once_in_at_most_eight_programs(
     score, traces, source, trained, monkeypatch
 ):
-    monkeypatch.setattr(rows, "MOST_CANVASES", 8)
-    sheet = score()
-    assert sheet.log_posteriors.shape == (150, 12)
-    assert sheet.log_posteriors.dtype == np.float32
-    np.testing.assert_allclose(sheet.posteriors.sum(axis=1), 1, rtol=1e-5)
-    assert sheet.labels.tolist() == [record["label"] for record in source]
-    assert sheet.image_ids[:2] == ("validation_00000.jpg", "validation_00001.jpg")
-    assert sheet.class_names == trained.class_names
+    monkeypatch.setattr(rows, "MOST_BUCKETS", 8)
+    scored = score()
+    assert scored.log_posteriors.shape == (150, 12)
+    assert scored.log_posteriors.dtype == np.float32
+    np.testing.assert_allclose(scored.posteriors.sum(axis=1), 1, rtol=1e-5)
+    assert scored.labels.tolist() == [record["label"] for record in source]
+    assert scored.image_ids[:2] == ("validation_00000.jpg", "validation_00001.jpg")
+    assert scored.class_names == trained.class_names
     assert len({*traces}) == len(traces) == 8
 
 
@@ -132,17 +133,66 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(score, source, tmp_path, 
             read.append(record)
             return super().__getitem__(record)
 
-    sheet = score(source=Watched(source))
+    scored = score(source=Watched(source))
     assert sorted(read) == np.flatnonzero(~done).tolist()
-    np.testing.assert_array_equal(sheet.log_posteriors, whole.log_posteriors)
+    np.testing.assert_array_equal(scored.log_posteriors, whole.log_posteriors)
     assert not (tmp_path / "dense.partial").exists()
+
+
+@pytest.mark.parametrize("kept", ["memory", "store"])
+def test_rows_of_any_function_are_computed(source, survey, kept, tmp_path):
+    """Of a function that is not about classes, `[n, 2, 3]`, with an image that cannot be read."""
+    broken = {**source[3], "image": source[3]["image"][:300]}
+    images = [*source[:3], broken, *source[4:20]]
+    sizes = survey.rescaled(36)[:20]
+    shape = (20, 2, 3)
+    into = rows.Memory(shape) if kept == "memory" else rows.Store(tmp_path / "x", {"a": 1}, shape)
+
+    def corners(params, pixels, extents):
+        last = jax.vmap(lambda image, extent: image[extent[0] - 1, extent[1] - 1])(pixels, extents)
+        return params * jnp.stack([pixels[:, 0, 0], last], axis=1).astype(jnp.float32)
+
+    mesh = parallel.data_mesh()
+    found = rows.compute(
+        corners,
+        jax.device_put(jnp.float32(2), parallel.replicated(mesh)),
+        images,
+        sizes,
+        into,
+        scale=36,
+        pixels=4 * 36 * 72,
+        mesh=mesh,
+        threads=2,
+        description="corners",
+        strict=False,
+    )
+    assert (found.shape, found.dtype) == (shape, np.float32)
+    for number, image in enumerate(images):
+        if number == 3:
+            assert np.isnan(found[number]).all()
+            continue
+        pixels, _ = decode.load_crop(image["image"], lambda h, w: decode.whole(h, w, 36))
+        np.testing.assert_array_equal(found[number], 2.0 * pixels[[0, -1], [0, -1]])
+
+
+def test_an_origin_is_read_without_the_posteriors(score, tmp_path, monkeypatch):
+    scored = score()
+    read = []
+    original = np.lib.format.read_array
+    monkeypatch.setattr(
+        np.lib.format,
+        "read_array",
+        lambda *arguments, **options: read.append(1) or original(*arguments, **options),
+    )
+    assert scoring.load_origin(tmp_path / "dense.npz") == scored.origin
+    assert len(read) == 1
 
 
 def test_the_rows_of_other_parameters_are_not_taken_up(score, source, trained, tmp_path):
     folder = tmp_path / "dense.partial"
     folder.mkdir()
     (folder / "origin.json").write_text(json.dumps({"step": 1}))
-    np.save(folder / "log_posteriors.npy", np.zeros((150, 12), np.float32))
+    np.save(folder / "rows.npy", np.zeros((150, 12), np.float32))
     np.save(folder / "done.npy", np.ones(150, bool))
     assert score().log_posteriors.all()
 
@@ -165,27 +215,27 @@ def test_a_file_of_posteriors_in_which_small_ones_tie_is_computed_anew(score, tr
 
 def test_labels_on_disk_that_the_set_no_longer_has_are_not_used(score, survey, tmp_path):
     first = score()
-    first._replace(labels=(first.labels + 1) % 12).save(tmp_path / "dense.npz")
+    scoring.save(first._replace(labels=(first.labels + 1) % 12), tmp_path / "dense.npz")
     np.testing.assert_array_equal(score().labels, survey.labels)
 
 
-def test_a_sheet_is_read_as_it_was_written(tmp_path):
-    sheet = Sheet(
+def test_scored_images_are_read_as_it_was_written(tmp_path):
+    scored = ScoredImages(
         np.log(np.array([[0.5, 0.25, 0.25], [1, 1e-30, 1e-40], [0.1, 0.1, 0.8]], np.float32)),
         np.arange(3),
         ("ä.jpg", "b", "c"),
         ("x", "y", "z"),
         {"a": 1},
     )
-    sheet.save(tmp_path / "sheet.npz")
-    found = Sheet.load(tmp_path / "sheet.npz")
-    np.testing.assert_array_equal(found.log_posteriors, sheet.log_posteriors)
-    np.testing.assert_array_equal(found.posteriors, np.exp(sheet.log_posteriors))
-    assert (found.image_ids, found.class_names, found.origin) == sheet[2:]
-    assert [path.name for path in tmp_path.iterdir()] == ["sheet.npz"]
+    scoring.save(scored, tmp_path / "scored.npz")
+    found = scoring.load(tmp_path / "scored.npz")
+    np.testing.assert_array_equal(found.log_posteriors, scored.log_posteriors)
+    np.testing.assert_array_equal(found.posteriors, np.exp(scored.log_posteriors))
+    assert (found.image_ids, found.class_names, found.origin) == scored[2:]
+    assert [path.name for path in tmp_path.iterdir()] == ["scored.npz"]
 
 
-def arrays_of_a_sheet(**changes):
+def arrays_of_scored_images(**changes):
     return {
         "posteriors": np.array([[0.25, 0.75], [1.0, 0.0]], np.float32),
         "labels": np.arange(2),
@@ -197,8 +247,8 @@ def arrays_of_a_sheet(**changes):
 
 
 def test_a_file_of_posteriors_is_read_as_their_logs(tmp_path):
-    np.savez(tmp_path / "old.npz", **arrays_of_a_sheet())
-    found = Sheet.load(tmp_path / "old.npz")
+    np.savez(tmp_path / "old.npz", **arrays_of_scored_images())
+    found = scoring.load(tmp_path / "old.npz")
     expected = np.array([[-2 * np.log(2), np.log(0.75)], [0, -np.inf]], np.float32)
     np.testing.assert_allclose(found.log_posteriors, expected, rtol=1e-6)
 
@@ -212,14 +262,14 @@ def test_a_file_of_posteriors_is_read_as_their_logs(tmp_path):
     ],
 )
 def test_arrays_that_do_not_fit_together_are_named(tmp_path, changes, message):
-    np.savez(tmp_path / "sheet.npz", **arrays_of_a_sheet(**changes))
-    with pytest.raises(UserError, match=rf"sheet\.npz does not hold posteriors: .*{message}"):
-        Sheet.load(tmp_path / "sheet.npz")
+    np.savez(tmp_path / "scored.npz", **arrays_of_scored_images(**changes))
+    with pytest.raises(UserError, match=rf"scored\.npz does not hold posteriors: .*{message}"):
+        scoring.load(tmp_path / "scored.npz")
 
 
 @pytest.mark.parametrize("content", ["missing", "text", "other", "pickle", "cut"])
-def test_a_file_that_is_no_sheet_is_named(tmp_path, content):
-    path = tmp_path / "sheet.npz"
+def test_a_file_that_holds_none_is_named(tmp_path, content):
+    path = tmp_path / "scored.npz"
     if content == "text":
         path.write_text("no zip")
     elif content == "other":
@@ -229,17 +279,17 @@ def test_a_file_that_is_no_sheet_is_named(tmp_path, content):
     elif content == "cut":
         np.savez(path, posteriors=np.zeros(1000))
         path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(UserError, match=r"sheet\.npz"):
-        Sheet.load(path)
+    with pytest.raises(UserError, match=r"scored\.npz"):
+        scoring.load(path)
 
 
 def test_a_scale_that_is_too_small_is_refused_before_anything_is_read(trained):
     with pytest.raises(UserError, match="Q=31 is below the crop of vgg_a, 32"):
-        rows.check(trained, "multi_crop", 31)
-    rows.check(trained, "multi_crop", 32)
+        scoring.require_view(trained, "multi_crop", 31)
+    scoring.require_view(trained, "multi_crop", 32)
     with pytest.raises(UserError, match="Q=31 is too small for vgg_a: .* layer pool5"):
-        rows.check(trained, "dense", 31)
-    rows.check(trained, "dense", 32)
+        scoring.require_view(trained, "dense", 31)
+    scoring.require_view(trained, "dense", 32)
 
 
 @pytest.fixture(scope="module")
@@ -281,5 +331,5 @@ def test_the_nine_views_have_their_own_part_of_the_mean_image_subtracted(score, 
 
 def test_a_net_with_local_layers_is_not_applied_densely(cifar):
     with pytest.raises(UserError, match="cifar10_13pct has locally connected .*=nine_view"):
-        rows.check(cifar, "dense", 32)
-    rows.check(cifar, "center", 32)
+        scoring.require_view(cifar, "dense", 32)
+    scoring.require_view(cifar, "center", 32)

@@ -10,7 +10,7 @@ from deepconv import parallel
 from deepconv.config.check import from_json
 from deepconv.config.identity import config_digest
 from deepconv.exceptions import UserError
-from deepconv.inference.model import load_run
+from deepconv.inference.model import open_model
 from deepconv.run.parameters import SavedParameters
 
 EVERYWHERE = parallel.replicated(parallel.data_mesh())
@@ -18,7 +18,7 @@ EVERYWHERE = parallel.replicated(parallel.data_mesh())
 
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_a_run_is_loaded_with_all_it_needs(narrow_run, which):
-    trained = load_run(narrow_run, EVERYWHERE, which=which)
+    trained = open_model(narrow_run, EVERYWHERE, checkpoint=which)
     assert (trained.name, trained.step) == ("narrow", 2)
     assert trained.class_names[:2] == ("disk", "ring")
     assert trained.config.input.scale == (36, 40)
@@ -30,7 +30,7 @@ def test_a_run_is_loaded_with_all_it_needs(narrow_run, which):
 
 
 def test_the_last_parameters_are_those_of_the_newest_checkpoint(narrow_run):
-    last = load_run(narrow_run, EVERYWHERE).params
+    last = open_model(narrow_run, EVERYWHERE).params
     saved = SavedParameters(narrow_run, which="best")
     best = saved.read(list(saved.shapes), EVERYWHERE)  # of the same, only, evaluation
     jax.tree.map(np.testing.assert_array_equal, last, best)
@@ -38,15 +38,15 @@ def test_the_last_parameters_are_those_of_the_newest_checkpoint(narrow_run):
 
 def test_what_is_missing_is_named(narrow_run, tmp_path):
     with pytest.raises(UserError, match=r"holds no run: there is no .*config\.json"):
-        load_run(tmp_path, EVERYWHERE)
+        open_model(tmp_path, EVERYWHERE)
     for name in ("config.json", "colors.npz", "class_names.json"):
         (tmp_path / name).write_bytes((narrow_run / name).read_bytes())
     with pytest.raises(UserError, match="holds no checkpoint"):
-        load_run(tmp_path, EVERYWHERE)
+        open_model(tmp_path, EVERYWHERE)
     for text, message in (("{", "not the JSON"), ("[1]", "not the JSON"), ('{"sead": 0}', "sead")):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UserError, match=f"cannot be read: .*{message}"):
-            load_run(tmp_path, EVERYWHERE)
+            open_model(tmp_path, EVERYWHERE)
 
 
 def test_a_run_from_before_a_key_existed_has_its_default(narrow_run):

@@ -4,24 +4,24 @@ import os
 import typing
 
 if typing.TYPE_CHECKING:
-    from deepconv.inference.model import Trained
+    from deepconv.inference.model import Model
 
-__all__ = ["__version__", "load_weights"]
+__all__ = ["__version__", "load_model", "load_weights"]
 
 __version__ = "0.1.0"
 
 
-def load_weights(path: str | os.PathLike[str]) -> "Trained":
-    """Load a network from the folder of a run or from a file of `deepconv weights import`.
+def load_model(path: str | os.PathLike[str]) -> "Model":
+    """Load a network from the folder of a run, or from a file of ours or of another framework.
 
-        trained = deepconv.load_weights("vgg16.safetensors")
-        scores = model.network.apply({"params": model.params}, pixels - model.colors.mean_rgb)
+        model = deepconv.load_model("vgg16.safetensors")
+        scores = model.network.apply({"params": model.params}, pixels - model.central_mean)
 
     Args:
       path: of the folder or the file.
 
     Returns:
-      The network, its parameters float32 on the first device, and what it takes to use it.
+      The network, its parameters float32 on the first device, and everything needed to apply it.
 
     Raises:
       UserError: if there is neither, or it is damaged.
@@ -31,4 +31,7 @@ def load_weights(path: str | os.PathLike[str]) -> "Trained":
 
     from deepconv.inference import model
 
-    return model.load(Path(path))
+    return model.open_model(Path(path))
+
+
+load_weights = load_model

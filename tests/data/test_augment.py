@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deepconv import preprocess
 from deepconv.data import color
 from deepconv.training import augment
 
@@ -108,7 +109,7 @@ def test_jitter_has_the_covariance_of_the_formula():
 def test_mean_color_is_subtracted():
     image = np.random.default_rng(4).integers(0, 256, (6, 8, 3)).astype(np.float32)
     mean = np.array([123.68, 116.779, 103.939], np.float32)
-    result = augment.subtract_mean(jnp.asarray(image), jnp.asarray(mean), jnp.array([3, 4]))
+    result = preprocess.subtract(jnp.asarray(image), jnp.asarray(mean), jnp.array([3, 4]))
     np.testing.assert_array_equal(result, image - mean)
 
 
@@ -116,7 +117,7 @@ def test_mean_color_is_subtracted():
 def test_mean_image_is_subtracted_where_the_crop_was(offset, mean_image):
     image = np.random.default_rng(5).integers(0, 256, (6, 8, 3)).astype(np.float32)
     top, left = offset
-    result = augment.subtract_mean(
+    result = preprocess.subtract(
         jnp.asarray(image), jnp.asarray(mean_image), jnp.array(offset, jnp.int32)
     )
     np.testing.assert_array_equal(result, image - mean_image[top : top + 6, left : left + 8])

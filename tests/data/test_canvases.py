@@ -1,4 +1,4 @@
-"""Images of many sizes on few canvases: every one fits, and the fewest pixels are empty."""
+"""Images of many sizes in few buckets: every one fits, and the fewest pixels are empty."""
 
 import itertools
 
@@ -20,24 +20,24 @@ def photographs(count, seed=0):
 
 
 def area(found):
-    return sum(canvas.height * canvas.width * len(canvas.records) for canvas in found)
+    return sum(bucket.height * bucket.width * len(bucket.records) for bucket in found)
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])
-def test_every_image_is_on_one_canvas_and_fits(most):
+def test_every_image_is_in_one_bucket_and_fits(most):
     sizes = photographs(500)
     found = buckets.lay_out(sizes, most)
     assert len(found) <= most
-    records = np.concatenate([canvas.records for canvas in found])
+    records = np.concatenate([bucket.records for bucket in found])
     np.testing.assert_array_equal(np.sort(records), np.arange(500))
-    for canvas in found:
-        assert (sizes[canvas.records] <= (canvas.height, canvas.width)).all()
-        assert (np.diff(canvas.records) > 0).all()
-    areas = [canvas.height * canvas.width for canvas in found]
+    for bucket in found:
+        assert (sizes[bucket.records] <= (bucket.height, bucket.width)).all()
+        assert (np.diff(bucket.records) > 0).all()
+    areas = [bucket.height * bucket.width for bucket in found]
     assert areas == sorted(areas, reverse=True)
 
 
-def test_eight_canvases_waste_little():
+def test_eight_buckets_waste_little():
     sizes = photographs(5000)
     assert area(buckets.lay_out(sizes, 8)) < 1.06 * sizes.prod(axis=1).sum()
 
@@ -53,9 +53,9 @@ def test_no_other_cuts_of_the_ranking_have_less_area(seed):
     assert area(buckets.lay_out(sizes, 3)) == least
 
 
-def test_images_of_one_size_share_one_canvas():
-    (canvas,) = buckets.lay_out(np.full((7, 2), 48), 8)
-    assert (canvas.height, canvas.width, len(canvas.records)) == (48, 48, 7)
+def test_images_of_one_size_share_one_bucket():
+    (bucket,) = buckets.lay_out(np.full((7, 2), 48), 8)
+    assert (bucket.height, bucket.width, len(bucket.records)) == (48, 48, 7)
     assert buckets.lay_out(np.zeros((0, 2), int), 8) == []
 
 
@@ -87,11 +87,11 @@ def test_a_picture_that_cannot_be_read_is_named(source, truncated):
     with pytest.raises(UserError, match=r"cannot read 3\.jpg .*every image"):
         buckets.survey(source, threads=2)
     with pytest.raises(UserError, match=r"cannot read 3\.jpg"):
-        buckets.load_canvas(source, 20, 20, 45, [3])
+        buckets.load_bucket(source, 20, 20, 45, [3])
     source[3]["image"] = truncated
     buckets.survey(source, threads=2)  # the header is whole
     with pytest.raises(UserError, match=r"cannot read 3\.jpg"):
-        buckets.load_canvas(source, 20, 20, 45, [3])
+        buckets.load_bucket(source, 20, 20, 45, [3])
 
 
 def test_a_picture_too_long_to_be_held_is_named(encode):
@@ -103,15 +103,15 @@ def test_a_picture_too_long_to_be_held_is_named(encode):
 def test_batches_hold_the_rescaled_images_and_are_filled_up(source):
     sizes = buckets.survey(source, threads=1).rescaled(20)
     seen = []
-    for canvas in buckets.lay_out(sizes, 2):
-        batches = buckets.canvas_batches(source, 20, canvas, batch_size=2)
+    for bucket in buckets.lay_out(sizes, 2):
+        batches = buckets.bucket_batches(source, 20, bucket, batch_size=2)
         for batch in pipeline.iter_from(batches, 0, threads=2):
-            assert batch["image"].shape == (2, canvas.height, canvas.width, 3)
+            assert batch["image"].shape == (2, bucket.height, bucket.width, 3)
             for row, record in enumerate(batch["record"]):
                 image, extent = batch["image"][row], batch["extent"][row]
                 if record < 0:
                     assert not image.any()
-                    assert extent.tolist() == [canvas.height, canvas.width]
+                    assert extent.tolist() == [bucket.height, bucket.width]
                     continue
                 seen.append(int(record))
                 height, width = extent

@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from deepconv import preprocess
 from deepconv.data import color, decode
 from deepconv.exceptions import UserError
 
@@ -152,9 +153,28 @@ def test_unknown_convention_is_an_error():
 
 
 def test_the_mean_that_a_config_names_is_subtracted(statistics):
-    assert statistics.to_subtract("image") is statistics.mean_image
-    assert statistics.to_subtract("rgb") is statistics.mean_rgb
-    assert color.IMAGENET.to_subtract("rgb").tolist() == [123.68, 116.779, 103.939]
+    side = len(statistics.mean_image)
+    image = preprocess.mean_for(statistics, "image", square=side)
+    np.testing.assert_array_equal(image, statistics.mean_image)
+    # A mean image fits crops of central squares of its own size alone.
+    rgb = statistics.mean_rgb.astype(np.float32)
+    for kind, square in (("rgb", side), ("image", None), ("image", side + 1)):
+        found = preprocess.mean_for(statistics, kind, square=square)
+        np.testing.assert_array_equal(found, rgb)
+    published = preprocess.mean_for(color.IMAGENET, "rgb", square=side)
+    np.testing.assert_array_equal(published, np.float32([123.68, 116.779, 103.939]))
+    with pytest.raises(ValueError, match="no mean image"):
+        preprocess.mean_for(color.IMAGENET, "image", square=side)
+
+
+def test_a_central_crop_has_the_central_part_of_the_mean_image_subtracted(statistics):
+    side = len(statistics.mean_image)
+    part = preprocess.mean_of_central_crop(statistics, "image", side - 3)
+    np.testing.assert_array_equal(part, statistics.mean_image[1:-2, 1:-2])
+    np.testing.assert_array_equal(
+        preprocess.mean_of_central_crop(statistics, "rgb", side - 3),
+        statistics.mean_rgb.astype(np.float32),
+    )
 
 
 # Keeping them.

@@ -14,7 +14,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from deepconv import models
-from deepconv.evaluation import crops, posteriors
+from deepconv.evaluation import crops, ensemble, posteriors
 from deepconv.evaluation.protocols import PROTOCOLS, VIEWS
 from deepconv.models.layers import Conv
 
@@ -267,20 +267,20 @@ def test_photographs_of_twenty_aspect_ratios_are_scored_as_they_are_alone():
 def test_posteriors_are_fused_by_their_mean():
     rng = np.random.default_rng(0)
     parts = log_softmax(rng.normal(size=(3, 5, 4))).astype(np.float32)
-    fused = posteriors.fuse(list(parts))
+    fused = ensemble.fuse(list(parts))
     assert fused.dtype == np.float32
     np.testing.assert_allclose(np.exp(fused), np.exp(parts).mean(axis=0), rtol=1e-6)
-    np.testing.assert_array_equal(posteriors.fuse([parts[0]]), parts[0])
+    np.testing.assert_array_equal(ensemble.fuse([parts[0]]), parts[0])
     with pytest.raises(ValueError, match="same shape"):
-        posteriors.fuse([parts[0], parts[1, :3]])
+        ensemble.fuse([parts[0], parts[1, :3]])
     with pytest.raises(ValueError, match="same shape"):
-        posteriors.fuse([])
+        ensemble.fuse([])
 
 
 def test_fusing_loses_nothing_that_float32_cannot_hold_as_a_posterior():
     logs = [np.array([[-300.0, -200.0, -np.inf, -np.inf, np.nan]], np.float32) for _ in range(2)]
     logs[1][0, :3] = [-301.0, -np.inf, 0.0]
-    (found,) = posteriors.fuse(logs)
+    (found,) = ensemble.fuse(logs)
     expected = [-300 + np.log((1 + np.exp(-1)) / 2), -200 - np.log(2), -np.log(2), -np.inf, np.nan]
     np.testing.assert_allclose(found, expected, rtol=1e-7)
 

@@ -60,7 +60,7 @@ def test_table_6_is_the_papers():
 @pytest.fixture
 def runs(narrow_run, tmp_path, monkeypatch):
     """Return a work directory with two jittered runs."""
-    monkeypatch.setattr(engine, "MOST_CANVASES", 1)
+    monkeypatch.setattr(engine, "MOST_BUCKETS", 1)
     for name in ("vgg_d_jitter", "vgg_e_jitter"):
         shutil.copytree(narrow_run, tmp_path / name)
     return tmp_path

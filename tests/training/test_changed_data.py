@@ -9,10 +9,9 @@ import pytest
 
 from configs import quickstart
 from deepconv import atomic, parallel
-from deepconv.commands.evaluate import Plan, evaluate
 from deepconv.exceptions import Preempted, UserError
-from deepconv.inference import rows
-from deepconv.inference.rows import Sheet
+from deepconv.inference import rows, scoring
+from deepconv.inference.evaluate import Request, evaluate
 from deepconv.training import loop
 from tests.faults.processes import Command
 
@@ -52,7 +51,7 @@ def make_config(folder, data_dir):
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch):
-    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
+    monkeypatch.setattr(rows, "MOST_BUCKETS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +160,12 @@ def test_stored_posteriors_are_of_the_images_that_are_there(run, tmp_path):
     other = tmp_path / "other"
     draw_set(other, 3)
     dataset = {"name": f"folder:{other}"}
-    first = evaluate([workdir], Plan("center"), dataset=dataset)
-    says = Sheet.load(first["posteriors"]).posteriors
-    assert evaluate([workdir], Plan("center"), dataset=dataset)["origin"] == first["origin"]
+    first = evaluate([workdir], Request("center"), dataset=dataset)
+    says = scoring.load(first["posteriors"]).posteriors
+    assert evaluate([workdir], Request("center"), dataset=dataset)["origin"] == first["origin"]
     draw_set(other, 3, seed=1)
-    second = evaluate([workdir], Plan("center"), dataset=dataset)
-    assert (Sheet.load(second["posteriors"]).posteriors != says).any()
+    second = evaluate([workdir], Request("center"), dataset=dataset)
+    assert (scoring.load(second["posteriors"]).posteriors != says).any()
 
 
 @pytest.mark.parametrize(
@@ -189,7 +188,7 @@ def test_what_is_scored_is_what_is_printed(run, tmp_path, layout, split, images,
         if layout == "plain":
             break
     dataset = {"name": f"folder:{other}"} | ({"eval_split": split} if split else {})
-    result = evaluate([workdir], Plan("center"), dataset=dataset)
+    result = evaluate([workdir], Request("center"), dataset=dataset)
     assert result["images"] == images
     assert result["title"].endswith(f"folder:{other}, {printed}")
 
@@ -197,16 +196,16 @@ def test_what_is_scored_is_what_is_printed(run, tmp_path, layout, split, images,
 def test_a_split_that_is_not_there_is_refused(run):
     _, workdir, _ = run
     with pytest.raises(UserError, match="no split 'banana'; it has train, validation, all"):
-        evaluate([workdir], Plan("center"), dataset={"eval_split": "banana"})
+        evaluate([workdir], Request("center"), dataset={"eval_split": "banana"})
 
 
 def test_a_run_is_not_scored_on_what_it_may_have_been_trained_on(run):
     folder, workdir, _ = run
-    assert evaluate([workdir], Plan("center"))["images"] == 6
+    assert evaluate([workdir], Request("center"))["images"] == 6
     for number in range(20, 40):
         draw(folder / "bolt" / f"{number}.png", number)
     with pytest.raises(UserError, match="may have been trained on: restore it"):
-        evaluate([workdir], Plan("center"))
+        evaluate([workdir], Request("center"))
 
 
 def test_two_processes_that_see_other_pictures_end_at_the_start(tmp_path):

@@ -18,7 +18,7 @@ def assert_parity(tmp_path):
     def check(path, pixels, expected, **options):
         imported = importing.read(path, **options)
         importing.write(imported, tmp_path / "ours.safetensors")
-        net = model.load(tmp_path / "ours.safetensors")
+        net = model.open_model(tmp_path / "ours.safetensors")
         outputs = net.network.apply(
             {"params": net.params},
             pixels - net.central_mean,

@@ -34,7 +34,7 @@ assert "deepconv" not in sys.modules
 
 def imported(name, folder):
     importing.write(importing.read(GOLDEN / f"{name}.pth"), folder / f"{name}.safetensors")
-    return model.load(folder / f"{name}.safetensors")
+    return model.open_model(folder / f"{name}.safetensors")
 
 
 @pytest.mark.parametrize("name", ["vgg11", "alexnet"])
@@ -43,7 +43,7 @@ def test_import_export_import_changes_no_bit_but_of_the_first_kernel(name, tmp_p
     exporting.to_torchvision(net, tmp_path / "theirs.safetensors")
     there = torch_file.read(GOLDEN / f"{name}.pth")
     importing.write(importing.read(tmp_path / "theirs.safetensors"), tmp_path / "again.safetensors")
-    again = model.load(tmp_path / "again.safetensors")
+    again = model.open_model(tmp_path / "again.safetensors")
     first = next(iter(net.params))
     for layer, parts in net.params.items():
         for part, array in parts.items():
@@ -69,7 +69,7 @@ def test_pytorch_takes_the_tensors_strictly(source, tmp_path, narrow_run):
     from tests.weights import torch_nets
 
     if source == "run":
-        net, arguments = model.load(narrow_run), ("vgg11", 1 / 32, 1, 12)
+        net, arguments = model.open_model(narrow_run), ("vgg11", 1 / 32, 1, 12)
     else:
         net, arguments = imported("alexnet", tmp_path), ("alexnet", 1 / 64, 2, 5)
     exporting.to_torchvision(net, tmp_path / "theirs.safetensors")

@@ -6,16 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import deepconv
 from deepconv.commands import command_line, weights
-from deepconv.commands.evaluate import Plan, evaluate
 from deepconv.exceptions import UserError
 from deepconv.inference import model, rows
+from deepconv.inference.evaluate import Request, evaluate
 from deepconv.run import weights_file
+from deepconv.run.parameters import open_parameters
 from deepconv.weights import importing, torch_file
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -123,8 +125,8 @@ def test_a_truncated_file(kept, saved):
 
 
 def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
-    with pytest.raises(UserError, match=r"deepconv weights import .* makes one of it"):
-        model.load(saved())
+    with pytest.raises(UserError, match=r"net\.safetensors is not a weights file of deepconv"):
+        weights_file.read(saved())
     with pytest.raises(UserError, match="holds no run"):
         deepconv.load_weights(tmp_path / "nothing.safetensors")
     out = tmp_path / "ours.safetensors"
@@ -133,7 +135,26 @@ def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
     altered[-3] ^= 1
     out.write_bytes(altered)
     with pytest.raises(UserError, match=r"is damaged: the checksum of \S+ is wrong"):
-        model.load(out)
+        model.open_model(out)
+
+
+def test_a_file_of_another_framework_is_imported_on_the_way(tmp_path, caplog):
+    importing.write(importing.read(GOLDEN / "vgg11.pth"), tmp_path / "vgg11.safetensors")
+    ours = model.open_model(tmp_path / "vgg11.safetensors")
+    with caplog.at_level("INFO", "deepconv"):
+        net = model.open_model(GOLDEN / "vgg11.pth")
+    (line,) = caplog.messages
+    assert line.endswith("vgg11.pth: imported as vgg_a of 5 classes, from torchvision")
+    assert (net.name, net.network, net.digest) == (ours.name, ours.network, ours.digest)
+    jax.tree.map(np.testing.assert_array_equal, net.params, ours.params)
+    assert net.config.to_dict() == ours.config.to_dict()
+    saved = open_parameters(GOLDEN / "vgg11.pth", which="best")  # as init.checkpoint
+    assert saved.shapes["conv1_1"]["kernel"] == net.params["conv1_1"]["kernel"].shape
+    config, colors = model.load_input(GOLDEN / "vgg11.pth")
+    assert config.evaluation.scale == 37
+    np.testing.assert_array_equal(colors.mean_rgb, ours.colors.mean_rgb)
+    with pytest.raises(UserError, match=r"README\.md is none of \.pth, \.safetensors"):
+        model.open_model(ROOT / "README.md")
 
 
 def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
@@ -152,8 +173,8 @@ def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
 
 
 def test_an_imported_network_is_evaluated_like_a_run(narrow_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "MOST_CANVASES", 1)
-    run = model.load(narrow_run)
+    monkeypatch.setattr(rows, "MOST_BUCKETS", 1)
+    run = model.open_model(narrow_run)
     about = {
         "network": "vgg_a",
         "options": {"crop": 32, "width": 1 / 32},
@@ -170,11 +191,11 @@ def test_an_imported_network_is_evaluated_like_a_run(narrow_run, tmp_path, monke
     weights_file.write(tmp_path / "net.safetensors", arrays, about)
     dataset = {key: run.config.dataset[key] for key in ("name", "data_dir", "eval_split")}
     shutil.copytree(narrow_run, tmp_path / "run")
-    result = evaluate([tmp_path / "net.safetensors"], Plan("center"), dataset=dataset)
+    result = evaluate([tmp_path / "net.safetensors"], Request("center"), dataset=dataset)
     assert result["posteriors"] == str(
         tmp_path / "net" / "evaluation" / "shapes_validation" / "center_q36.npz"
     )
-    expected = evaluate([tmp_path / "run"], Plan("center"))
+    expected = evaluate([tmp_path / "run"], Request("center"))
     assert result["top1_error"] == expected["top1_error"]
     assert [row["name"] for row in result["classes"]] == [
         row["name"] for row in expected["classes"]
@@ -182,7 +203,7 @@ def test_an_imported_network_is_evaluated_like_a_run(narrow_run, tmp_path, monke
     # Other weights under the same name are not taken for these.
     arrays["fc8/bias"] = arrays["fc8/bias"] + np.arange(12, dtype=np.float32)
     weights_file.write(tmp_path / "net.safetensors", arrays, about)
-    again = evaluate([tmp_path / "net.safetensors"], Plan("center"), dataset=dataset)
+    again = evaluate([tmp_path / "net.safetensors"], Request("center"), dataset=dataset)
     assert again["top1_error"] != result["top1_error"]
     assert json.loads(Path(again["posteriors"]).with_suffix(".json").read_text())["images"] == 600
 

@@ -21,7 +21,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
@@ -254,24 +253,6 @@ def whole_numbers(options: flags.FlagValues, flag: str) -> tuple[int, ...]:
         return tuple(map(int, value))
     except ValueError:
         raise UserError(f"--{flag}={','.join(value)} are not whole numbers") from None
-
-
-def require_writable(folder: Path, instead: str) -> None:
-    """Make sure that files can be written to a folder, which is made if it is missing.
-
-    Args:
-      folder: where results go if nothing else is said.
-      instead: what the user can do otherwise, such as "--out=FILE.png writes elsewhere".
-
-    Raises:
-      UserError: if they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}); {instead}") from None
 
 
 def _chosen(argv: Sequence[str]) -> tuple[ModuleType, Sequence[str]]:

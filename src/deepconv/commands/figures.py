@@ -18,7 +18,8 @@ from deepconv import drawing, parallel
 from deepconv.commands import command_line
 from deepconv.data.sources import datasets, identity
 from deepconv.exceptions import UserError
-from deepconv.inference.model import Trained, load
+from deepconv.inference.model import Model, open_model
+from deepconv.run.workdir import require_writable
 from deepconv.visualize import figures
 
 REQUIRED = ("weights",)
@@ -50,25 +51,25 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     beside = weights.with_name(f"{weights.stem}_{name}.png") if is_file else weights / f"{name}.png"
     out = command_line.output_file(options, "out", ".png")
     everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
-    trained = load(weights, everywhere, which=options.checkpoint)
+    trained = open_model(weights, everywhere, checkpoint=options.checkpoint)
     if out is None:
-        command_line.require_writable(beside.parent, "--out=FILE.png writes it elsewhere")
+        require_writable(beside.parent, "--out=FILE.png writes it elsewhere")
     drawing.save(FIGURES[name](trained, options), out or beside)
     print((out or beside).absolute())
 
 
-def _kernels(trained: Trained, _: flags.FlagValues) -> Figure:
+def _kernels(trained: Model, _: flags.FlagValues) -> Figure:
     return figures.kernels(trained)
 
 
-def _labels(trained: Trained, options: flags.FlagValues) -> Figure:
+def _labels(trained: Model, options: flags.FlagValues) -> Figure:
     dataset = _dataset(trained)
     images = figures.drawn(dataset.evaluation, figures.TEST_IMAGES, options.seed)
     scores = trained.network.layers[-1].name
     return figures.labels(trained, figures.look_at(trained, images, scores))
 
 
-def _neighbors(trained: Trained, options: flags.FlagValues) -> Figure:
+def _neighbors(trained: Model, options: flags.FlagValues) -> Figure:
     dataset = _dataset(trained)
     hidden = figures.last_hidden_layer(trained.network.layers)
     queries = figures.drawn(dataset.evaluation, figures.QUERIES, options.seed)
@@ -80,7 +81,7 @@ def _neighbors(trained: Trained, options: flags.FlagValues) -> Figure:
     )
 
 
-def _dataset(trained: Trained) -> datasets.Dataset:
+def _dataset(trained: Model) -> datasets.Dataset:
     """Open the data set that a network was trained on."""
     dataset = datasets.open_dataset(**trained.config.dataset)
     if change := identity.class_difference(trained.class_names, dataset.class_names):
@@ -90,7 +91,7 @@ def _dataset(trained: Trained) -> datasets.Dataset:
     return dataset
 
 
-FIGURES: dict[str, Callable[[Trained, flags.FlagValues], Figure]] = {
+FIGURES: dict[str, Callable[[Model, flags.FlagValues], Figure]] = {
     "kernels": _kernels,
     "labels": _labels,
     "neighbors": _neighbors,

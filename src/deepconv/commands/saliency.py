@@ -23,8 +23,8 @@ from deepconv.data import decode
 from deepconv.data.pipeline import Source
 from deepconv.data.sources import pictures
 from deepconv.exceptions import UserError
-from deepconv.inference import rows
-from deepconv.inference.model import Trained, load
+from deepconv.inference import scoring
+from deepconv.inference.model import Model, open_model
 from deepconv.visualize import saliency
 
 REQUIRED = ("weights", "out")
@@ -51,12 +51,12 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     out = command_line.output_file(options, "out", ".png")
     assert out is not None  # the flag is required
     source = pictures.open_pictures([Path(name) for name in arguments])
-    trained = load(Path(options.weights), which=options.checkpoint)
+    trained = open_model(Path(options.weights), checkpoint=options.checkpoint)
     own = trained.config.evaluation.scale
     # Twice a crop: a map of some places, which that of one crop is not.
     scale = options.scale or 2 * trained.network.crop
     for side in (own, scale):
-        rows.check(trained, "dense", side)
+        scoring.require_view(trained, "dense", side)
     label = None if options.label is None else numbered(trained, options.label)
     source, refused = pictures.recognized(source, os.cpu_count() or 1)
     if len(source) > saliency.MOST_PICTURES:
@@ -75,7 +75,7 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     command_line.complain(refused + damaged)
 
 
-def numbered(trained: Trained, label: str) -> int:
+def numbered(trained: Model, label: str) -> int:
     """Return the number of a class, which is given by its name or, where it has none such, itself.
 
     Raises:

@@ -2,6 +2,7 @@
 
 deepconv weights import vgg16-397923af.pth vgg16.safetensors
 deepconv weights import VGG_ILSVRC_16_layers.caffemodel vgg16.safetensors --classes=words
+deepconv weights export runs/vgg_d_jitter vgg16.safetensors --format=deepconv
 deepconv weights export runs/vgg_d_jitter vgg16_torch.safetensors --format=torchvision
 deepconv weights export runs/vgg_d_jitter vgg16.stablehlo --format=stablehlo --view=dense
 """
@@ -37,8 +38,11 @@ def _import(options: flags.FlagValues, path: Path, out: Path) -> None:
 
 
 def _export(options: flags.FlagValues, path: Path, out: Path) -> None:
-    net = model.load(path, which=options.checkpoint)
-    if options.format == "torchvision":
+    net = model.open_model(path, checkpoint=options.checkpoint)
+    if options.format == "deepconv":
+        exporting.to_deepconv(net, out)
+        text = f"weights of {net.config.model.name}, which every command takes"
+    elif options.format == "torchvision":
         exporting.to_torchvision(net, out)
         text = f"torchvision's tensors of {net.config.model.name}"
     else:
@@ -69,8 +73,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "format",
         "torchvision",
-        ["torchvision", "stablehlo"],
-        "Of what is exported.",
+        ["torchvision", "stablehlo", "deepconv"],
+        "Of the exported file.",
         flag_values=values,
     )
     flags.DEFINE_enum(

@@ -124,8 +124,13 @@ _RULES = {
 }
 
 
-def check_config(config: ConfigDict) -> None:
+def check_config(config: ConfigDict, network: models.Network | None = None) -> None:
     """Find what is wrong with a config before any data is read.
+
+    Args:
+      config: the config.
+      network: the network of a run, where its records are known; by default the one that
+        `config.model` names is created.
 
     Raises:
       UserError: naming the key and what it may be.
@@ -139,7 +144,7 @@ def check_config(config: ConfigDict) -> None:
             raise UserError(f"{key}={value!r} must be {_RULES[key].words}")
     model = config.model
     try:
-        network = create_model(config, 2)
+        network = network or create_model(config, 2)
         if config.train.model_devices == 2:
             towers.on_one_device(network, axis=MODEL_AXIS)
     except ValueError as error:
@@ -223,10 +228,14 @@ def unknown_key(key: str, config: ConfigDict) -> str:
     return f"unknown config key {key}; there are {', '.join(sorted(there))}"
 
 
-def from_json(text: str) -> ConfigDict:
+def from_json(text: str, network: models.Network | None = None) -> ConfigDict:
     """Return the config that a run's `config.json` holds, checked.
 
     A key that came to be after the run has its default, which is what was done before.
+
+    Args:
+      text: the content of the file.
+      network: see `check_config`.
 
     Raises:
       UserError: if it is not a config of this version.
@@ -242,5 +251,5 @@ def from_json(text: str) -> ConfigDict:
         config.update(with_tuples(json.loads(text)))
     except (ValueError, TypeError, AttributeError):
         raise UserError("config.json is not the JSON of a config") from None
-    check_config(config)
+    check_config(config, network)
     return config.lock()

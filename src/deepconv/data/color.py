@@ -35,13 +35,6 @@ class ColorStatistics(NamedTuple):
     eigenvectors: np.ndarray
     mean_image: np.ndarray | None
 
-    def to_subtract(self, mean: str) -> np.ndarray:
-        """Return what `input.mean` names: "rgb", `[3]`, or "image", `[S, S, 3]`; 0..255."""
-        if mean != "image":
-            return self.mean_rgb
-        assert self.mean_image is not None  # config.check sees to it
-        return self.mean_image
-
 
 # ImageNet's, from public code: the mean from the readme of the released VGG nets, the components
 # from fb.resnet.torch's lineage. Neither paper prints them.

@@ -1,8 +1,7 @@
 """From images to the logs of posteriors, by crops or densely; pure.
 
-    says = of_crops(network, params, images, extents, mean, offsets=crops.ten_crop, mirror=True)
-    says = of_whole(network, params, images, extents, mean)  # dense
-    says = fuse([by_one_net, by_another])                    # likewise several scales, or protocols
+    logs = of_crops(network, params, images, extents, mean, offsets=crops.ten_crop, mirror=True)
+    logs = of_whole(network, params, images, extents, mean)  # dense
 
 Logs, because in float32 a class whose score is some 100 below the best has a posterior of 0, and
 all such classes would tie. Posteriors p_k are averaged as log sum_k exp(log p_k) - log K.
@@ -10,18 +9,16 @@ all such classes would tie. Posteriors p_k are averaged as log sum_k exp(log p_k
 Images of several sizes share a canvas: each lies in its upper left, `extents` says how large it is.
 """
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from deepconv import preprocess
 from deepconv.models import Network
 from deepconv.models.layers import inside, zero_beyond
-from deepconv.training.augment import subtract_mean
 
 Average = Literal["scores", "posteriors"]
 
@@ -31,7 +28,7 @@ def of_crops(
     params: Any,
     images: jax.Array,
     extents: jax.Array,
-    mean: jax.Array,
+    mean: jax.typing.ArrayLike,
     *,
     offsets: Callable[[jax.Array, int], jax.Array],
     mirror: bool,
@@ -58,7 +55,7 @@ def of_crops(
         raise ValueError(f"no crop of {crop} fits a canvas of {images.shape[1]}x{images.shape[2]}")
     squares = (extents - extents.min(axis=1, keepdims=True)) // 2
     cut = jax.vmap(lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], 0), (crop, crop, 3)))
-    without_mean = jax.vmap(subtract_mean, in_axes=(0, None, 0))
+    without_mean = jax.vmap(preprocess.subtract, in_axes=(0, None, 0))
 
     def one(places: jax.Array) -> jax.Array:
         windows = cut(images, places).astype(jnp.float32)
@@ -66,8 +63,8 @@ def of_crops(
         if mirror:
             windows = jnp.concatenate([windows, windows[:, :, ::-1]])
         scores: Any = network.apply({"params": params}, windows)
-        says = jax.nn.log_softmax(scores[:, 0, 0, :])
-        return _mean(says.reshape(-1, len(images), says.shape[-1]))
+        logs = jax.nn.log_softmax(scores[:, 0, 0, :])
+        return _mean(logs.reshape(-1, len(images), logs.shape[-1]))
 
     # One place after the other: the crops of a place are a batch, all together would not fit.
     return _mean(jax.lax.map(one, jnp.moveaxis(offsets(extents, crop), 1, 0)))
@@ -83,7 +80,7 @@ def of_whole(
     params: Any,
     images: jax.Array,
     extents: jax.Array,
-    mean: jax.Array,
+    mean: jax.typing.ArrayLike,
     *,
     average: Average = "scores",
 ) -> jax.Array:
@@ -112,39 +109,15 @@ def of_whole(
     places = sizes.prod(axis=1)[:, None]
     if average == "scores":
         mean_scores = zero_beyond(score_map, sizes).sum(axis=(1, 2)) / places
-        says = jax.nn.log_softmax(mean_scores)
+        logs = jax.nn.log_softmax(mean_scores)
     else:
         own = inside(sizes, score_map.shape[1], score_map.shape[2])
         at_each = jax.nn.log_softmax(score_map)
-        says = jax.nn.logsumexp(at_each, axis=(1, 2), where=own) - jnp.log(places)
-    return _mean(says.reshape(2, len(images), -1))
+        logs = jax.nn.logsumexp(at_each, axis=(1, 2), where=own) - jnp.log(places)
+    return _mean(logs.reshape(2, len(images), -1))
 
 
 def _mirrored(images: jax.Array, extents: jax.Array) -> jax.Array:
     """Mirror each image within its own width; what lies beyond means nothing."""
     columns = extents[:, 1:] - 1 - jnp.arange(images.shape[2])
     return jnp.take_along_axis(images, jnp.maximum(columns, 0)[:, None, :, None], axis=2)
-
-
-def fuse(log_posteriors: Sequence[np.ndarray]) -> np.ndarray:
-    """Average posteriors of nets, scales or protocols, in logs (VGG sections 3.2 and 4.4).
-
-    log (1 / M) sum_m p_m, summed in float64.
-
-    Args:
-      log_posteriors: M arrays `[N, C]`; -inf is a posterior of 0, NaN one that is not known.
-
-    Returns:
-      float32 `[N, C]`.
-
-    Raises:
-      ValueError: if there is none, or their shapes differ.
-    """
-    shapes = {members.shape for members in log_posteriors}
-    if len(shapes) != 1:
-        raise ValueError(f"log posteriors to fuse must be some of the same shape, not {shapes}")
-    # One after the other: all of them in float64 at once would take gigabytes.
-    first, *others = log_posteriors
-    with np.errstate(invalid="ignore"):
-        total = functools.reduce(np.logaddexp, others, first.astype(np.float64))
-    return (total - math.log(len(log_posteriors))).astype(np.float32)

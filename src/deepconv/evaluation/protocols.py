@@ -1,11 +1,11 @@
 """The test protocols of the papers.
 
     for view in PROTOCOLS["multi_crop_and_dense"]:
-        says = VIEWS[view](network, params, images, extents, mean)  # log p [N, C], pure
+        logs = VIEWS[view](network, params, images, extents, mean)  # log p [N, C], pure
 
 A view is one way to look at images of one scale, to the logs of posteriors. A protocol is the mean
 of its views, of its scales and of its networks: posteriors of whatever origin are averaged alike
-(`posteriors.fuse`).
+(`ensemble.fuse`).
 """
 
 import collections

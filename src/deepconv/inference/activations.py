@@ -28,10 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv import compilation
+from deepconv import compilation, preprocess
 from deepconv.data import pipeline
 from deepconv.data.pipeline import Source
-from deepconv.inference.model import Trained
+from deepconv.inference.model import Model
 from deepconv.models import Network
 from deepconv.training import augment
 
@@ -70,7 +70,7 @@ def cut(network: Network, layers: Sequence[str]) -> Network:
 
 
 def extractor(
-    trained: Trained, layers: Sequence[str]
+    trained: Model, layers: Sequence[str]
 ) -> Callable[[jax.typing.ArrayLike], dict[str, jax.Array]]:
     """Return a jitted function from images to some layers' outputs, all in one pass.
 
@@ -95,7 +95,7 @@ def extractor(
         for layer in network.layers
         if layer.name in trained.params
     }
-    mean = jnp.asarray(trained.colors.mean_rgb, jnp.float32)
+    mean = jnp.asarray(preprocess.mean_for(trained.colors, trained.config.input.mean, square=None))
 
     @jax.jit  # not compilation.jit: users call it inside their own, and differentiate it
     def outputs(images: jax.Array) -> dict[str, jax.Array]:
@@ -115,7 +115,7 @@ def _outputs(
     return {name: outputs[name].astype(jnp.float32) for name in layers}
 
 
-def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) -> Crops:
+def of_central_crops(trained: Model, source: Source, layers: Sequence[str]) -> Crops:
     """Cut the central crop of every record and compute some layers' outputs.
 
     Records that cannot be read are left out.
@@ -132,7 +132,7 @@ def of_central_crops(trained: Trained, source: Source, layers: Sequence[str]) ->
     scale = config.evaluation.scale
     geometry = pipeline.Geometry(config.model.crop, (scale, scale), config.input.square)
     batches = pipeline.eval_batches(source, geometry, batch_size=min(BATCH_SIZE, len(source)))
-    mean = jnp.asarray(trained.colors.to_subtract(config.input.mean))
+    mean = jnp.asarray(preprocess.mean_for(trained.colors, config.input.mean, square=scale))
     network = cut(trained.network, layers)
 
     @compilation.jit

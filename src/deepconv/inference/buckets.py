@@ -1,11 +1,12 @@
-"""Whole images of any aspect ratio in batches of a few shapes, each in the upper left of a canvas.
+"""Whole images of any aspect ratio, sorted into a few buckets of one shape each.
 
     sizes = survey(source, threads=8).rescaled(256)
-    for canvas in lay_out(sizes, most=8):
-        batches = canvas_batches(source, 256, canvas, batch_size=32)
+    for bucket in lay_out(sizes, most=8):
+        batches = bucket_batches(source, 256, bucket, batch_size=32)
 
-A compiled program has one shape. Dense evaluation of images as they are would compile one for every
-width there is; here there are at most `most`, chosen so that the fewest pixels are empty.
+A compiled program has one shape. Dense evaluation of images as they are would compile one program
+for every width; here there are at most `most` shapes, chosen so that the fewest pixels are empty.
+Each image lies in the upper left of an array of its bucket's shape, its canvas.
 """
 
 import functools
@@ -24,12 +25,12 @@ from deepconv.exceptions import UserError
 MAX_ASPECT_RATIO = 32
 
 
-class Canvas(NamedTuple):
-    """A shape that some images share.
+class Bucket(NamedTuple):
+    """Images that share a shape.
 
     Attributes:
-      height: in pixels.
-      width: in pixels.
+      height: of the largest image, in pixels.
+      width: of the widest image, in pixels.
       records: numbers of the images, int `[n]`, ascending.
     """
 
@@ -94,18 +95,18 @@ def survey(source: Source, threads: int) -> Survey:
     )
 
 
-def lay_out(sizes: np.ndarray, most: int) -> list[Canvas]:
-    """Divide images among a few canvases so that the sum of the canvases' areas is least.
+def lay_out(sizes: np.ndarray, most: int) -> list[Bucket]:
+    """Divide images among a few buckets so that they have the fewest pixels in all.
 
     Images are ranked from tall to wide and cut into runs, by dynamic programming over the places of
-    the cuts; a run's canvas has the largest height and width in it.
+    the cuts; a run's bucket has the largest height and width in it.
 
     Args:
       sizes: `[N, 2]` int, (height, width).
-      most: number of canvases at most.
+      most: number of buckets at most.
 
     Returns:
-      The canvases, the largest first (what does not fit in memory is found out at once).
+      The buckets, the largest first, so that one that does not fit in memory fails at once.
     """
     order = np.argsort(sizes[:, 1] - sizes[:, 0], kind="stable")
     kinds, first, count = np.unique(
@@ -115,7 +116,7 @@ def lay_out(sizes: np.ndarray, most: int) -> list[Canvas]:
     widths = np.maximum.reduceat(sizes[order, 1], first) if len(kinds) else np.zeros(0, int)
     ends = np.concatenate([[0], np.cumsum(count)])
 
-    # cost[j]: of the first j kinds with so many canvases; cuts[m][j]: where the last one begins.
+    # cost[j]: of the first j kinds with so many buckets; cuts[m][j]: where the last one begins.
     cost = np.full(len(kinds) + 1, np.inf)
     cost[0] = 0
     cuts = []
@@ -131,18 +132,18 @@ def lay_out(sizes: np.ndarray, most: int) -> list[Canvas]:
         cost = new
         cuts.append(cut)
 
-    canvases = []
+    found = []
     j = len(kinds)
     for cut in reversed(cuts):
         if cut[j] < j:
             records = np.sort(order[ends[cut[j]] : ends[j]])
             height, width = sizes[records].max(axis=0)
-            canvases.append(Canvas(int(height), int(width), records))
+            found.append(Bucket(int(height), int(width), records))
         j = cut[j]
-    return sorted(canvases, key=lambda canvas: canvas.height * canvas.width, reverse=True)
+    return sorted(found, key=lambda bucket: bucket.height * bucket.width, reverse=True)
 
 
-def load_canvas(
+def load_bucket(
     source: Source,
     scale: int,
     height: int,
@@ -156,8 +157,8 @@ def load_canvas(
     Args:
       source: the images.
       scale: the shorter side Q, in pixels.
-      height: of the canvas.
-      width: of the canvas.
+      height: of the canvases, in pixels.
+      width: of the canvases, in pixels.
       records: numbers of the images; -1 leaves an empty canvas.
       strict: whether an image that cannot be read is an error; else it leaves an empty canvas too.
 
@@ -190,20 +191,20 @@ def load_canvas(
     return {"image": images, "extent": extents, "record": records}
 
 
-def canvas_batches(
-    source: Source, scale: int, canvas: Canvas, *, batch_size: int, strict: bool = True
+def bucket_batches(
+    source: Source, scale: int, bucket: Bucket, *, batch_size: int, strict: bool = True
 ) -> grain.MapDataset:
-    """Lay out the batches of a canvas; the last is filled up with empty ones.
+    """Return the batches of a bucket; the last is filled up with empty canvases.
 
     Args:
       source: the images.
       scale: the shorter side Q, in pixels.
-      canvas: which images, and the shape.
+      bucket: which images, and the shape.
       batch_size: images in a batch.
-      strict: see `load_canvas`.
+      strict: see `load_bucket`.
     """
-    batches = -(-len(canvas.records) // batch_size)
+    batches = -(-len(bucket.records) // batch_size)
     rows = np.full(batches * batch_size, -1)
-    rows[: len(canvas.records)] = canvas.records
-    load = functools.partial(load_canvas, source, scale, canvas.height, canvas.width, strict=strict)
+    rows[: len(bucket.records)] = bucket.records
+    load = functools.partial(load_bucket, source, scale, bucket.height, bucket.width, strict=strict)
     return grain.MapDataset.source(rows.reshape(batches, batch_size).tolist()).map(load)

@@ -1,7 +1,8 @@
-"""A trained network and all that it takes to look at pictures with it, from a run or a file.
+"""A trained network and everything needed to apply it to images, from a run or from a file.
 
-trained = load(Path("runs/vgg_d_jitter"))  # or vgg16.safetensors, see deepconv.weights
-scores = trained.network.apply({"params": trained.params}, images)
+model = open_model(Path("runs/vgg_d_jitter"))  # or ours.safetensors, or another framework's file
+pixels = images - model.central_mean
+scores = model.network.apply({"params": model.params}, pixels)
 """
 
 import contextlib
@@ -14,18 +15,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from deepconv import preprocess
 from deepconv.config.check import from_json
 from deepconv.config.identity import config_digest
 from deepconv.config.schema import create_model, default
 from deepconv.data import color
 from deepconv.data.color import ColorStatistics
 from deepconv.exceptions import UserError
-from deepconv.models import Network
+from deepconv.models.network import Network, network_from_json
 from deepconv.run import weights_file
-from deepconv.run.parameters import FileParameters, SavedParameters
+from deepconv.run.parameters import FileParameters, SavedParameters, open_file
+from deepconv.run.workdir import recorded_network
 
 
-class Trained(NamedTuple):
+class Model(NamedTuple):
     """A network with its parameters.
 
     Attributes:
@@ -33,7 +36,7 @@ class Trained(NamedTuple):
       network: the network.
       params: `{layer: {"kernel": ..., "bias": ...}}`, float32.
       config: of the run that trained it; for a file, one of the same network and input.
-      colors: the mean that its images are given without, among others.
+      colors: of the training set; see `preprocess` for the mean that is subtracted.
       class_names: of its outputs, in order.
       step: the update after which the parameters were saved; 0 for a file.
       digest: changes with what made the parameters: the config of a run, all that a file holds.
@@ -50,17 +53,15 @@ class Trained(NamedTuple):
 
     @property
     def unnamed(self) -> bool:
-        """Whether nothing is known of the classes but their number."""
+        """Whether only the number of the classes is known, not their names."""
         return self.class_names == numbered(len(self.class_names))
 
     @property
     def central_mean(self) -> np.ndarray:
-        """What central crops are given without: `[3]`, or that part of the mean image, 0..255."""
-        mean, crop = self.colors.to_subtract(self.config.input.mean), self.network.crop
-        if mean.ndim == 3:
-            start = (len(mean) - crop) // 2
-            mean = mean[start : start + crop, start : start + crop]
-        return np.asarray(mean, np.float32)
+        """The mean of central crops: float32 `[3]`, or that part of the mean image, 0..255."""
+        return preprocess.mean_of_central_crop(
+            self.colors, self.config.input.mean, self.network.crop
+        )
 
 
 def numbered(classes: int) -> tuple[str, ...]:
@@ -68,39 +69,61 @@ def numbered(classes: int) -> tuple[str, ...]:
     return tuple(f"class {number}" for number in range(classes))
 
 
-def load(
-    path: Path, sharding: jax.sharding.Sharding | None = None, *, which: str = "last"
-) -> Trained:
-    """Load a network from the folder of a run or from a file of weights.
+def open_model(
+    path: Path, sharding: jax.sharding.Sharding | None = None, *, checkpoint: str = "last"
+) -> Model:
+    """Load a network from the folder of a run, or from a file of ours or of another framework.
 
     Args:
       path: of the folder or the file.
-      sharding: where the parameters shall lie; by default on the first device.
-      which: of a run's parameters, see `load_run`.
+      sharding: where the parameters are placed; by default on the first device.
+      checkpoint: of a run's parameters, "last", those of the newest checkpoint, or "best", those
+        with the lowest validation error.
 
     Raises:
       UserError: if there is neither, or it is damaged.
     """
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return load_file(path, sharding) if path.is_file() else load_run(path, sharding, which=which)
+    if path.is_file():
+        return _from_file(path, sharding)
+    return _from_run(path, sharding, checkpoint)
 
 
-def load_file(path: Path, sharding: jax.sharding.Sharding) -> Trained:
-    """Load the network that a file of `deepconv weights import` holds.
+def load_input(path: Path) -> tuple[ConfigDict, ColorStatistics]:
+    """Load how a network's images are prepared: its config, and its training set's colors.
 
     Args:
-      path: of the file.
-      sharding: where the parameters shall lie.
+      path: of the folder of a run or of a file.
 
     Raises:
-      UserError: if the file is another, or damaged.
+      UserError: if there is neither, or it is damaged.
     """
-    saved = FileParameters(path)
+    if path.is_file():
+        return _input_of_file(open_file(path))
+    config, colors, _ = _input_of_run(path)
+    return config, colors
+
+
+def results_folder(path: Path) -> Path:
+    """Return where what is computed with a network is kept: in its run, or beside its file."""
+    return path.with_suffix("") if path.is_file() else path
+
+
+def _from_file(path: Path, sharding: jax.sharding.Sharding) -> Model:
+    saved = open_file(path)
     about = saved.about
     config, colors = _input_of_file(saved)
-    return Trained(
+    try:
+        network = (
+            network_from_json(about)
+            if "layers" in about
+            else create_model(config, about["classes"])  # a file of an earlier version
+        )
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    return Model(
         name=path.stem,
-        network=create_model(config, about["classes"]),
+        network=network,
         params=saved.read(list(saved.shapes), sharding),
         config=config,
         colors=colors,
@@ -110,37 +133,49 @@ def load_file(path: Path, sharding: jax.sharding.Sharding) -> Trained:
     )
 
 
-def load_input(path: Path) -> tuple[ConfigDict, ColorStatistics]:
-    """Load what a network's images go through: its config, and the colors it was trained with.
-
-    Args:
-      path: of the folder of a run or of a file.
-
-    Raises:
-      UserError: if there is neither, or it is damaged.
-    """
-    return _input_of_file(FileParameters(path)) if path.is_file() else _input_of_run(path)
-
-
 def _input_of_file(saved: FileParameters) -> tuple[ConfigDict, ColorStatistics]:
     about = saved.about
     scale = about["scale"]
     config = default().unlock()
     config.model.update(name=about["network"], **about["options"])
+    for key in ("crop", "initializer", "dtype"):
+        if "layers" in about:
+            config.model[key] = about[key]
     config.input.scale = (scale, scale)
     config.evaluation.scale = scale
     if saved.mean_image is not None:
         config.input.mean, config.input.color, config.input.square = "image", "computed", True
-    colors = color.IMAGENET._replace(
-        mean_rgb=np.array(about["mean_rgb"]), mean_image=saved.mean_image
-    )
-    return config.lock(), colors
+    known = {
+        name: np.array(about[name])
+        for name in ("mean_rgb", "eigenvalues", "eigenvectors")
+        if name in about
+    }
+    return config.lock(), color.IMAGENET._replace(**known, mean_image=saved.mean_image)
 
 
-def _input_of_run(folder: Path) -> tuple[ConfigDict, ColorStatistics]:
+def _from_run(folder: Path, sharding: jax.sharding.Sharding, checkpoint: str) -> Model:
+    config, colors, network = _input_of_run(folder)
     with _naming(folder):
-        config = from_json((folder / "config.json").read_text())
-        return config, color.load(folder / "colors.npz")
+        class_names = tuple(json.loads((folder / "class_names.json").read_text()))
+    saved = SavedParameters(folder, which=checkpoint)
+    return Model(
+        name=folder.absolute().name,
+        network=network or create_model(config, len(class_names)),
+        params=saved.read(list(saved.shapes), sharding),
+        config=config,
+        colors=colors,
+        class_names=class_names,
+        step=saved.step,
+        digest=config_digest(config),
+    )
+
+
+def _input_of_run(folder: Path) -> tuple[ConfigDict, ColorStatistics, Network | None]:
+    """Return a run's config, its colors, and its network if the run recorded it."""
+    with _naming(folder):
+        network = recorded_network(folder)
+        config = from_json((folder / "config.json").read_text(), network)
+        return config, color.load(folder / "colors.npz"), network
 
 
 @contextlib.contextmanager
@@ -152,36 +187,3 @@ def _naming(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder} holds no run: there is no {error.filename}") from None
     except (ValueError, UserError) as error:
         raise UserError(f"the run in {folder} cannot be read: {error}") from None
-
-
-def results_folder(path: Path) -> Path:
-    """Return where what is computed of a network is kept: in its run, or beside its file."""
-    return path.with_suffix("") if path.is_file() else path
-
-
-def load_run(folder: Path, sharding: jax.sharding.Sharding, *, which: str = "last") -> Trained:
-    """Load the network that a run has trained so far.
-
-    Args:
-      folder: of the run.
-      sharding: where the parameters shall lie.
-      which: "last", the parameters of the newest checkpoint, or "best", those with the lowest
-        validation error.
-
-    Raises:
-      UserError: if the folder holds no run, or no checkpoint yet, or a damaged one.
-    """
-    config, colors = _input_of_run(folder)
-    with _naming(folder):
-        class_names = tuple(json.loads((folder / "class_names.json").read_text()))
-    saved = SavedParameters(folder, which=which)
-    return Trained(
-        name=folder.absolute().name,
-        network=create_model(config, len(class_names)),
-        params=saved.read(list(saved.shapes), sharding),
-        config=config,
-        colors=colors,
-        class_names=class_names,
-        step=saved.step,
-        digest=config_digest(config),
-    )

@@ -1,6 +1,10 @@
-"""One Linen module that runs any network of the papers from its tuple of layers."""
+"""One Linen module that runs any network of the papers from its tuple of layers.
+
+A network is data: `network_to_json` and `network_from_json` keep it without its code.
+"""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -146,3 +150,29 @@ class Network(nn.Module):
             outputs[layer.name] = x
         outputs[self.layers[-1].name] = x.astype(jnp.float32)
         return outputs
+
+
+def network_to_json(network: Network) -> dict[str, Any]:
+    """Return a network as JSON values: `layers`, `crop`, `initializer` and `dtype`."""
+    return {
+        "layers": ops.layers_to_json(network.layers),
+        "crop": network.crop,
+        "initializer": network.initializer,
+        "dtype": jnp.dtype(network.dtype).name,
+    }
+
+
+def network_from_json(value: Mapping[str, Any]) -> Network:
+    """Return the network that `network_to_json` has written; other keys are ignored.
+
+    Raises:
+      ValueError: if the values are something else.
+    """
+    try:
+        layers, crop = value["layers"], value["crop"]
+        initializer, dtype = value["initializer"], value["dtype"]
+    except (KeyError, TypeError):
+        raise ValueError("the records of a network need layers, crop, initializer, dtype") from None
+    if initializer not in PRESETS:
+        raise ValueError(f"unknown initializer {initializer!r}; one of {', '.join(PRESETS)}")
+    return Network(ops.layers_from_json(layers), crop, initializer, dtype)

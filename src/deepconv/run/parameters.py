@@ -1,11 +1,12 @@
-"""The parameters of a network that lies on disk, layer by layer: of a run, or of a file of weights.
+"""The parameters of a network on disk, layer by layer: of a run, or of any file of weights.
 
 saved = open_parameters(Path("runs/vgg_a_256"))
 saved.shapes["fc6"]["kernel"]
 params = saved.read(["conv1_1", "fc6"], sharding)
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,9 @@ import orbax.checkpoint as ocp
 
 from deepconv.exceptions import UserError
 from deepconv.run.checksums import checksums
-from deepconv.run.weights_file import read
+from deepconv.run.weights_file import is_ours, read, with_checksums
+
+_LOG = logging.getLogger(__name__)
 
 Shapes = dict[str, dict[str, tuple[int, ...]]]
 
@@ -38,7 +41,7 @@ class Parameters(Protocol):
 
 
 def open_parameters(path: Path, *, which: str) -> Parameters:
-    """Open the parameters of a run or of a file of weights.
+    """Open the parameters of a run or of a file of weights, ours or of another framework.
 
     Args:
       path: the folder of the run, or the file.
@@ -47,7 +50,27 @@ def open_parameters(path: Path, *, which: str) -> Parameters:
     Raises:
       UserError: if there are none, or they cannot be read.
     """
-    return FileParameters(path) if path.is_file() else SavedParameters(path, which=which)
+    return open_file(path) if path.is_file() else SavedParameters(path, which=which)
+
+
+def open_file(path: Path) -> "FileParameters":
+    """Open a file of weights: ours, or one of another framework, which is imported.
+
+    Raises:
+      UserError: if it cannot be read.
+    """
+    if is_ours(path):
+        return FileParameters(*read(path))
+    # Importing other frameworks' files is built on this package's own format, not the other way
+    # around, and most commands never need it.
+    from deepconv.weights import importing
+
+    imported = importing.read(path)
+    network, classes = imported.converted.network, imported.converted.classes
+    text = "%s: imported as %s of %d classes, from %s"
+    _LOG.info(text, path, network, classes, imported.source.dialect)
+    tensors, about = importing.contents(imported)
+    return FileParameters(tensors, with_checksums(tensors, about))
 
 
 class SavedParameters:
@@ -135,25 +158,22 @@ class SavedParameters:
 
 
 class FileParameters:
-    """The parameters of a network's file, used as `SavedParameters` of a run is.
+    """The parameters of a network's file, used as `SavedParameters` of a run is; see `open_file`.
 
     Attributes:
-      about: what the file says of them.
+      about: what the file says of them, in JSON.
       mean_image: float32 `[S, S, 3]`, or None.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read a file.
-
-        Raises:
-          UserError: see `read`.
-        """
-        tensors, self.about = read(path)
-        self.mean_image = tensors.pop("mean_image", None)
+    def __init__(self, tensors: Mapping[str, np.ndarray], about: dict[str, Any]) -> None:
+        """Take what `weights_file.read` returns."""
+        self.about = about
+        self.mean_image = tensors.get("mean_image")
         self._params: dict[str, dict[str, np.ndarray]] = {}
         for name, tensor in tensors.items():
-            layer, _, part = name.partition("/")
-            self._params.setdefault(layer, {})[part] = tensor
+            if name != "mean_image":
+                layer, _, part = name.partition("/")
+                self._params.setdefault(layer, {})[part] = tensor
 
     @property
     def shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:

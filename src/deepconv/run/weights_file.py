@@ -71,8 +71,27 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any
     Raises:
       UserError: if it cannot be written.
     """
-    whole = {**about, "crc32": checksums(dict(tensors))}
-    write_tensors(path, tensors, {_ABOUT: json.dumps(whole)})
+    write_tensors(path, tensors, {_ABOUT: json.dumps(with_checksums(tensors, about))})
+
+
+def named(
+    params: Mapping[str, Mapping[str, np.ndarray]], mean_image: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return the tensors of a network's file by the names that they have in it.
+
+    Args:
+      params: `{layer: {"kernel": ..., "bias": ...}}`.
+      mean_image: float32 `[S, S, 3]`, or None.
+    """
+    tensors = {
+        f"{layer}/{part}": array for layer, parts in params.items() for part, array in parts.items()
+    }
+    return tensors if mean_image is None else {**tensors, "mean_image": mean_image}
+
+
+def with_checksums(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file of these tensors says of them: `about`, and their checksums."""
+    return {**about, "crc32": checksums(dict(tensors))}
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -83,10 +102,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     tensors, metadata = read_tensors(path)
     if _ABOUT not in metadata:
-        raise UserError(
-            f"{path} is not a file of this program: deepconv weights import {path} OUT "
-            "makes one of it"
-        )
+        raise UserError(f"{path} is not a weights file of deepconv")
     try:
         about = json.loads(metadata[_ABOUT])
         expected = dict(about["crc32"])
@@ -108,3 +124,14 @@ def is_one(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < 2**30
+
+
+def is_ours(path: Path) -> bool:
+    """Say whether `write` wrote a file, from its header alone; a damaged one may be of ours."""
+    if not is_one(path):
+        return False
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return _ABOUT in (file.metadata() or {})
+    except (OSError, safetensors.SafetensorError):
+        return True

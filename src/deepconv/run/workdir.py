@@ -5,6 +5,7 @@ import fcntl
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from ml_collections import ConfigDict
 
 from deepconv import atomic
 from deepconv.config.identity import fixed_settings
+from deepconv.config.schema import create_model
 from deepconv.data.sources import identity
 from deepconv.data.sources.folder import HELD_OUT
 from deepconv.data.sources.identity import Identity, Part
 from deepconv.exceptions import UserError
+from deepconv.models.network import Network, network_from_json, network_to_json
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,12 +48,30 @@ def hold(folder: Path) -> Iterator[None]:
         yield
 
 
+def require_writable(folder: Path, instead: str) -> None:
+    """Check that files can be written to a folder, which is made if it is missing.
+
+    Args:
+      folder: where results go if nothing else is said.
+      instead: what the user can do otherwise, such as "--out=FILE.png writes elsewhere".
+
+    Raises:
+      UserError: if they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}); {instead}") from None
+
+
 @contextlib.contextmanager
 def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]:
     """Hold a run's folder while the run goes on.
 
-    The first claim writes the config and the data set's identity there; once the run has begun, a
-    later one must have the same in all that matters.
+    The first claim writes the config, the network's records and the data set's identity there; once
+    the run has begun, a later one must have the same in all that matters.
 
     Args:
       folder: made if it is missing.
@@ -61,18 +82,31 @@ def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]
       UserError: if the folder cannot be written, another process holds it, or it belongs to a run
         of another config or on other data; nothing in it has been changed then.
     """
+    network = create_model(config, len(dataset.class_names))
     with hold(folder):
         if has_begun(folder):  # else the config may be what kept it from beginning
             _compare(folder / "config.json", config)
+            _compare_network(folder, network)
             if change := changed_data(folder, dataset):
                 raise UserError(
                     f"{config.dataset.name} is not what the run in {folder} was trained on: "
                     f"{change}; restore the data set, or choose another --workdir"
                 )
         atomic.write_json(folder / "config.json", config.to_dict())
+        atomic.write_json(folder / "network.json", network_to_json(network))
         atomic.write_json(folder / "class_names.json", dataset.class_names)
         atomic.write_json(folder / "dataset.json", dataset.to_json())
         yield
+
+
+def recorded_network(folder: Path) -> Network | None:
+    """Return the network whose records lie in a run's folder; None for a run of an earlier version.
+
+    Raises:
+      ValueError: if the file is damaged.
+    """
+    path = folder / "network.json"
+    return network_from_json(json.loads(path.read_text())) if path.exists() else None
 
 
 def changed_data(folder: Path, dataset: Identity) -> str | None:
@@ -166,3 +200,20 @@ def _compare(path: Path, config: ConfigDict) -> None:
             f"{path.parent} holds a run of another config: {key} is {earlier.get(key)!r} there and "
             f"{now.get(key)!r} here{more}; choose another --workdir"
         )
+
+
+def _compare_network(folder: Path, network: Network) -> None:
+    """Refuse a network whose layers are not those of the run: code of a user's own may change."""
+    try:
+        before = recorded_network(folder)
+    except ValueError as error:
+        raise UserError(f"{folder / 'network.json'} is damaged: {error}") from None
+    if before is None or before.layers == network.layers:
+        return
+    known = {*before.layers}
+    changed = [layer.name for layer in network.layers if layer not in known]
+    what = f"layer {changed[0]} is new or different" if changed else "layers are missing"
+    raise UserError(
+        f"the network of the run in {folder} has changed since the run began: {what}; restore its "
+        "code, or choose another --workdir"
+    )

@@ -1,10 +1,12 @@
-"""What happens to pixels on the device: flip, RGB PCA jitter, mean; pure functions of (image, key).
+"""What happens to pixels on the device: mean, flip, RGB PCA jitter; pure functions of (image, key).
 
 Written for one image; `jax.vmap` makes them batched, with one key per image.
 """
 
 import jax
 import jax.numpy as jnp
+
+from deepconv import preprocess
 
 
 def random_flip(image: jax.Array, key: jax.Array) -> jax.Array:
@@ -49,24 +51,10 @@ def pca_jitter(
     return image + pca_shift(alphas, eigenvectors, magnitudes)
 
 
-def subtract_mean(image: jax.Array, mean: jax.Array, offset: jax.Array) -> jax.Array:
-    """Subtract the training set's mean.
-
-    Args:
-      image: `[H, W, 3]` float, 0..255.
-      mean: `[3]` (VGG section 2.1), or `[S, S, 3]`, a mean image of which the crop's own part is
-        subtracted (AlexNet section 2).
-      offset: `[2]` int32, top and left of the crop in the SxS square.
-    """
-    if mean.ndim == 1:
-        return image - mean
-    return image - jax.lax.dynamic_slice(mean, (offset[0], offset[1], 0), image.shape)
-
-
 def for_evaluation(batch: dict[str, jax.Array], mean: jax.Array) -> jax.Array:
-    """Return a batch's crops as a network takes them: float32 `[N, H, W, 3]`, less the mean."""
+    """Return a batch's crops as a network takes them: float32 `[N, H, W, 3]`, mean subtracted."""
     images = batch["image"].astype(jnp.float32)
-    return jax.vmap(subtract_mean, in_axes=(0, None, 0))(images, mean, batch["offset"])
+    return jax.vmap(preprocess.subtract, in_axes=(0, None, 0))(images, mean, batch["offset"])
 
 
 def for_training(
@@ -84,7 +72,7 @@ def for_training(
     Args:
       batch: with `image` uint8 `[N, H, W, 3]` and `offset`.
       keys: `[N]`, one per image.
-      mean: see `subtract_mean`.
+      mean: see `preprocess.subtract`.
       flip: whether to mirror at random.
       pca_std: see `pca_jitter`; 0 leaves the colors alone.
       eigenvectors: see `pca_shift`.

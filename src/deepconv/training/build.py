@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from deepconv import compilation, parallel
+from deepconv import compilation, parallel, preprocess
 from deepconv.config.schema import create_model, drop_steps
 from deepconv.data.color import ColorStatistics, pca_magnitudes
 from deepconv.evaluation.errors import Sums
@@ -87,7 +87,8 @@ def build(
         params = model.init(key, jnp.zeros(image.shape))["params"]
         return state.create(params, tx)
 
-    mean = jnp.asarray(colors.to_subtract(config.input.mean), jnp.float32)
+    square = config.evaluation.scale  # of the mean image, where the config names it
+    mean = jnp.asarray(preprocess.mean_for(colors, config.input.mean, square=square))
     for_evaluation = functools.partial(augment.for_evaluation, mean=mean)
     for_training = functools.partial(
         augment.for_training,

@@ -19,7 +19,7 @@ from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import Source
 from deepconv.exceptions import UserError
 from deepconv.inference import activations
-from deepconv.inference.model import Trained
+from deepconv.inference.model import Model
 from deepconv.models.layers import Activation, Conv, Layer
 
 KERNEL_COLUMNS = 16  # three rows of them are a tower of the paper's
@@ -62,7 +62,7 @@ def drawn(source: Source, count: int, seed: int) -> _Subset:
     return _Subset(source, order[:count])
 
 
-def look_at(trained: Trained, source: Source, layer: str) -> Pictures:
+def look_at(trained: Model, source: Source, layer: str) -> Pictures:
     """Cut the central crop of every record and compute one layer's output.
 
     Raises:
@@ -98,7 +98,7 @@ def kernel_tiles(kernel: np.ndarray) -> np.ndarray:
     return np.clip(0.5 + 0.5 * np.moveaxis(kernel, -1, 0) / largest, 0.0, 1.0)
 
 
-def kernels(trained: Trained) -> Figure:
+def kernels(trained: Model) -> Figure:
     """Draw the kernels of the first layer, those of a tower together (Figure 3)."""
     layers = trained.network.layers
     tiles = kernel_tiles(np.asarray(trained.params[layers[0].name]["kernel"]))
@@ -124,7 +124,7 @@ def kernels(trained: Trained) -> Figure:
     return figure
 
 
-def labels(trained: Trained, pictures: Pictures) -> Figure:
+def labels(trained: Model, pictures: Pictures) -> Figure:
     """Draw images, each over the labels that the net thinks best (Figure 4, left).
 
     Args:
@@ -170,7 +170,7 @@ def draw_bars(
     axes.set(xticks=[], yticks=[])
 
 
-def neighbors(trained: Trained, queries: Pictures, gallery: Pictures) -> Figure:
+def neighbors(trained: Model, queries: Pictures, gallery: Pictures) -> Figure:
     """Draw test images and the training images nearest to each (Figure 4, right).
 
     Args:
@@ -210,7 +210,7 @@ def nearest_images(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 
 def _draw_labeled(
-    axes: Axes, trained: Trained, pictures: Pictures, number: int, *, same: bool
+    axes: Axes, trained: Model, pictures: Pictures, number: int, *, same: bool
 ) -> None:
     axes.imshow(pictures.images[number])
     axes.set(xticks=[], yticks=[])

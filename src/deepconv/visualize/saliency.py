@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from deepconv import compilation, drawing, naming
+from deepconv import compilation, drawing, naming, preprocess
 from deepconv.inference.activations import cut
-from deepconv.inference.model import Trained
+from deepconv.inference.model import Model
 from deepconv.models import Network, summary
 from deepconv.models.layers import Activation, Conv
 
@@ -42,7 +42,7 @@ class Seen(NamedTuple):
     grad_cam: np.ndarray
 
 
-def viewer(trained: Trained) -> Callable[[jax.typing.ArrayLike, int | None], Seen]:
+def viewer(trained: Model) -> Callable[[jax.typing.ArrayLike, int | None], Seen]:
     """Return a function that finds where a class is seen, compiled once for every size of image.
 
     Grad-CAM: L = relu(sum_k a_k A_k), a_k the mean over the map of dS/dA_k, S the class's score
@@ -57,7 +57,7 @@ def viewer(trained: Trained) -> Callable[[jax.typing.ArrayLike, int | None], See
       number of no class.
     """
     below, above = _parts(trained.network)
-    mean = jnp.asarray(trained.colors.mean_rgb, jnp.float32)
+    mean = jnp.asarray(preprocess.mean_for(trained.colors, trained.config.input.mean, square=None))
 
     @compilation.jit
     def look(params: Any, pixels: jax.Array, label: jax.Array) -> tuple[jax.Array, ...]:
@@ -108,7 +108,7 @@ def spread(values: np.ndarray, size: tuple[int, int], *, stride: int, first: flo
     return np.stack([np.interp(np.arange(size[1]), columns, row) for row in np.stack(tall, 1)])
 
 
-def draw(trained: Trained, images: Sequence[np.ndarray], labels: Sequence[int]) -> Figure:
+def draw(trained: Model, images: Sequence[np.ndarray], labels: Sequence[int]) -> Figure:
     """Draw images, each with both views of a class beside it.
 
     Args:

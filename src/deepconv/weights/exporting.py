@@ -1,7 +1,8 @@
-"""From a network of ours to what other programs run.
+"""From a run to one file: of our own format, or of what other programs run.
 
-to_torchvision(trained, Path("vgg16_torch.safetensors"))
-to_stablehlo(trained, Path("vgg16.stablehlo"), view="dense")
+to_deepconv(model, Path("vgg16.safetensors"))
+to_torchvision(model, Path("vgg16_torch.safetensors"))
+to_stablehlo(model, Path("vgg16.stablehlo"), view="dense")
 """
 
 import json
@@ -12,59 +13,92 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepconv import atomic
+from deepconv import atomic, preprocess
 from deepconv.exceptions import UserError
-from deepconv.inference.model import Trained
+from deepconv.inference.model import Model
 from deepconv.models.layers import LocalConv
+from deepconv.models.network import network_to_json
 from deepconv.run import provenance, weights_file
 from deepconv.weights import conversion
 
 # What a StableHLO program looks at: the shape of its images.
 VIEWS = {"crop": "n, {crop}, {crop}, 3", "dense": "n, h, w, 3"}
+# Keys of `config.model` that stand elsewhere in a weights file.
+_NO_OPTIONS = ("name", "initializer", "dtype")
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
-def to_torchvision(trained: Trained, out: Path) -> None:
+def to_deepconv(model: Model, out: Path) -> None:
+    """Write a weights file of our own, which `deepconv.load_model` and every command take.
+
+    Its network's records are in it, so that a network of a user's own needs no code.
+
+    Args:
+      model: the network.
+      out: the file.
+
+    Raises:
+      UserError: if the file cannot be written.
+    """
+    network, config, colors = model.network, model.config, model.colors
+    image = colors.mean_image if config.input.mean == "image" else None
+    about = {
+        "network": config.model.name,
+        "options": {name: item for name, item in config.model.items() if name not in _NO_OPTIONS},
+        "classes": len(model.class_names),
+        "class_names": None if model.unnamed else model.class_names,
+        "mean_rgb": colors.mean_rgb.tolist(),
+        "eigenvalues": colors.eigenvalues.tolist(),
+        "eigenvectors": colors.eigenvectors.tolist(),
+        "scale": config.evaluation.scale,
+        **network_to_json(network),
+        "source": {"run": model.name, "step": model.step, "config_hash": model.digest},
+        "version": provenance.versions()["deepconv"],
+    }
+    weights_file.write(out, weights_file.named(jax.device_get(model.params), image), about)
+
+
+def to_torchvision(model: Model, out: Path) -> None:
     """Write a state dict of torchvision's network as safetensors.
 
     Its pixels are those of torchvision, (p / 255 - mean) / std with ImageNet's std; the mean is
     that of the network's own training set. Both are in the file's metadata.
 
     Args:
-      trained: the network.
+      model: the network.
       out: the file.
 
     Raises:
       UserError: if torchvision has no such network, it subtracts a mean image, or the file cannot
         be written.
     """
-    if trained.config.input.mean == "image":
-        raise UserError(f"{trained.name} subtracts a mean image, which torchvision cannot")
+    if model.config.input.mean == "image":
+        raise UserError(f"{model.name} subtracts a mean image, which torchvision cannot")
     tensors = conversion.to_torchvision(
-        trained.config.model.name, trained.network, jax.device_get(trained.params)
+        model.config.model.name, model.network, jax.device_get(model.params)
     )
-    mean = np.asarray(trained.colors.mean_rgb, np.float64)
+    mean = np.asarray(model.colors.mean_rgb, np.float64)
     metadata = {
         "format": "pt",
         "mean": json.dumps((mean / 255).tolist()),
         "std": json.dumps((conversion.TORCH_STD / 255).tolist()),
         "mean_rgb": json.dumps(mean.tolist()),
-        "crop": str(trained.network.crop),
-        "resize": str(trained.config.evaluation.scale),
+        "crop": str(model.network.crop),
+        "resize": str(model.config.evaluation.scale),
     }
-    if not trained.unnamed:
-        metadata["class_names"] = json.dumps(trained.class_names)
+    if not model.unnamed:
+        metadata["class_names"] = json.dumps(model.class_names)
     weights_file.write_tensors(out, tensors, metadata)
 
 
-def to_stablehlo(trained: Trained, out: Path, *, view: str) -> None:
+def to_stablehlo(model: Model, out: Path, *, view: str) -> None:
     """Write a classifier with its parameters and preprocessing, for any batch size.
 
     `jax.export.deserialize(bytes).call(images)`: uint8 RGB `[N, H, W, 3]` to posteriors float32
     `[N, C]`. What it takes and gives stands in JSON beside it.
 
     Args:
-      trained: the network.
+      model: the network.
       out: the file.
       view: "crop", images of the crop's size; "dense", of any size from the crop's on, the scores
         averaged over the map (VGG section 3.2, without the mirror image).
@@ -72,19 +106,21 @@ def to_stablehlo(trained: Trained, out: Path, *, view: str) -> None:
     Raises:
       UserError: if the network cannot be applied densely, or a file cannot be written.
     """
-    if view == "dense" and any(isinstance(layer, LocalConv) for layer in trained.network.layers):
-        raise UserError(f"{trained.name} has locally connected layers and cannot look densely")
+    if view == "dense" and any(isinstance(layer, LocalConv) for layer in model.network.layers):
+        raise UserError(f"{model.name} has locally connected layers and cannot look densely")
     mean = jnp.asarray(
-        trained.central_mean if view == "crop" else trained.colors.mean_rgb, jnp.float32
+        model.central_mean
+        if view == "crop"
+        else preprocess.mean_for(model.colors, model.config.input.mean, square=None)
     )
 
     def classify(images: jax.Array) -> jax.Array:
-        scores: Any = trained.network.apply(
-            {"params": trained.params}, images.astype(jnp.float32) - mean
+        scores: Any = model.network.apply(
+            {"params": model.params}, images.astype(jnp.float32) - mean
         )
         return jax.nn.softmax(scores.mean(axis=(1, 2)))
 
-    crop = trained.network.crop
+    crop = model.network.crop
     text = VIEWS[view].format(crop=crop)
     larger = [f"h >= {crop}", f"w >= {crop}"] if view == "dense" else []
     shape = jax.export.symbolic_shape(text, constraints=larger)
@@ -92,11 +128,11 @@ def to_stablehlo(trained: Trained, out: Path, *, view: str) -> None:
         jax.ShapeDtypeStruct(shape, jnp.uint8)
     )
     about = {
-        "network": trained.config.model.name,
+        "network": model.config.model.name,
         "takes": f"uint8 RGB [{text}]",
-        "scale": trained.config.evaluation.scale,
-        "gives": f"float32 [n, {len(trained.class_names)}], posteriors",
-        "class_names": trained.class_names,
+        "scale": model.config.evaluation.scale,
+        "gives": f"float32 [n, {len(model.class_names)}], posteriors",
+        "class_names": model.class_names,
         "versions": provenance.versions(),
     }
     try:

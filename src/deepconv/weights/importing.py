@@ -9,12 +9,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deepconv import naming
 from deepconv.exceptions import UserError
+from deepconv.models.network import network_to_json
 from deepconv.run import weights_file
 from deepconv.run.provenance import versions
 from deepconv.weights import caffe, conversion, keras, matconvnet, torch_file
@@ -128,29 +129,18 @@ def _lines(text: str) -> list[str]:
     return re.split("\r\n|\n|\r", text)
 
 
-def write(imported: Imported, out: Path) -> None:
-    """Write a file that `deepconv.load_weights` and every command take.
-
-    Raises:
-      UserError: if it cannot be written.
-    """
+def contents(imported: Imported) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the tensors of a weights file of ours, and what it says of them in JSON."""
     converted, source = imported.converted, imported.source
     dialect = DIALECTS[source.dialect]
-    tensors = {
-        f"{layer}/{part}": array
-        for layer, parts in converted.params.items()
-        for part, array in parts.items()
-    }
-    if imported.mean_image is not None:
-        tensors["mean_image"] = imported.mean_image
     about = {
         "network": converted.network,
         "options": converted.options,
         "classes": converted.classes,
         "class_names": source.class_names,
         "mean_rgb": converted.mean_rgb.tolist(),
-        "crop": converted.options["crop"],
         "scale": imported.scale,
+        **network_to_json(converted.create()),
         "source": {
             "file": imported.path.name,
             "dialect": source.dialect,
@@ -161,7 +151,16 @@ def write(imported: Imported, out: Path) -> None:
         },
         "version": versions()["deepconv"],
     }
-    weights_file.write(out, tensors, about)
+    return weights_file.named(converted.params, imported.mean_image), about
+
+
+def write(imported: Imported, out: Path) -> None:
+    """Write a file that `deepconv.load_model` and every command take.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    weights_file.write(out, *contents(imported))
 
 
 def _reader(path: Path) -> Callable[[Path], Source]:

@@ -1,0 +1,315 @@
+"""Evaluate networks on a data set by the test protocols of the papers, and write the results.
+
+    result = evaluate([Path("runs/vgg_d_jitter")], Request("dense", (256, 384, 512)))
+    result["top5_error"]
+
+Posteriors are computed once and kept in each run's folder; see `scoring`.
+"""
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deepconv import atomic, naming, parallel, tables
+from deepconv.data.labels import check_labels
+from deepconv.data.sources import datasets
+from deepconv.evaluation.ensemble import ScoredImages, combine
+from deepconv.evaluation.protocols import PROTOCOLS
+from deepconv.evaluation.report import report
+from deepconv.exceptions import UserError
+from deepconv.inference import buckets, scoring
+from deepconv.inference.model import open_model, results_folder
+from deepconv.run import provenance
+from deepconv.run.workdir import hold, require_unseen, require_writable
+
+# Rows of each part of the printed report; the JSON has more.
+_ROWS = 10
+# Systems allow 255 bytes of a file's name.
+_LONGEST_NAME = 120
+
+
+class Request(NamedTuple):
+    """How every network is to be evaluated.
+
+    Attributes:
+      protocol: a key of `PROTOCOLS`.
+      scales: the shorter sides Q; empty: the one of the network's own config.
+      average: what dense evaluation averages over the map, "scores" or "posteriors".
+      checkpoint: which parameters, "last" or "best"; see `open_model`.
+    """
+
+    protocol: str = "dense"
+    scales: tuple[int, ...] = ()
+    average: str = "scores"
+    checkpoint: str = "last"
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that make the protocol, keys of `protocols.VIEWS`."""
+        dense = "dense" if self.average == "scores" else "dense_posteriors"
+        return tuple(dense if view == "dense" else view for view in PROTOCOLS[self.protocol])
+
+    def stem(self, views: Sequence[str], scales: Sequence[int]) -> str:
+        """Return the name of a file of results, without its ending."""
+        best = "_best" if self.checkpoint == "best" else ""
+        return f"{'_and_'.join(views)}_q{'-'.join(map(str, scales))}{best}"
+
+
+class ScoredRun(NamedTuple):
+    """A run's posteriors of a set of images.
+
+    Attributes:
+      name: of the run.
+      parts: one of each view at each scale.
+      file: without its ending, where the results of all of them together belong.
+    """
+
+    name: str
+    parts: tuple[ScoredImages, ...]
+    file: Path
+
+
+def score_runs(
+    runs: Sequence[Path],
+    request: Request,
+    dataset: dict[str, str] | None = None,
+    *,
+    out: Path | None = None,
+    threads: int = 0,
+) -> list[ScoredRun]:
+    """Score runs on the images of the first one's data set; posteriors on disk are reused.
+
+    Args:
+      runs: their folders, or files of weights; the posteriors of each are kept under `evaluation/`
+        in its `results_folder`.
+      request: how each of them is evaluated.
+      dataset: replaces keys of `config.dataset` of the first run: other images of its classes.
+      out: a folder that everything is kept in instead, each run's in a subfolder.
+      threads: how many decode; 0: one for each core.
+
+    Raises:
+      UserError: if the input cannot be used; the message says what to do.
+    """
+    mesh = parallel.data_mesh()
+    nets = [
+        open_model(run, parallel.replicated(mesh), checkpoint=request.checkpoint) for run in runs
+    ]
+    wanted = [
+        [(view, scale) for view in request.views for scale in scales]
+        for scales in (request.scales or (net.config.evaluation.scale,) for net in nets)
+    ]
+    for net, parts in zip(nets, wanted, strict=True):
+        for view, scale in parts:
+            scoring.require_view(net, view, scale)
+    own = nets[0].config.dataset
+    settings = {**own, **(dataset or {})}
+    name, split = settings["name"], settings["eval_split"]
+    if name != own.name and datasets.is_folder(name):
+        split = (dataset or {}).get("eval_split")  # the run's own split is of another folder
+    opened = datasets.open_split(name, split, data_dir=settings["data_dir"])
+    described = f"{name}, {opened.part.split}"
+    for run, net in zip(runs, nets, strict=True):
+        if net.config.dataset.name == name and run.is_dir():
+            require_unseen(run, opened.part)
+    for index, (run, net) in enumerate(zip(runs, nets, strict=True)):
+        if net.unnamed and len(net.class_names) == len(opened.class_names):
+            nets[index] = net._replace(class_names=opened.class_names)
+        elif net.class_names != opened.class_names:
+            raise UserError(
+                f"{run} was trained on different classes ({_few(net.class_names)}) than those of "
+                f"{name} ({_few(opened.class_names)})"
+            )
+    threads = threads or os.cpu_count() or 1
+    survey = _survey(threads, name, split, settings["data_dir"], opened.part.digest)
+    check_labels(
+        survey.labels,
+        len(opened.class_names),
+        dataset=described,
+        name_of=survey.image_ids.__getitem__,
+    )
+    scored = []
+    for run, net, parts in zip(runs, nets, wanted, strict=True):
+        folder = _kept_in(run, out) / "evaluation" / _file_name(described)
+        require_writable(folder, "--out=FOLDER keeps everything elsewhere")
+        with hold(folder):
+            computed = tuple(
+                scoring.score(
+                    net,
+                    view=view,
+                    scale=scale,
+                    source=opened.source,
+                    survey=survey,
+                    dataset=described,
+                    contents=opened.part.digest,
+                    path=folder / f"{request.stem([view], [scale])}.npz",
+                    mesh=mesh,
+                    threads=threads,
+                )
+                for view, scale in parts
+            )
+        scales = list(dict.fromkeys(scale for _, scale in parts))
+        scored.append(ScoredRun(net.name, computed, folder / request.stem(request.views, scales)))
+    return scored
+
+
+def _kept_in(run: Path, out: Path | None) -> Path:
+    """Return where what is computed of a run is kept."""
+    if out is None:
+        return results_folder(run)
+    # Runs of one name may lie in several folders.
+    digest = hashlib.sha256(os.fsencode(run.absolute())).hexdigest()[:8]
+    return out / f"{run.stem if run.is_file() else run.absolute().name}_{digest}"
+
+
+def _file_name(text: str) -> str:
+    """Return what a folder of the results of a data set is called, no longer than systems allow."""
+    name = re.sub(r"\W+", "_", text)
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+    return f"{name[: _LONGEST_NAME // 4]}_{digest}"  # a character takes up to four bytes
+
+
+# A table of many rows asks for the same images each time, and a survey reads every file.
+@functools.lru_cache(maxsize=1)
+def _survey(
+    threads: int, name: str, split: str | None, data_dir: str, contents: str
+) -> buckets.Survey:
+    """Survey a split; `contents`, its digest, is what makes a stored survey out of date."""
+    return buckets.survey(datasets.open_split(name, split, data_dir=data_dir).source, threads)
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+
+
+def summarize(scored: ScoredImages, file: Path, **about: Any) -> dict[str, Any]:
+    """Write the results: `.json` for programs, `.txt` for people, `.npz` to combine later.
+
+    Args:
+      scored: the posteriors.
+      file: without its ending.
+      **about: further entries of the JSON.
+
+    Returns:
+      The content of the JSON.
+    """
+    result = {
+        **about,
+        **report(scored.log_posteriors, scored.labels, scored.class_names, scored.image_ids),
+        "origin": scored.origin,
+        "posteriors": f"{file}.npz",
+        "versions": provenance.versions(),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(f"{file}.npz")
+    if not path.exists() or scoring.load_origin(path) != scored.origin:
+        scoring.save(scored, path)
+    atomic.write_json(Path(f"{file}.json"), result)
+    text = f"{describe(result)}\n"
+    atomic.write(Path(f"{file}.txt"), text.encode("utf-8", naming.ERRORS))
+    return result
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Return an evaluation as text: the errors, the worst classes, confusions and images."""
+    errors = [
+        (f"top-{k} error", f"{100 * result[f'top{k}_error']:.2f}", _between(result, k))
+        for k in (1, 5)
+    ]
+    classes = [
+        (row["name"], row["images"], 100 * row["top1_error"], 100 * row["top5_error"])
+        for row in result["classes"][:_ROWS]
+    ]
+    confusions = [
+        (row["true"], row["predicted"], row["images"]) for row in result["confusions"][:_ROWS]
+    ]
+    worst = [
+        (row["image"], row["true"], *(f"{name} {posterior:.2f}" for name, posterior in row["best"]))
+        for row in result["worst"][:_ROWS]
+    ]
+    labels = max((len(row) - 2 for row in worst), default=0)
+    parts = [
+        f"{naming.one_line(result['title'])}: {result['images']:,} images",
+        tables.table(("", "%", "95 % interval"), errors),
+        tables.table(("worst classes", "images", "top-1 %", "top-5 %"), classes),
+        tables.table(("true class", "taken for", "images"), confusions),
+        tables.table(("worst images", "true class", "best labels", *[""] * (labels - 1)), worst),
+    ]
+    return "\n\n".join(parts)
+
+
+def _between(result: dict[str, Any], k: int) -> str:
+    low, high = result[f"top{k}_interval"]
+    return f"{100 * low:.2f} to {100 * high:.2f}"
+
+
+def evaluate(
+    runs: Sequence[Path],
+    request: Request,
+    *,
+    posteriors: Sequence[Path] = (),
+    dataset: dict[str, str] | None = None,
+    out: Path | None = None,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Evaluate runs and posteriors from earlier evaluations, together.
+
+    Args:
+      runs: folders of runs, or files of weights, ours or of another framework.
+      request: how each of them is evaluated.
+      posteriors: `.npz` files, which count as much as a run.
+      dataset: see `score_runs`.
+      out: the folder of the results, and of all that is kept; by default `evaluation/<data set>` in
+        the first run's for the results, and in each run's for what is kept of it.
+      threads: see `score_runs`.
+
+    Returns:
+      The content of the JSON file.
+
+    Raises:
+      UserError: if the input cannot be used; the message says what to do.
+    """
+    if not runs and not posteriors:
+        raise UserError("nothing to evaluate: give a run, a file of weights, or posteriors")
+    saved = [scoring.load(path) for path in posteriors]
+    for path, member in zip(posteriors, saved, strict=True):
+        check_labels(
+            member.labels,
+            len(member.class_names),
+            dataset=str(path),
+            name_of=member.image_ids.__getitem__,
+        )
+    scored = score_runs(runs, request, dataset, out=out, threads=threads) if runs else []
+    names = [run.name for run in scored] + list(map(_name, saved, posteriors))
+    members = [combine(run.parts) for run in scored] + saved
+    file = scored[0].file if scored else posteriors[0].with_name(names[0])
+    if len(names) > 1:
+        others = "_with_".join(names[1:])
+        if len(os.fsencode(others)) > _LONGEST_NAME:
+            digest = hashlib.sha256(others.encode()).hexdigest()[:8]
+            others = f"{len(names) - 1}_others_{digest}"
+        file = file.with_name(f"{file.name}_with_{others}")
+    if out is not None:
+        file = out / file.name
+    require_writable(file.parent, "--out=FOLDER writes the results elsewhere")
+    combined = combine(members)
+    protocol = scored[0].file.name if scored else None
+    return summarize(
+        combined,
+        file,
+        title=", ".join(
+            filter(None, [" + ".join(names), protocol, combined.origin.get("dataset")])
+        ),
+        members=names,
+    )
+
+
+def _name(scored: ScoredImages, path: Path) -> str:
+    """Return what to call saved posteriors: by their run, if they are of one, and their file."""
+    runs = {part.get("run") for part in scored.origin.get("mean_of", [scored.origin])}
+    return f"{runs.pop()}_{path.stem}" if len(runs) == 1 and None not in runs else path.stem

@@ -1,0 +1,252 @@
+"""Posteriors of a set of images: computed once, kept on disk, continued after an interruption.
+
+scored = score(model, view="dense", scale=256, source=source, survey=survey, mesh=mesh,
+               path=folder / "dense_q256.npz", dataset="imagenet2012, validation",
+               contents=part.digest, threads=8)
+scored.log_posteriors  # [N, C]
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from deepconv import atomic, preprocess
+from deepconv.data.pipeline import Source
+from deepconv.evaluation.ensemble import ScoredImages
+from deepconv.evaluation.protocols import OF_CENTRAL_SQUARE, VIEWS
+from deepconv.exceptions import UserError
+from deepconv.inference import rows
+from deepconv.inference.buckets import Survey
+from deepconv.inference.model import Model
+from deepconv.inference.rows import Memory, Store
+from deepconv.models.layers import LocalConv, map_size
+
+
+def save(scored: ScoredImages, path: Path) -> None:
+    """Write a `.npz` that appears whole or not at all."""
+    with atomic.replacing(path) as file:
+        np.savez(
+            file,
+            log_posteriors=scored.log_posteriors,
+            labels=scored.labels,
+            image_ids=np.array(scored.image_ids, str),
+            class_names=np.array(scored.class_names, str),
+            origin=np.array(json.dumps(scored.origin)),
+        )
+
+
+def load(path: Path) -> ScoredImages:
+    """Read what `save` wrote; nothing in the file is executed.
+
+    A file that has `posteriors` in place of `log_posteriors` is read too. The log of one that is 0,
+    as one too small for float32 is, is -inf: such classes tie in the order of their numbers, and
+    the mean loss is infinite if one of them is true.
+
+    Raises:
+      UserError: if there is no such file, or it holds something else.
+    """
+    with _arrays(path) as arrays:
+        scored = ScoredImages(
+            _logs(arrays),
+            arrays["labels"],
+            tuple(arrays["image_ids"].tolist()),
+            tuple(arrays["class_names"].tolist()),
+            json.loads(str(arrays["origin"])),
+        )
+        shape = (len(scored.image_ids), len(scored.class_names))
+        if scored.log_posteriors.shape != shape or scored.labels.shape != shape[:1]:
+            raise ValueError(
+                f"of {shape[0]} images and {shape[1]} classes it has {scored.labels.shape} "
+                f"labels and {scored.log_posteriors.shape} posteriors"
+            )
+        if not np.issubdtype(scored.labels.dtype, np.integer):
+            raise ValueError(f"the labels are {scored.labels.dtype}, not integers")
+    return scored
+
+
+def load_origin(path: Path) -> dict[str, Any]:
+    """Read only what the posteriors in a file were computed from, not the posteriors.
+
+    Raises:
+      UserError: if there is no such file, or it holds something else.
+    """
+    with _arrays(path) as arrays:
+        origin = json.loads(str(arrays["origin"]))
+        if not isinstance(origin, dict):
+            raise ValueError("what they were computed from is not a JSON object")
+    return origin
+
+
+@contextmanager
+def _arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Open a file's arrays, each of which is read when it is asked for."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except FileNotFoundError:
+        raise UserError(f"there are no posteriors {path}") from None
+    except Exception as error:  # a zip file of another kind, or cut short, raises anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} does not hold posteriors: {reason}") from None
+
+
+def _logs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    if "log_posteriors" in arrays:
+        return arrays["log_posteriors"]
+    with np.errstate(divide="ignore"):
+        return np.log(arrays["posteriors"])
+
+
+def require_view(model: Model, view: str, scale: int) -> None:
+    """Check that a network can be applied to images of a scale in this way.
+
+    Args:
+      model: the network.
+      view: a key of `protocols.VIEWS`.
+      scale: the shorter side Q of the images, in pixels.
+
+    Raises:
+      UserError: if the scale is too small, or the network is not fully convolutional.
+    """
+    layers, crop = model.network.layers, model.network.crop
+    name = model.config.model.name
+    if not view.startswith("dense"):
+        if scale < crop:
+            raise UserError(f"Q={scale} is below the crop of {name}, {crop}: no crop fits")
+        return
+    if any(isinstance(layer, LocalConv) for layer in layers):
+        raise UserError(
+            f"{name} has locally connected layers, so it cannot be applied densely; "
+            "--protocol=nine_view, ten_crop and center look at crops"
+        )
+    try:
+        map_size(layers, scale)
+    except ValueError as error:
+        raise UserError(f"Q={scale} is too small for {name}: {error}") from None
+
+
+def score(
+    model: Model,
+    *,
+    view: str,
+    scale: int,
+    source: Source,
+    survey: Survey,
+    dataset: str,
+    contents: str,
+    path: Path,
+    mesh: Mesh,
+    threads: int,
+) -> ScoredImages:
+    """Compute the posteriors of a set of images, or what is still missing of them.
+
+    Rows are on disk as soon as they are computed; an evaluation that was killed continues after
+    them. What was computed from other parameters or images is computed again.
+
+    Args:
+      model: the network, its parameters on all devices.
+      view: a key of `protocols.VIEWS`.
+      scale: the shorter side Q of the images, in pixels.
+      source: the images.
+      survey: of them.
+      dataset: their name, for the record.
+      contents: a digest that changes with the images.
+      path: of the `.npz`.
+      mesh: the devices that share each batch.
+      threads: how many decode.
+
+    Raises:
+      UserError: if an image cannot be read, or the network cannot be applied in this way.
+    """
+    require_view(model, view, scale)
+    origin = {
+        "network": model.config.model.name,
+        "run": model.name,
+        "config_hash": model.digest,
+        "step": model.step,
+        "view": view,
+        "scale": scale,
+        "dataset": dataset,
+        "images": len(source),
+        "contents": contents,
+        # Files of posteriors themselves, in which small ones tie, are not taken for these.
+        "holds": "log_posteriors",
+    }
+    if path.exists() and load_origin(path) == origin:
+        scored = load(path)
+        if scored.image_ids == survey.image_ids and np.array_equal(scored.labels, survey.labels):
+            return scored
+    shape = (len(source), len(model.class_names))
+    store = Store(path.with_suffix(".partial"), origin, shape)
+    logs = log_posteriors(
+        model,
+        view=view,
+        scale=scale,
+        source=source,
+        sizes=survey.rescaled(scale),
+        into=store,
+        mesh=mesh,
+        threads=threads,
+    )
+    scored = ScoredImages(logs, survey.labels, survey.image_ids, model.class_names, origin)
+    save(scored, path)
+    store.remove()
+    return scored
+
+
+def log_posteriors(
+    model: Model,
+    *,
+    view: str,
+    scale: int,
+    source: Source,
+    sizes: np.ndarray,
+    into: Store | Memory,
+    mesh: Mesh,
+    threads: int,
+    strict: bool = True,
+) -> np.ndarray:
+    """Compute the logs of posteriors, one of the functions that `rows.compute` applies.
+
+    Args:
+      model: the network, its parameters on all devices.
+      view: a key of `protocols.VIEWS`.
+      scale: the shorter side Q of the images, in pixels.
+      source: the images.
+      sizes: `[N, 2]` int, (height, width) of the images at this scale.
+      into: where the rows `[N, C]` go.
+      mesh: the devices that share each batch.
+      threads: how many decode.
+      strict: whether an image that cannot be read is an error; else its row is NaN.
+
+    Returns:
+      float32 `[N, C]`.
+
+    Raises:
+      UserError: if an image cannot be read.
+    """
+    square = scale if view in OF_CENTRAL_SQUARE else None
+    mean = preprocess.mean_for(model.colors, model.config.input.mean, square=square)
+
+    def scores(params: Any, images: jax.Array, extents: jax.Array) -> jax.Array:
+        return VIEWS[view](model.network, params, images, extents, mean)
+
+    return rows.compute(
+        scores,
+        model.params,
+        source,
+        sizes,
+        into,
+        scale=scale,
+        pixels=model.config.evaluation.batch_size * model.network.crop**2,
+        mesh=mesh,
+        threads=threads,
+        description=f"{model.name}, {view}, Q={scale}",
+        strict=strict,
+    )
