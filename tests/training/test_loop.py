@@ -153,7 +153,8 @@ def test_the_layer_that_makes_the_loss_no_number_is_named_and_good_checkpoints_a
     monkeypatch.delitem(_RULES, "plateau.factor")
     config = make_config(
         **{
-            "plateau.drop_epochs": (0.5,),
+            "schedule.name": "steps",
+            "schedule.drop_epochs": (0.5,),
             "plateau.factor": 1e12,
             "checkpoint.every_steps": 3,
             "train.log_steps": 100,
@@ -214,7 +215,12 @@ def test_the_rate_drops_at_plateaus_and_the_last_plateau_ends_the_run(train, tmp
 
 def test_fixed_epochs_drop_the_rate_whatever_the_error_says(train, tmp_path):
     config = make_config(
-        **{"plateau.drop_epochs": (1.0, 2.5), "plateau.patience": 1, "train.epochs": 3.0}
+        **{
+            "schedule.name": "steps",
+            "schedule.drop_epochs": (1.0, 2.5),
+            "plateau.patience": 1,
+            "train.epochs": 3.0,
+        }
     )
     result = train(config)
     rates = [row["learning_rate"] for row in rows(tmp_path, "train")]
@@ -225,7 +231,8 @@ def test_fixed_epochs_drop_the_rate_whatever_the_error_says(train, tmp_path):
 
 def test_a_drop_that_no_update_sees_is_not_counted(train):
     # The second one would come with the seventh update, the third in epochs that are never run.
-    config = make_config(**{"plateau.drop_epochs": (0.5, 1.0, 1e30), "train.epochs": 1.0})
+    drops = {"schedule.name": "steps", "schedule.drop_epochs": (0.5, 1.0, 1e30)}
+    config = make_config(**drops, **{"train.epochs": 1.0})
     assert train(config)["learning_rate_drops"] == 1
 
 

@@ -13,6 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from deepconv import atomic
+from deepconv.config.check import from_json
 from deepconv.config.identity import fixed_settings
 from deepconv.data.sources import identity
 from deepconv.data.sources.folder import HELD_OUT
@@ -154,7 +155,7 @@ def require_space(folder: Path, state: Any, *, keep: int) -> None:
 def _compare(path: Path, config: ConfigDict) -> None:
     if not path.exists():
         return
-    earlier = fixed_settings(ConfigDict(json.loads(path.read_text())))
+    earlier = fixed_settings(from_json(path.read_text()))
     now = fixed_settings(config)
     different = sorted(
         key for key in earlier.keys() | now.keys() if earlier.get(key) != now.get(key)

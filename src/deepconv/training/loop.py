@@ -462,10 +462,9 @@ class _Run:
 
     def _drops(self) -> int:
         """Return how often the learning rate has dropped; the plateau that ends a run is none."""
-        if self.config.plateau.drop_epochs:
-            steps = drop_steps(self.config, self.images)
-            return sum(step < self.step for step in steps)
-        return min(int(self.state.plateau.drops), self.config.plateau.max_drops)
+        if self.config.schedule.name == "plateau":
+            return min(int(self.state.plateau.drops), int(self.config.plateau.max_drops))
+        return sum(step < self.step for step in drop_steps(self.config, self.images))
 
     def _result(self) -> dict[str, Any]:
         self.checkpoints.wait()
