@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from deepconv import compilation
@@ -123,7 +123,7 @@ def make_train_step(
     # count each of them twice, in the errors as in their number.
     everywhere = mesh.axis_names
 
-    def local_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def local_gradient(params: Any, batch: Batch) -> tuple[Any, Metrics]:
         batch = _own(batch, model_axis(mesh))
         count = jnp.maximum(lax.psum(batch["mask"].sum(), everywhere), 1)
 
@@ -142,13 +142,21 @@ def make_train_step(
             return tuple(axis for axis in everywhere if axis not in spec)
 
         params = jax.tree.map(
-            lambda w, spec: lax.pcast(w, copies(spec), to="varying"), state.params, specs
+            lambda w, spec: lax.pcast(w, copies(spec), to="varying"), params, specs
         )
         of_part = functools.partial(jax.value_and_grad(loss_of, has_aux=True), params)
         (_, sums), grads = _summed(of_part, batch, microbatches, everywhere)
         means = {name: total / count for name, total in lax.psum(sums, everywhere).items()}
-        grads = jax.tree.map(lambda g, spec: lax.psum(g, copies(spec)), grads, specs)
+        return jax.tree.map(lambda g, spec: lax.psum(g, copies(spec)), grads, specs), means
 
+    gradient = jax.shard_map(
+        local_gradient, mesh=mesh, in_specs=(specs, P(DATA_AXIS)), out_specs=(specs, P())
+    )
+
+    # The update is of whole parameters, wherever they lie: an optimizer may look at all of them, as
+    # one that clips the gradient's norm does.
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        grads, means = gradient(state.params, batch)
         lr = learning_rate(state)
         updates, opt_state = tx.update(grads, state.opt_state, state.params, learning_rate=lr)
         new_state = TrainState(
@@ -159,11 +167,10 @@ def make_train_step(
         )
         return new_state, {**means, "learning_rate": lr}
 
-    states = state_specs(model, optimizer, mesh)
-    mapped = jax.shard_map(
-        local_step, mesh=mesh, in_specs=(states, P(DATA_AXIS)), out_specs=(states, P())
+    placement = jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec), (state_specs(model, optimizer, mesh), P())
     )
-    return compilation.jit(mapped, donate_argnums=0)
+    return compilation.jit(step, donate_argnums=0, out_shardings=placement)
 
 
 def _summed(
