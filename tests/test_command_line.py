@@ -128,6 +128,7 @@ command_line.run(main, {options})
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "options", "status", "said"),
     [

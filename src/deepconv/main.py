@@ -15,6 +15,7 @@ from ml_collections import config_flags
 from deepconv import atomic, tables
 from deepconv.commands import command_line
 from deepconv.config import recipe
+from deepconv.run.files import RunFolder
 from deepconv.run.workdir import has_begun
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -43,6 +44,7 @@ def main(_: Sequence[str]) -> None:
     # Processes that decode import this module anew; they have no use for all that trains.
     from deepconv import parallel
     from deepconv.training import loop
+    from deepconv.training.stage import open_all
 
     parallel.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     file = config_flags.get_config_filename(flags.FLAGS["config"])
@@ -53,19 +55,18 @@ def main(_: Sequence[str]) -> None:
     default = Path("runs") / name if config.recipe.name == "single" else Path("runs")
     folder = Path(_WORKDIR.value or default).absolute()
     stages = recipe.stages(config)
-    for stage in stages:
-        loop.check(stage.config)
-    if len(stages) > 1:
-        images = [len(loop.open_dataset(stage.config).train) for stage in stages]
-        if parallel.is_first():
-            print(plan(stages, folder, images), flush=True)
-    for stage in stages:
+    sources = [folder / stage.source if stage.source else None for stage in stages]
+    configs = [stage.config for stage in stages]
+    opened = open_all([*zip(configs, sources, strict=True)])
+    if len(stages) > 1 and parallel.is_first():
+        print(plan(stages, folder, [len(stage.dataset.train) for stage in opened]), flush=True)
+    for stage, ready in zip(stages, opened, strict=True):
         run = folder / stage.name
-        source = folder / stage.source if stage.source else None
-        result = loop.train(stage.config, run, source, debug_nans=_DEBUG_NANS.value)
+        result = loop.train_stage(ready, run, debug_nans=_DEBUG_NANS.value)
         if parallel.is_first():
             print(summary(result))
-            print(f"run:    {run}\ncurves: {run / 'curves.png'}\nresult: {run / 'result.json'}\n")
+            files = RunFolder(run)
+            print(f"run:    {run}\ncurves: {files.curves}\nresult: {files.result}\n")
     if _JSON.value and parallel.is_first():
         atomic.write_json(Path(_JSON.value), result)
 
@@ -95,7 +96,7 @@ def plan(stages: Sequence[recipe.Stage], folder: Path, images: Sequence[int]) ->
 
 
 def _status(run: Path) -> str:
-    if (run / "result.json").exists():
+    if RunFolder(run).result.exists():
         return "complete"
     return "begun" if has_begun(run) else "to do"
 

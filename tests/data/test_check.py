@@ -201,6 +201,7 @@ def test_a_set_that_cannot_be_checked(tmp_path, records):
 # The command.
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_is_there_and_fails_on_faults(tmp_path, records):
     folder = prepare(tmp_path / "imagenet2012_s64", records)
     process = subprocess.run(

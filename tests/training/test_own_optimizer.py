@@ -1,4 +1,4 @@
-"""Any optimizer of optax, through the same step: several devices make the updates of plain optax."""
+"""Any optimizer of optax through the same step: four devices make the updates of plain optax."""
 
 import jax
 import jax.numpy as jnp

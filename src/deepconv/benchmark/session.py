@@ -18,7 +18,7 @@ from deepconv.data.pipeline import Source
 from deepconv.exceptions import UserError
 from deepconv.models import summary
 from deepconv.run import provenance
-from deepconv.training import loop
+from deepconv.training.stage import mesh_for, open_dataset
 
 if TYPE_CHECKING:  # it imports PyTorch, which need not be there
     from deepconv.benchmark.torch_peer import Entrant
@@ -71,7 +71,7 @@ def measure(request: Request) -> Result:
     if request.batch:
         config.train.batch_size = request.batch
     config.evaluation.batch_size = config.train.batch_size
-    mesh = loop.check(config)
+    mesh = mesh_for(config)
     if request.with_torch and mesh.size > 1:
         raise UserError(
             f"--compare=torch compares on one device, and here are {mesh.size}: show one "
@@ -79,7 +79,7 @@ def measure(request: Request) -> Result:
         )
     source, classes = None, request.classes
     if "input" in request.what:
-        dataset = loop.open_dataset(config)
+        dataset = open_dataset(config)
         source, classes = dataset.train, len(dataset.class_names)
     try:
         subject = programs.prepare(config, num_classes=classes, mesh=mesh)

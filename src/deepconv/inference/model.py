@@ -22,6 +22,7 @@ from deepconv.data.color import ColorStatistics
 from deepconv.exceptions import UserError
 from deepconv.models import Network
 from deepconv.run import weights_file
+from deepconv.run.files import RunFolder
 from deepconv.run.parameters import FileParameters, SavedParameters
 
 
@@ -139,8 +140,8 @@ def _input_of_file(saved: FileParameters) -> tuple[ConfigDict, ColorStatistics]:
 
 def _input_of_run(folder: Path) -> tuple[ConfigDict, ColorStatistics]:
     with _naming(folder):
-        config = from_json((folder / "config.json").read_text())
-        return config, color.load(folder / "colors.npz")
+        config = from_json(RunFolder(folder).config.read_text())
+        return config, color.load(RunFolder(folder).colors)
 
 
 @contextlib.contextmanager
@@ -173,7 +174,7 @@ def load_run(folder: Path, sharding: jax.sharding.Sharding, *, which: str = "las
     """
     config, colors = _input_of_run(folder)
     with _naming(folder):
-        class_names = tuple(json.loads((folder / "class_names.json").read_text()))
+        class_names = tuple(json.loads(RunFolder(folder).class_names.read_text()))
     saved = SavedParameters(folder, which=which)
     return Trained(
         name=folder.absolute().name,

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 
 from deepconv.exceptions import UserError
 from deepconv.run.checksums import checksums
+from deepconv.run.files import RunFolder
 from deepconv.run.weights_file import read
 
 Shapes = dict[str, dict[str, tuple[int, ...]]]
@@ -68,7 +69,8 @@ class SavedParameters:
         Raises:
           UserError: if there are none, or they cannot be read.
         """
-        directory = (run / {"best": "best", "last": "checkpoints"}[which]).absolute()
+        folder = RunFolder(run.absolute())
+        directory = {"best": folder.best, "last": folder.checkpoints}[which]
         if not directory.is_dir():
             raise UserError(f"{run} holds no checkpoint: there is no {directory}")
         self._manager = ocp.CheckpointManager(

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import logging
 import shutil
@@ -19,6 +20,7 @@ from deepconv.data.sources import identity
 from deepconv.data.sources.folder import HELD_OUT
 from deepconv.data.sources.identity import Identity, Part
 from deepconv.exceptions import UserError
+from deepconv.run.files import RunFolder
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ def hold(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
+        lock = RunFolder(folder).lock.open("w")
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
     with lock:
@@ -62,17 +64,18 @@ def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]
       UserError: if the folder cannot be written, another process holds it, or it belongs to a run
         of another config or on other data; nothing in it has been changed then.
     """
+    files = RunFolder(folder)
     with hold(folder):
         if has_begun(folder):  # else the config may be what kept it from beginning
-            _compare(folder / "config.json", config)
+            _compare(files.config, config)
             if change := changed_data(folder, dataset):
                 raise UserError(
                     f"{config.dataset.name} is not what the run in {folder} was trained on: "
                     f"{change}; restore the data set, or choose another --workdir"
                 )
-        atomic.write_json(folder / "config.json", config.to_dict())
-        atomic.write_json(folder / "class_names.json", dataset.class_names)
-        atomic.write_json(folder / "dataset.json", dataset.to_json())
+        atomic.write_json(files.config, config.to_dict())
+        atomic.write_json(files.class_names, dataset.class_names)
+        atomic.write_json(files.dataset, dataset.to_json())
         yield
 
 
@@ -83,7 +86,7 @@ def changed_data(folder: Path, dataset: Identity) -> str | None:
       folder: of the run. Of one that an earlier version began, only the classes are known.
       dataset: as it is now.
     """
-    names, stored = folder / "class_names.json", folder / "dataset.json"
+    names, stored = RunFolder(folder).class_names, RunFolder(folder).dataset
     if not stored.exists():
         known = tuple(json.loads(names.read_text())) if names.exists() else dataset.class_names
         return identity.class_difference(known, dataset.class_names)
@@ -104,7 +107,7 @@ def require_unseen(folder: Path, part: Part) -> None:
     Raises:
       UserError: if they are held out of the training images, and others were when the run began.
     """
-    stored = folder / "dataset.json"
+    stored = RunFolder(folder).dataset
     if part.split != HELD_OUT or not stored.exists():
         return
     before = Part(**json.loads(stored.read_text())["evaluation"])
@@ -118,7 +121,7 @@ def require_unseen(folder: Path, part: Part) -> None:
 
 def has_begun(folder: Path) -> bool:
     """Say whether a folder holds a run that has begun to train."""
-    return (folder / "metrics.jsonl").exists()
+    return RunFolder(folder).metrics.exists()
 
 
 def require_space(folder: Path, state: Any, *, keep: int) -> None:
@@ -142,7 +145,8 @@ def require_space(folder: Path, state: Any, *, keep: int) -> None:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
     needed = (keep + 1) * size(state) + 2 * size(state.params)
-    files = [file for name in ("checkpoints", "best") for file in (folder / name).rglob("*")]
+    run = RunFolder(folder)
+    files = itertools.chain(run.checkpoints.rglob("*"), run.best.rglob("*"))
     free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in files)
     if free < needed:
         raise UserError(
