@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,6 +67,11 @@ def of_crops(
         if mirror:
             windows = jnp.concatenate([windows, windows[:, :, ::-1]])
         scores: Any = network.apply({"params": params}, windows)
+        chex.assert_shape(
+            scores,
+            (None, 1, 1, None),
+            custom_message=f"the score map of crops of {crop} pixels is not 1x1",
+        )
         says = jax.nn.log_softmax(scores[:, 0, 0, :])
         return _mean(says.reshape(-1, len(images), says.shape[-1]))
 

@@ -3,6 +3,7 @@
 Written for one image; `jax.vmap` makes them batched, with one key per image.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -28,6 +29,11 @@ def pca_shift(alphas: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array)
     Returns:
       `[3]` R, G, B, in the unit of `magnitudes`.
     """
+    chex.assert_shape(
+        [alphas, eigenvectors, magnitudes],
+        [(3,), (3, 3), (3,)],
+        custom_message="the colors have 3 components, of R, G and B each",
+    )
     # Three products and a sum by hand: a matrix product would run at the accelerator's reduced
     # precision.
     return jnp.sum(eigenvectors * (alphas * magnitudes), axis=1)
@@ -58,6 +64,10 @@ def subtract_mean(image: jax.Array, mean: jax.Array, offset: jax.Array) -> jax.A
         subtracted (AlexNet section 2).
       offset: `[2]` int32, top and left of the crop in the SxS square.
     """
+    # A mean of one number would be broadcast.
+    chex.assert_axis_dimension(
+        mean, -1, 3, custom_message=f"a mean has 3 channels, not the shape {mean.shape}"
+    )
     if mean.ndim == 1:
         return image - mean
     return image - jax.lax.dynamic_slice(mean, (offset[0], offset[1], 0), image.shape)

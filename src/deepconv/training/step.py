@@ -14,6 +14,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -89,6 +90,23 @@ def _own(batch: Batch, axis: str | None) -> Batch:
     return jax.tree.map(lambda x: lax.pcast(x, axis, to="varying"), batch)
 
 
+def _scores(score_map: jax.Array) -> jax.Array:
+    # Of a larger map, all but one place would be left out without a word.
+    chex.assert_shape(
+        score_map,
+        (None, 1, 1, None),
+        custom_message="the crops are not of the network's size: its score map is not 1x1",
+    )
+    return score_map[:, 0, 0, :]
+
+
+def _assert_sums(sums: Sums, function: str) -> None:
+    for name, value in sums.items():
+        chex.assert_shape(
+            value, (), custom_message=f"the {function} function must sum {name!r} over the examples"
+        )
+
+
 def make_train_step(
     model: Network,
     optimizer: optax.GradientTransformation,
@@ -133,7 +151,8 @@ def make_train_step(
             score_map: Any = local.apply(
                 {"params": params}, images, train=True, dropout_keys=dropout_keys
             )
-            sums = loss(score_map[:, 0, 0, :], part["target"], part["mask"])
+            sums = loss(_scores(score_map), part["target"], part["mask"])
+            _assert_sums(sums, "loss")
             return sums["loss"] / count, sums
 
         # Without this cast the gradient of replicated parameters is summed over the devices by the
@@ -218,10 +237,9 @@ def make_eval_step(
     def local_eval(params: Any, batch: Batch) -> Sums:
         batch = _own(batch, axis)
         score_map: Any = local.apply({"params": params}, preprocess(batch))
-        sums = {
-            "images": batch["mask"].sum(dtype=jnp.int32),
-            **metrics(score_map[:, 0, 0, :], batch["target"], batch["mask"]),
-        }
+        measured = metrics(_scores(score_map), batch["target"], batch["mask"])
+        _assert_sums(measured, "metrics")
+        sums = {"images": batch["mask"].sum(dtype=jnp.int32), **measured}
         if axis is not None:  # both devices of a pair have counted the same
             sums = lax.pmax(sums, axis)
         return lax.psum(sums, DATA_AXIS)
