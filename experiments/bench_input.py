@@ -126,7 +126,8 @@ def tf_data(files: Files, count: int, threads: int) -> None:
         pass
 
 
-MEAN, STD = np.float32([123.68, 116.78, 103.94]), np.float32([58.39, 57.12, 57.38])
+MEAN = np.array([123.68, 116.78, 103.94], np.float32)
+STD = np.array([58.39, 57.12, 57.38], np.float32)
 
 
 def cpu_seconds() -> float:
@@ -138,7 +139,7 @@ def cpu_seconds() -> float:
 def main(_: Sequence[str]) -> None:
     """Take turns, and print medians and the spread of the ratios."""
     paths = sorted(
-        path for path in Path(IMAGES.value).rglob("*") if path.suffix.lower() in SUFFIXES
+        path for path in Path(str(IMAGES.value)).rglob("*") if path.suffix.lower() in SUFFIXES
     )
     if not paths:
         raise UserError(f"there is no JPEG in {IMAGES.value}")

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from deepconv.run import log
 
@@ -134,7 +135,7 @@ class Command:
             started.append(Process(handle, Path(log.name)))
         return started
 
-    def finish(self, folder: Path, *more: str, **options: int) -> str:
+    def finish(self, folder: Path, *more: str, **options: Any) -> str:
         """Start it, wait until it is complete, and return what the first process wrote.
 
         Raises:

@@ -147,7 +147,7 @@ class Torture:
         wait_for_step(processes, run, 5)
         processes[1].handle.terminate()
         statuses = [process.wait() for process in processes]
-        steps = {re.search(r"saved at step (\d+)", p.output())[1] for p in processes}
+        steps = {re.findall(r"saved at step (\d+)", p.output())[0] for p in processes}
         self.command.finish(run, processes=2)
         return Outcome(
             1, True, self._is_the_pair(run), f"exit status {statuses}, saved at step {steps}"
@@ -281,7 +281,7 @@ class Torture:
         for step in (2000, 4000, 6000):
             wait_for_step([process], run, step)
             status = Path(f"/proc/{process.handle.pid}/status").read_text()
-            megabytes[step] = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) // 1024
+            megabytes[step] = int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) // 1024
         process.handle.kill()
         process.wait()
         grown = megabytes[6000] / megabytes[2000] - 1

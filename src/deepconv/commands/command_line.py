@@ -229,7 +229,7 @@ def _require_file_first(argv: Sequence[str]) -> None:
             fail(f"{argument} changes a value of a config: it belongs after --config=FILE")
 
 
-class ConfigFile(flags.ArgumentParser):
+class ConfigFile(flags.ArgumentParser[ConfigDict]):
     """Reads what --config names: a Python file, and the variant after a colon."""
 
     def parse(self, argument: str) -> ConfigDict:

@@ -54,7 +54,7 @@ class Sheet(NamedTuple):
     @property
     def posteriors(self) -> np.ndarray:
         """The posteriors, float32 `[N, C]`; those below 1e-45 are 0."""
-        return np.exp(self.log_posteriors)
+        return np.asarray(np.exp(self.log_posteriors))
 
     def save(self, path: Path) -> None:
         """Write a `.npz` that appears whole or not at all."""
@@ -108,7 +108,7 @@ def _logs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     if "log_posteriors" in arrays:
         return arrays["log_posteriors"]
     with np.errstate(divide="ignore"):
-        return np.log(arrays["posteriors"])
+        return np.asarray(np.log(arrays["posteriors"]))
 
 
 def check(trained: Trained, view: str, scale: int) -> None:

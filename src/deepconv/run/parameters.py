@@ -133,7 +133,8 @@ class SavedParameters:
             raise UserError(
                 f"checkpoint {self.step} in {self._directory} is damaged: {reason}"
             ) from None
-        return restored.state["params"]
+        params: dict[str, Any] = restored.state["params"]
+        return params
 
 
 class FileParameters:
@@ -167,4 +168,7 @@ class FileParameters:
 
     def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
         """Return some layers' parameters, laid where `sharding` says."""
-        return jax.device_put({layer: self._params[layer] for layer in layers}, sharding)
+        placed: dict[str, Any] = jax.device_put(
+            {layer: self._params[layer] for layer in layers}, sharding
+        )
+        return placed

@@ -238,7 +238,7 @@ class _Run:
 
     @property
     def epoch(self) -> float:
-        return self.step * self.config.train.batch_size / self.images
+        return self.step * int(self.config.train.batch_size) / self.images
 
     def _starting_point(self) -> tuple[TrainState, Progress]:
         """Take the run's newest checkpoint, else another network's parameters, else random ones."""

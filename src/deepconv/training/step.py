@@ -87,7 +87,8 @@ def _own(batch: Batch, axis: str | None) -> Batch:
     """Make of a batch that a pair of devices shares one of each device's own."""
     if axis is None:
         return batch
-    return jax.tree.map(lambda x: lax.pcast(x, axis, to="varying"), batch)
+    own: Batch = jax.tree.map(lambda x: lax.pcast(x, axis, to="varying"), batch)
+    return own
 
 
 def _scores(score_map: jax.Array) -> jax.Array:
@@ -189,7 +190,10 @@ def make_train_step(
     placement = jax.tree.map(
         lambda spec: NamedSharding(mesh, spec), (state_specs(model, optimizer, mesh), P())
     )
-    return compilation.jit(step, donate_argnums=0, out_shardings=placement)
+    compiled: Callable[[TrainState, Batch], tuple[TrainState, Metrics]] = compilation.jit(
+        step, donate_argnums=0, out_shardings=placement
+    )
+    return compiled
 
 
 def _summed(
@@ -242,8 +246,10 @@ def make_eval_step(
         sums = {"images": batch["mask"].sum(dtype=jnp.int32), **measured}
         if axis is not None:  # both devices of a pair have counted the same
             sums = lax.pmax(sums, axis)
-        return lax.psum(sums, DATA_AXIS)
+        total: Sums = lax.psum(sums, DATA_AXIS)
+        return total
 
-    return compilation.jit(
+    compiled: Callable[[Any, Batch], Sums] = compilation.jit(
         jax.shard_map(local_eval, mesh=mesh, in_specs=(specs, P(DATA_AXIS)), out_specs=P())
     )
+    return compiled
