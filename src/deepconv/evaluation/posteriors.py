@@ -58,9 +58,11 @@ def of_crops(
     if min(images.shape[1:3]) < crop:
         raise ValueError(f"no crop of {crop} fits a canvas of {images.shape[1]}x{images.shape[2]}")
     squares = (extents - extents.min(axis=1, keepdims=True)) // 2
-    cut: Callable[[jax.Array, jax.Array], jax.Array] = jax.vmap(
-        lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], 0), (crop, crop, 3))
-    )
+
+    @jax.vmap
+    def cut(image: jax.Array, at: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (at[0], at[1], 0), (crop, crop, 3))
+
     without_mean = jax.vmap(subtract_mean, in_axes=(0, None, 0))
 
     def one(places: jax.Array) -> jax.Array:

@@ -168,7 +168,6 @@ class FileParameters:
 
     def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
         """Return some layers' parameters, laid where `sharding` says."""
-        placed: dict[str, Any] = jax.device_put(
-            {layer: self._params[layer] for layer in layers}, sharding
-        )
+        params = {layer: self._params[layer] for layer in layers}
+        placed: dict[str, Any] = jax.device_put(params, sharding)
         return placed
