@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart data-imagenet data-check data-resize bench-input benchmark bench-layers torture test lint \
+.PHONY: help env quickstart data-imagenet data-check data-resize bench-input benchmark bench-layers torture test test-fast lint \
   format lock clean
 
 help:  ## show this list
@@ -114,6 +114,9 @@ torture: $(STAMP)  ## inject faults into real runs and compare how they end; KIL
 # A file's tests stay together: they share what is dear to make.
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
+
+test-fast: $(STAMP)  ## run the tests that start no processes and do not train for long
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder -m "not slow"
 
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .

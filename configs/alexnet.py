@@ -99,7 +99,8 @@ def caffe(config: ConfigDict) -> None:
     config.model.lrn = "caffe"
     config.optimizer.multipliers = ((r".*/bias", 2.0, 0.0),)
     config.augment.pca_std = 0.0
-    config.plateau.drop_epochs = (20.0, 40.0, 60.0, 80.0)
+    config.schedule.name = "steps"
+    config.schedule.drop_epochs = (20.0, 40.0, 60.0, 80.0)
     config.train.batch_size = 256
 
 

@@ -23,7 +23,8 @@ def config_of(preset: str) -> ConfigDict:
     """Return the config of one preset; "" is the default."""
     config = alexnet.get_config(f"{preset},tiny")
     config.train.epochs = EPOCHS.value
-    config.plateau.drop_epochs = ()
+    config.schedule.name = "plateau"
+    config.schedule.drop_epochs = ()
     config.plateau.patience = 1000
     return config
 

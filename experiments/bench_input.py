@@ -139,7 +139,7 @@ def cpu_seconds() -> float:
 def main(_: Sequence[str]) -> None:
     """Take turns, and print medians and the spread of the ratios."""
     paths = sorted(
-        path for path in Path(IMAGES.value).rglob("*") if path.suffix.lower() in SUFFIXES
+        path for path in Path(str(IMAGES.value)).rglob("*") if path.suffix.lower() in SUFFIXES
     )
     if not paths:
         raise UserError(f"there is no JPEG in {IMAGES.value}")

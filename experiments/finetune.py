@@ -51,7 +51,7 @@ def fine_tuned(photos: str, source: Path, layers: str) -> ConfigDict:
 
 def main(_: Sequence[str]) -> None:
     """Run what is missing, then write the table and the figure."""
-    root, photos = Path(WORKDIR.value), PHOTOS.value
+    root, photos = Path(WORKDIR.value), str(PHOTOS.value)
     folder.open_folder(photos)  # what is wrong there, before anything trains
     drawn = comparison.run([Condition("drawn images", quickstart.get_config())], root, 1)
     (source,) = drawn["drawn images"]

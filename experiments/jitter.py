@@ -39,7 +39,8 @@ def config_of(network: str, scale: tuple[int, int]) -> ConfigDict:
     config.evaluation.every_epochs = 2.0
     config.optimizer.learning_rate = 0.01  # the paper's
     config.train.epochs = 30.0
-    config.plateau.drop_epochs = (22.0, 27.0)
+    config.schedule.name = "steps"
+    config.schedule.drop_epochs = (22.0, 27.0)
     return config
 
 

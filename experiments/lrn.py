@@ -31,7 +31,8 @@ def config_of(variant: str, epochs: float) -> ConfigDict:
     """
     config = cifar10.get_config(variant)
     config.train.epochs = epochs
-    config.plateau.drop_epochs = (0.85 * epochs, 0.95 * epochs)
+    config.schedule.name = "steps"
+    config.schedule.drop_epochs = (0.85 * epochs, 0.95 * epochs)
     return config
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from configs import cifar10
@@ -106,7 +107,7 @@ def rows(relu: Sequence[Curve], tanh: Sequence[Curve]) -> list[tuple]:
     return [*found, ("mean", *means, SPEEDUP)]
 
 
-def figure(curves: dict[str, list[Curve]]) -> comparison.Figure:
+def figure(curves: dict[str, list[Curve]]) -> Figure:
     """Draw the training errors in the manner of Figure 1: ReLU solid, tanh dashed, 25 % marked."""
     drawn = comparison.draw(curves, ylabel="training error, %", top=75.0)
     (axes,) = drawn.axes

@@ -23,6 +23,16 @@ from tests.faults.processes import PATIENCE_SECONDS, environment_of
 GOLDEN = Path(__file__).parent / "weights" / "golden"
 
 
+# Fixtures with which a test starts processes.
+_OF_PROCESSES = {"run_main", "kill_at"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if _OF_PROCESSES & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory):
     """Return a data folder in which the embedded data set is built."""

@@ -282,6 +282,7 @@ command_line.start(["train"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "options", "status", "said"),
     [

@@ -18,7 +18,7 @@ from configs import (
     vgg_d,
     vgg_e,
 )
-from deepconv.config.check import check_config
+from deepconv.config.check import check_config, from_json
 from deepconv.config.identity import config_digest, fixed_settings
 from deepconv.config.schema import drop_steps, flattened, num_steps
 from deepconv.exceptions import UserError
@@ -123,6 +123,20 @@ def test_steps_of_the_papers_epochs():
         ({"train__batch_size": 0}, "train.batch_size=0"),
         ({"train__batch_size": "many"}, "train.batch_size='many' is not of type int"),
         ({"plateau__patience": 0}, "plateau.patience=0"),
+        ({"schedule__name": "linear"}, "schedule.name='linear' must be 'plateau' or 'constant' or"),
+        ({"schedule__name": "steps"}, "schedule.name='steps' needs schedule.drop_epochs"),
+        (
+            {"schedule__drop_epochs": (2.0,)},
+            r"drop_epochs=\(2.0,\) has no effect with schedule.name='plateau'; .*name='steps'",
+        ),
+        (
+            {"schedule__warmup_epochs": 2.0, "schedule__name": "constant"},
+            "warmup_epochs=2.0 has no effect with schedule.name='constant'; .*name='cosine'",
+        ),
+        (
+            {"schedule__warmup_epochs": 74.0, "schedule__name": "cosine"},
+            "schedule.warmup_epochs=74.0 must be below train.epochs=74.0",
+        ),
         ({"optimiser": 0.1}, r"did you mean the section optimizer\?"),
         ({"batch_size": 3}, r"batch_size; did you mean evaluation.batch_size or train.batch_size"),
         ({"optimizer__lr": 0.1}, r"optimizer.lr; did you mean optimizer.learning_rate\?"),
@@ -159,7 +173,8 @@ OUT_OF_RANGE = {
         (("fc8(", 1.0, 1.0),),
         ((8, 1.0, 1.0),),
     ),
-    "plateau.drop_epochs": ((0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (1.0, NAN), (INF,), ("1",)),
+    "schedule.drop_epochs": ((0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (1.0, NAN), (INF,), ("1",)),
+    "schedule.warmup_epochs": (-1.0,),
     "plateau.factor": (10.0, 1.0, 0.0, -0.1),
     "plateau.max_drops": (-1,),
     "plateau.patience": (0,),
@@ -214,7 +229,8 @@ def test_the_bounds_themselves_are_sound():
         "optimizer.multipliers": (("fc8/.*", 1, 0),),
         "augment.pca_std": 0.0,
         "plateau.max_drops": 0,
-        "plateau.drop_epochs": (1, 2.5),
+        "schedule.name": "steps",
+        "schedule.drop_epochs": (1, 2.5),
         "train.epochs": 3,  # a whole number where another may stand
         "model.dropout": 0,
         "input.workers": 2,
@@ -223,7 +239,7 @@ def test_the_bounds_themselves_are_sound():
 
 
 def test_the_updates_at_which_the_rate_drops_lie_within_the_run():
-    config = changed(**{"plateau.drop_epochs": (1.0, 2.5, 3.0, 1e30), "train.epochs": 3.0})
+    config = changed(**{"schedule.drop_epochs": (1.0, 2.5, 3.0, 1e30), "train.epochs": 3.0})
     assert drop_steps(config, 2560) == (10, 25)
 
 
@@ -263,6 +279,15 @@ def test_fixed_settings_survive_json_and_leave_out_what_may_change():
     assert "input.threads" not in fixed
     read_back = ConfigDict(json.loads(json.dumps(config.to_dict())))
     assert fixed_settings(read_back) == fixed
+
+
+def test_the_schedule_of_an_earlier_run_is_read_from_its_old_place():
+    settings = changed(schedule__name="steps", schedule__drop_epochs=(2.0, 5.0)).to_dict()
+    expected = ConfigDict(settings).to_dict()
+    settings["plateau"]["drop_epochs"] = settings.pop("schedule")["drop_epochs"]
+    assert from_json(json.dumps(settings)).to_dict() == expected
+    settings["plateau"]["drop_epochs"] = ()
+    assert from_json(json.dumps(settings)).to_dict() == vgg_a.get_config().to_dict()
 
 
 def test_the_digest_changes_with_what_matters_only():

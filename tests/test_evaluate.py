@@ -230,6 +230,7 @@ def test_an_empty_split_is_refused(run):
         evaluate([run], Request(), dataset={"eval_split": "validation[:0]"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -254,6 +255,7 @@ def test_what_is_wrong_is_one_line(run, flags, message):
     assert message in line
 
 
+@pytest.mark.slow
 def test_the_command_prints_errors_and_where_the_results_lie(run):
     json_file = run.parent / "result.json"
     arguments = [f"--weights={run}", "--protocol=center", f"--json={json_file}"]

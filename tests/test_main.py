@@ -34,6 +34,7 @@ def assert_one_line(process, *words):
         assert word in lines[0]
 
 
+@pytest.mark.slow
 def test_imagenet_that_is_not_there(tmp_path):
     process = run(
         "--config=configs/vgg_e.py", f"--workdir={tmp_path}/run", TFDS_DATA_DIR=str(tmp_path)
@@ -43,6 +44,7 @@ def test_imagenet_that_is_not_there(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -63,11 +65,13 @@ def test_a_wrong_command_line(arguments, words):
     assert_one_line(run(*arguments), *words)
 
 
+@pytest.mark.slow
 def test_a_batch_that_the_devices_do_not_divide():
     process = run("--config=configs/quickstart.py", "--config.train.batch_size=20", devices=8)
     assert_one_line(process, "train.batch_size=20", "8 devices")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flag", [[f"--config={ROOT}/configs/vgg_b.py"], ["--config", f"{ROOT}/configs/vgg_b.py:256"]]
 )
@@ -110,6 +114,7 @@ def test_help_is_shown_without_the_flags_that_are_required():
     assert "--config=FILE[:VARIANT]  (required)" in process.stdout
 
 
+@pytest.mark.slow
 def test_a_work_directory_that_cannot_be_written(tmp_path, shapes_root):
     (tmp_path / "file").write_text("")
     process = run(

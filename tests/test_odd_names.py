@@ -66,6 +66,7 @@ def ascii_main():
     return run
 
 
+@pytest.mark.slow
 def test_predict(odd, narrow_file, tmp_path, ascii_main):
     (odd / os.fsdecode(b"broken\xe9\n.png")).write_bytes(b"")
     outputs = (f"--json={tmp_path}/x.json", f"--sheet={tmp_path}/x.png")
@@ -83,6 +84,7 @@ def test_predict(odd, narrow_file, tmp_path, ascii_main):
     assert PIL.Image.open(tmp_path / "x.png").size == (960, 660)
 
 
+@pytest.mark.slow
 def test_features_and_saliency(odd, narrow_file, tmp_path, ascii_main):
     out = tmp_path / "x.npz"
     status, _, says = ascii_main(

@@ -14,7 +14,7 @@ from deepconv.exceptions import UserError
 from deepconv.inference.model import open_model
 from deepconv.models.network import network_from_json, network_to_json
 from deepconv.run import weights_file
-from experiments.processes import PATIENCE_SECONDS, environment_of
+from tests.faults.processes import PATIENCE_SECONDS, environment_of
 
 ROOT = Path(__file__).parents[1]
 

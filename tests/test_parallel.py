@@ -133,6 +133,7 @@ with parallel.Preemption(lambda: "step 3 is lost") as preemption:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "presses"), [("pass", 1), ("preemption.reached()", 2)])
 def test_ctrl_c_before_a_step_or_a_second_time_ends_the_process_at_once(before, presses):
     command = [sys.executable, "-c", LISTENER.format(before=before)]

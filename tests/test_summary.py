@@ -135,6 +135,7 @@ def command(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     file = tmp_path / "vgg_e.json"
     process = command("--config=configs/vgg_e.py", "--classes=10", f"--json={file}")
@@ -148,6 +149,7 @@ def test_the_command(tmp_path):
     assert result["layers"][0]["kernel"] == [3, 3, 3, 64]
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be():
     process = command("--config=configs/alexnet.py", "--config.model.towers=3")
     assert (process.returncode, process.stdout) == (2, "")

@@ -114,7 +114,7 @@ def to_host(array: Any) -> np.ndarray:
     if isinstance(array, jax.Array) and not (
         array.is_fully_addressable or array.is_fully_replicated
     ):
-        return multihost_utils.process_allgather(array, tiled=True)
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
     return np.asarray(array)
 
 
@@ -233,7 +233,8 @@ def on_first(call: Callable[[], T]) -> T:
     outcome = gather(outcome)[0]
     if "error" in outcome:
         raise UserError(outcome["error"])
-    return outcome["value"]
+    value: T = outcome["value"]
+    return value
 
 
 def first_then_all(call: Callable[[], T]) -> T:

@@ -8,6 +8,7 @@ its crops are cut from (section 2). A mean image fits only crops of such squares
 from anything else that such a network is shown, the mean RGB is subtracted.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +72,10 @@ def subtract(image: jax.Array, mean: jax.typing.ArrayLike, offset: jax.Array) ->
       float `[H, W, 3]`.
     """
     mean = jnp.asarray(mean)
+    # A mean of one number would be broadcast.
+    chex.assert_axis_dimension(
+        mean, -1, 3, custom_message=f"a mean has 3 channels, not the shape {mean.shape}"
+    )
     if mean.ndim == 1:
         return image - mean
     return image - jax.lax.dynamic_slice(mean, (offset[0], offset[1], 0), image.shape)

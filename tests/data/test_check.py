@@ -208,6 +208,7 @@ def run(name, data_dir, *more):
     command.main(*command_line.parse(command, arguments))
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_is_there_and_fails_on_faults(tmp_path, records):
     folder = prepare(tmp_path / "imagenet2012_s64", records)
     process = subprocess.run(

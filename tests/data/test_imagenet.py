@@ -369,6 +369,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, tars):
     process = run(f"--tars={tars}", f"--data_dir={tmp_path}/sets")
     assert process.returncode == 2

@@ -72,6 +72,7 @@ def test_the_order_is_that_of_the_bytes(tmp_path):
     assert names == sorted(names)
 
 
+@pytest.mark.slow
 def test_the_order_is_the_same_in_any_locale(tmp_path):
     lay(tmp_path, "B.jpg", "a.jpg", "é.jpg", "日.jpg", "z/é.jpg", "_.jpg")
     program = (

@@ -86,11 +86,13 @@ def reports(corpus):
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_no_file_is_left_out(corpus, reports):
     assert [report["file"] for report in reports] == [file["file"] for file in corpus[1]]
     assert len(reports) == 298
 
 
+@pytest.mark.slow
 def test_every_file_is_read_as_rgb_or_refused_with_a_reason(reports):
     for report in reports:
         if "shape" in report:
@@ -101,17 +103,20 @@ def test_every_file_is_read_as_rgb_or_refused_with_a_reason(reports):
             assert "\n" not in report["unreadable"], report
 
 
+@pytest.mark.slow
 def test_no_file_takes_much_memory(reports):
     for report in reports:
         assert report["peak"] < BYTES, report
 
 
+@pytest.mark.slow
 def test_what_pillow_reads_is_read_and_nothing_else(reports):
     for report in reports:
         expected = "size" in report or report["file"] in READ_WITHOUT_PILLOW
         assert ("shape" in report) == expected, report
 
 
+@pytest.mark.slow
 def test_crops_are_those_of_pillow(reports):
     compared = [report for report in reports if "difference" in report]
     assert len(compared) > 150
@@ -120,12 +125,14 @@ def test_crops_are_those_of_pillow(reports):
         assert report["difference"] < 1, report
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(PIL.__version__ != "13.0.0", reason="the manifest is what Pillow 13.0.0 does")
 def test_pillow_agrees_with_the_manifest(corpus, reports):
     for file, report in zip(corpus[1], reports, strict=True):
         assert ("size" in report) == file["pil_decodes"], file
 
 
+@pytest.mark.slow
 def test_sizes_are_those_of_the_manifest(corpus, reports):
     for file, report in zip(corpus[1], reports, strict=True):
         if "shape" in report and file["pil_decodes"]:

@@ -111,6 +111,7 @@ def test_a_shard_cut_short_by_a_crash_is_written_anew(tmp_path, length):
     assert contents(folder) == contents(tmp_path / "whole" / "1.0.0")
 
 
+@pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_process(tmp_path):
     shards.write(plan(), tmp_path / "here" / "1.0.0")
     script = f"""
@@ -194,6 +195,7 @@ def test_shards_that_are_there_need_no_more_space(tmp_path, monkeypatch):
         shards.require_space(folder, written + 2)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(tmp_path):
     script = f"""
         import resource, signal, sys

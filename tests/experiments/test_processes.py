@@ -9,6 +9,8 @@ import pytest
 
 from tests.faults.processes import PATIENCE_SECONDS, ROOT, environment_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_users_flags_stay_and_the_number_of_devices_is_the_one_asked_for(monkeypatch, count):

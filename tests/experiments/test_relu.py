@@ -86,7 +86,7 @@ def test_the_nets_with_and_without_normalization():
         config = lrn.config_of(variant, 100.0)
         check_config(config)
         assert config.model.name == cifar10.get_config(variant).model.name
-        assert config.plateau.drop_epochs == (85.0, 95.0)
+        assert config.schedule.drop_epochs == (85.0, 95.0)
         assert f"{paper:g}pct" == variant
 
 

@@ -13,6 +13,8 @@ import pytest
 from deepconv.run import log
 from tests.faults.processes import GROWN_ROUNDING, Command, free_port, wait_for_step
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = (
     "--config.model.width=0.0625",
     "--config.model.crop=32",
@@ -115,7 +117,7 @@ def test_told_to_stop_all_save_the_same_step_and_more_processes_go_on(tmp_path, 
     assert len(said) == 1
     assert (tmp_path / "checkpoints" / said.pop().zfill(8)).is_dir()
     output = command.finish(tmp_path, processes=4, environments=slurm(4))
-    assert "going on from the checkpoint of step" in output
+    assert "resuming from the checkpoint of step" in output
     assert_same_training(tmp_path, alone)
 
 

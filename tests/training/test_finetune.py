@@ -11,6 +11,8 @@ from deepconv.inference import model
 from deepconv.run import weights_file
 from deepconv.training import loop
 
+pytestmark = pytest.mark.slow
+
 
 def config_from(file, shapes_root):
     config = finetune.get_config("tiny")

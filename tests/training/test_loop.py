@@ -23,7 +23,10 @@ from deepconv.exceptions import Interrupted, UserError
 from deepconv.run import log, workdir
 from deepconv.run.parameters import SavedParameters
 from deepconv.training import loop
+from deepconv.training.stage import mesh_for, open_all
 from tests.faults.processes import checksums
+
+pytestmark = pytest.mark.slow
 
 
 class Pictures:
@@ -153,7 +156,8 @@ def test_the_layer_that_makes_the_loss_no_number_is_named_and_good_checkpoints_a
     monkeypatch.delitem(_RULES, "plateau.factor")
     config = make_config(
         **{
-            "plateau.drop_epochs": (0.5,),
+            "schedule.name": "steps",
+            "schedule.drop_epochs": (0.5,),
             "plateau.factor": 1e12,
             "checkpoint.every_steps": 3,
             "train.log_steps": 100,
@@ -214,7 +218,12 @@ def test_the_rate_drops_at_plateaus_and_the_last_plateau_ends_the_run(train, tmp
 
 def test_fixed_epochs_drop_the_rate_whatever_the_error_says(train, tmp_path):
     config = make_config(
-        **{"plateau.drop_epochs": (1.0, 2.5), "plateau.patience": 1, "train.epochs": 3.0}
+        **{
+            "schedule.name": "steps",
+            "schedule.drop_epochs": (1.0, 2.5),
+            "plateau.patience": 1,
+            "train.epochs": 3.0,
+        }
     )
     result = train(config)
     rates = [row["learning_rate"] for row in rows(tmp_path, "train")]
@@ -225,7 +234,8 @@ def test_fixed_epochs_drop_the_rate_whatever_the_error_says(train, tmp_path):
 
 def test_a_drop_that_no_update_sees_is_not_counted(train):
     # The second one would come with the seventh update, the third in epochs that are never run.
-    config = make_config(**{"plateau.drop_epochs": (0.5, 1.0, 1e30), "train.epochs": 1.0})
+    drops = {"schedule.name": "steps", "schedule.drop_epochs": (0.5, 1.0, 1e30)}
+    config = make_config(**drops, **{"train.epochs": 1.0})
     assert train(config)["learning_rate_drops"] == 1
 
 
@@ -345,12 +355,13 @@ def test_a_net_pretrained_on_more_classes_is_fine_tuned_with_a_new_fc8(tmp_path,
         (None, 0, "no step is lost; nothing has been saved"),
         (None, 1, "step 1 is lost; nothing has been saved"),
         (None, 7, "steps 1 to 7 are lost; nothing has been saved"),
-        (12, 12, "no step is lost; the same command goes on from the checkpoint of step 12"),
-        (12, 13, "step 13 is lost; the same"),
+        (12, 12, "no step is lost; run the same command to resume from the checkpoint of step 12"),
+        (12, 13, "step 13 is lost; run the same"),
         (
             12,
             20,
-            "steps 13 to 20 are lost; the same command goes on from the checkpoint of step 12",
+            "steps 13 to 20 are lost; run the same command to resume from the checkpoint of step "
+            "12",
         ),
     ],
 )
@@ -366,7 +377,7 @@ def test_told_to_stop_in_its_last_step_a_run_is_complete_and_no_further_stage_be
             return signal.SIGINT
 
     monkeypatch.setattr(parallel, "Preemption", Last)
-    with pytest.raises(Interrupted, match="interrupted, this run is complete; the same command"):
+    with pytest.raises(Interrupted, match="interrupted, this run is complete; run the same"):
         train(make_config(**{"train.epochs": 0.5}))
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 3
 
@@ -376,19 +387,34 @@ def test_a_data_set_with_fewer_images_than_a_batch(train):
         train(make_config(**{"train.batch_size": 104}))
 
 
+def test_stages_of_the_same_data_open_it_once_and_a_wrong_config_opens_none(train, monkeypatch):
+    train(make_config(**{"train.epochs": 0.2}))  # which has put the set in memory in its place
+    opened, open_dataset = [], datasets.open_dataset
+    monkeypatch.setattr(
+        datasets, "open_dataset", lambda **key: opened.append(key) or open_dataset(**key)
+    )
+    good, bad = make_config(), make_config(**{"train.batch_size": 12})
+    with pytest.raises(UserError, match="train.batch_size=12"):
+        open_all([(good, None), (bad, None)])
+    assert not opened
+    first, second = open_all([(good, None), (make_config(seed=1), None)])
+    assert len(opened) == 1
+    assert first.dataset is second.dataset
+
+
 def test_an_odd_number_of_devices_for_two_towers(monkeypatch):
     three = jax.devices()[:3]
     monkeypatch.setattr(jax, "devices", lambda: three)
     with pytest.raises(UserError, match="an even number of devices in each process, not 3"):
-        loop.check(alexnet_config(**{"train.model_devices": 2}))
+        mesh_for(alexnet_config(**{"train.model_devices": 2}))
 
 
 def test_pairs_of_devices_divide_a_batch():
     config = alexnet_config(**{"train.model_devices": 2, "train.batch_size": 12})
-    loop.check(config)
+    mesh_for(config)
     config.train.batch_size = 10
     with pytest.raises(UserError, match="train.batch_size=10 .* 4 pairs of devices"):
-        loop.check(config)
+        mesh_for(config)
 
 
 def test_two_processes_do_not_work_in_one_folder(train, tmp_path):

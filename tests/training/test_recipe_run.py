@@ -4,6 +4,8 @@ import pytest
 
 from tests.faults.processes import Command, checksums
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = (
     "--config.model.width=0.0625",
     "--config.dataset.train_split=train[:192]",

@@ -10,6 +10,8 @@ import pytest
 from deepconv.run import log
 from tests.faults.processes import PATIENCE_SECONDS, checksums, wait_for_step
 
+pytestmark = pytest.mark.slow
+
 STEPS = 40
 FIRST = "saving, then stopping; press Ctrl-C again to leave at once"
 
@@ -26,7 +28,7 @@ def test_killed_twice_a_run_ends_bit_identical(tmp_path, quickstart, undisturbed
     kill_at(quickstart, folder, 5)
     kill_at(quickstart, folder, 17)
     output = quickstart.finish(folder)
-    assert "going on from the checkpoint of step" in output
+    assert "resuming from the checkpoint of step" in output
     assert checksums(folder) == checksums(undisturbed)
 
     def history(run):
@@ -55,11 +57,11 @@ def test_interrupted_a_run_saves_and_ends_bit_identical(tmp_path, quickstart, un
     assert "Traceback" not in output
     assert FIRST in output
     line = output.strip().splitlines()[-1]
-    saved = r"deepconv: interrupted, saved at step (\d+) of 40; the same command goes on from there"
+    saved = r"deepconv: interrupted, saved at step (\d+) of 40; run the same command to resume"
     step = int(re.fullmatch(saved, line).group(1))
     assert 5 <= step < STEPS
     output = quickstart.finish(folder)
-    assert f"going on from the checkpoint of step {step}" in output
+    assert f"resuming from the checkpoint of step {step}" in output
     assert checksums(folder) == checksums(undisturbed)
 
 
@@ -75,7 +77,7 @@ def test_interrupted_before_the_first_step_a_run_says_that_nothing_is_saved(
     process.handle.send_signal(signal.SIGINT)
     assert process.wait() == 130
     line = process.output().strip().splitlines()[-1]
-    assert re.match(r"deepconv: .*nothing (new )?has been saved, and the same command starts", line)
+    assert re.match(r"deepconv: .*nothing (new )?has been saved[,;] .*same command .*start", line)
     assert not list((tmp_path / "run" / "checkpoints").glob("0*"))
 
 

@@ -5,10 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from deepconv import models, parallel
-from deepconv.training import augment, optimizer, state
+from deepconv.training import augment, losses, optimizer, state
 from deepconv.training.step import example_keys, make_eval_step, make_train_step, state_specs
 
 CROP, CLASSES, BATCH = 32, 5, 16
@@ -235,3 +236,26 @@ def test_towers_on_devices_of_their_own_make_the_update_of_one_device(exact, dev
         assert counts[name] == expected_counts[name]
     assert counts["images"] == BATCH - 3
     assert counts["loss"] == pytest.approx(expected_counts["loss"], rel=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("size", "loss", "words"),
+    [
+        (2 * CROP, losses.softmax_cross_entropy, r"shape \(16, 2, 2, 5\) .*score map is not 1x1"),
+        (
+            CROP,
+            lambda scores, target, mask: {"loss": scores.sum(), "each": mask},
+            "must sum 'each'",
+        ),
+    ],
+)
+def test_a_shape_that_would_be_wrong_in_silence_is_named(size, loss, words):
+    mesh = parallel.data_mesh(jax.devices()[:1])
+    model, _, start = make(mesh, "float32")
+    tx = optax.sgd(0.1)
+    step = make_train_step(
+        model, tx, PREPROCESS, mesh, learning_rate=lambda _: jnp.float32(0), seed=0, loss=loss
+    )
+    current = parallel.replicate(state.create(start.params, tx), mesh)
+    with pytest.raises(AssertionError, match=f"(?s){words}"):
+        step(current, parallel.shard_batch(make_batch(crop=size), mesh))

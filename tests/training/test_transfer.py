@@ -24,7 +24,7 @@ SHAPES = {"source": start.shapes_of(A), "target": start.shapes_of(DEEPER)}
 
 def test_selected_layers_are_copied_and_the_others_stay():
     plan = start.plan_transfer(SHAPES["target"], SHAPES["source"], "conv1|fc8")
-    assert plan == start.Plan(("conv1", "fc8"), ("conv1b",), ("conv2",))
+    assert plan == start.Transfer(("conv1", "fc8"), ("conv1b",), ("conv2",))
     mixed = start.transfer(DEEPER, A, plan)
     assert list(mixed) == list(DEEPER)
     assert mixed["conv1"] is A["conv1"]

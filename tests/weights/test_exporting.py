@@ -87,6 +87,7 @@ def test_pytorch_takes_the_tensors_strictly(source, tmp_path, narrow_run):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "view"), [("vgg11", "crop"), ("alexnet", "dense")])
 def test_a_program_runs_without_this_package(name, view, tmp_path):
     net = imported(name, tmp_path)

@@ -63,6 +63,7 @@ def test_the_command_reports_every_tensor_and_writes_what_load_weights_takes(tmp
     assert about["version"]
 
 
+@pytest.mark.slow
 def test_the_package_stays_cheap_to_import():
     script = "import sys, deepconv; deepconv.load_weights; print('jax' in sys.modules)"
     process = subprocess.run(

@@ -130,7 +130,8 @@ def _memory(call: Any) -> int | None:
     if sizes is None:
         return None
     results = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
-    return sizes.argument_size_in_bytes + results + sizes.temp_size_in_bytes
+    total: int = sizes.argument_size_in_bytes + results + sizes.temp_size_in_bytes
+    return total
 
 
 def _without_position(batch: Batch) -> Batch:
@@ -221,4 +222,5 @@ def device_peak(mesh: Mesh) -> int | None:
     statistics = [device.memory_stats() for device in mesh.local_devices]
     if not all(statistics):
         return None
-    return max(each["peak_bytes_in_use"] for each in statistics)
+    peak: int = max(each["peak_bytes_in_use"] for each in statistics)
+    return peak

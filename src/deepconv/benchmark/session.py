@@ -17,7 +17,7 @@ from deepconv.data.pipeline import Source
 from deepconv.exceptions import UserError
 from deepconv.models import summary
 from deepconv.run import provenance
-from deepconv.training import loop
+from deepconv.training.stage import mesh_for, open_dataset
 
 COMPILE = {"forward": programs.compile_forward, "train": programs.compile_training}
 
@@ -73,10 +73,10 @@ def measure(request: Request, others: Others | None = None) -> Result:
     if request.batch:
         config.train.batch_size = request.batch
     config.evaluation.batch_size = config.train.batch_size
-    mesh = loop.check(config)
+    mesh = mesh_for(config)
     source, classes = None, request.classes
     if "input" in request.what:
-        dataset = loop.open_dataset(config)
+        dataset = open_dataset(config)
         source, classes = dataset.train, len(dataset.class_names)
     try:
         subject = programs.prepare(config, num_classes=classes, mesh=mesh)

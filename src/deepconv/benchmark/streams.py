@@ -22,7 +22,8 @@ def flight(config: ConfigDict) -> int:
 
     They begin together and end together, so whole flights are counted, after a first one.
     """
-    return stream.threads(config) * max(1, config.input.workers)
+    total: int = stream.threads(config) * max(1, config.input.workers)
+    return total
 
 
 def _whole_flights(config: ConfigDict, steps: int) -> int:

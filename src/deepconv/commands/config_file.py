@@ -75,7 +75,7 @@ def find(file: str) -> Path:
     raise UserError(f"there is no config file {path}{hint}")
 
 
-class ConfigFile(flags.ArgumentParser):
+class ConfigFile(flags.ArgumentParser[ConfigDict]):
     """Reads what --config names.
 
     Args:

@@ -17,8 +17,10 @@ from ml_collections import config_flags
 from deepconv import atomic, parallel, tables
 from deepconv.commands import command_line, config_file
 from deepconv.config import recipe
+from deepconv.run.files import RunFolder
 from deepconv.run.workdir import has_begun
 from deepconv.training import loop
+from deepconv.training.stage import open_all
 
 REQUIRED = ("config",)
 INTERRUPTED = (
@@ -66,19 +68,18 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     default = Path("runs") / name if config.recipe.name == "single" else Path("runs")
     folder = Path(options.workdir or default).absolute()
     stages = recipe.stages(config)
-    for stage in stages:
-        loop.check(stage.config)
-    if len(stages) > 1:
-        images = [len(loop.open_dataset(stage.config).train) for stage in stages]
-        if parallel.is_first():
-            print(plan(stages, folder, images), flush=True)
-    for stage in stages:
+    sources = [folder / stage.source if stage.source else None for stage in stages]
+    configs = [stage.config for stage in stages]
+    opened = open_all([*zip(configs, sources, strict=True)])
+    if len(stages) > 1 and parallel.is_first():
+        print(plan(stages, folder, [len(stage.dataset.train) for stage in opened]), flush=True)
+    for stage, ready in zip(stages, opened, strict=True):
         run = folder / stage.name
-        source = folder / stage.source if stage.source else None
-        result = loop.train(stage.config, run, source, debug_nans=options.debug_nans)
+        result = loop.train_stage(ready, run, debug_nans=options.debug_nans)
         if parallel.is_first():
             print(summary(result))
-            print(f"run:    {run}\ncurves: {run / 'curves.png'}\nresult: {run / 'result.json'}\n")
+            files = RunFolder(run)
+            print(f"run:    {run}\ncurves: {files.curves}\nresult: {files.result}\n")
     if path and parallel.is_first():
         atomic.write_json(path, result)
 
@@ -108,7 +109,7 @@ def plan(stages: Sequence[recipe.Stage], folder: Path, images: Sequence[int]) ->
 
 
 def _status(run: Path) -> str:
-    if (run / "result.json").exists():
+    if RunFolder(run).result.exists():
         return "complete"
     return "begun" if has_begun(run) else "to do"
 

@@ -53,13 +53,13 @@ def _is_multiplier(rule: Any) -> bool:
     )
 
 
-def _is_ascending(epochs: tuple) -> bool:
+def _is_ascending(epochs: tuple[Any, ...]) -> bool:
     return all(map(_is_number, epochs)) and all(
         earlier < later for earlier, later in zip((0, *epochs), epochs, strict=False)
     )
 
 
-def _is_scale(scale: tuple) -> bool:
+def _is_scale(scale: tuple[Any, ...]) -> bool:
     return len(scale) == 2 and all(type(side) is int for side in scale) and 0 < scale[0] <= scale[1]
 
 
@@ -106,7 +106,9 @@ _RULES = {
         "no factor below 0",
     ),
     "optimizer.trained_layers": _PATTERN,
-    "plateau.drop_epochs": _Rule(_is_ascending, "of positive numbers, each above the one before"),
+    "schedule.name": _one_of("plateau", "constant", "steps", "cosine"),
+    "schedule.drop_epochs": _Rule(_is_ascending, "of positive numbers, each above the one before"),
+    "schedule.warmup_epochs": _NOT_NEGATIVE,
     "plateau.factor": _Rule(lambda factor: 0 < factor < 1, "above 0 and below 1"),
     "plateau.max_drops": _NOT_NEGATIVE,
     "plateau.patience": _POSITIVE,
@@ -142,6 +144,7 @@ def check_config(config: ConfigDict, network: models.Network | None = None) -> N
             raise UserError(f"{key}={value!r} must be a finite number")
         if key in _RULES and not _RULES[key].holds(value):
             raise UserError(f"{key}={value!r} must be {_RULES[key].words}")
+    _check_schedule(config)
     model = config.model
     try:
         network = network or create_model(config, 2)
@@ -165,6 +168,27 @@ def check_config(config: ConfigDict, network: models.Network | None = None) -> N
             raise UserError(
                 "input.mean='image' needs input.square=True and one and the same scale everywhere"
             )
+
+
+def _check_schedule(config: ConfigDict) -> None:
+    """Check that the keys that one schedule alone uses are set for it, and for it only."""
+    schedule = config.schedule
+    for key, name in (("drop_epochs", "steps"), ("warmup_epochs", "cosine")):
+        if schedule[key] and schedule.name != name:
+            raise UserError(
+                f"schedule.{key}={schedule[key]} has no effect with "
+                f"schedule.name={schedule.name!r}; it needs schedule.name={name!r}"
+            )
+    if schedule.name == "steps" and not schedule.drop_epochs:
+        raise UserError(
+            "schedule.name='steps' needs schedule.drop_epochs, the epochs at which the learning "
+            "rate drops; schedule.name='constant' keeps it"
+        )
+    if schedule.warmup_epochs >= config.train.epochs:
+        raise UserError(
+            f"schedule.warmup_epochs={schedule.warmup_epochs} must be below "
+            f"train.epochs={config.train.epochs}"
+        )
 
 
 def _check_keys(config: ConfigDict, reference: ConfigDict, prefix: str) -> None:
@@ -231,7 +255,8 @@ def unknown_key(key: str, config: ConfigDict) -> str:
 def from_json(text: str, network: models.Network | None = None) -> ConfigDict:
     """Return the config that a run's `config.json` holds, checked.
 
-    A key that came to be after the run has its default, which is what was done before.
+    A key that was added after the run has its default, which is what was done before; one that has
+    moved since is read at its old place.
 
     Args:
       text: the content of the file.
@@ -248,8 +273,16 @@ def from_json(text: str, network: models.Network | None = None) -> ConfigDict:
 
     config = default().unlock()
     try:
-        config.update(with_tuples(json.loads(text)))
+        config.update(_translated(with_tuples(json.loads(text))))
     except (ValueError, TypeError, AttributeError):
         raise UserError("config.json is not the JSON of a config") from None
     check_config(config, network)
     return config.lock()
+
+
+def _translated(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with `plateau.drop_epochs`, of runs before `schedule`, under its new name."""
+    drop_epochs = settings.get("plateau", {}).pop("drop_epochs", ())
+    if drop_epochs:
+        settings["schedule"] = {"name": "steps", "drop_epochs": drop_epochs}
+    return settings

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -21,7 +22,7 @@ _FREE = (
 )
 
 
-def fixed_settings(config: ConfigDict) -> dict:
+def fixed_settings(config: ConfigDict) -> dict[str, Any]:
     """Return the settings that a run keeps to its end, flattened to `{"section.key": value}`."""
     return {
         key: value

@@ -180,7 +180,8 @@ def _scaled(config: ConfigDict, name: str, *, first: bool, last: bool) -> Config
     scale = SCALES[name]
 
     def pixels(side: int) -> int:
-        return round(side * config.input.scale[0] / SCALES["256"].smallest)
+        scaled: int = round(side * config.input.scale[0] / SCALES["256"].smallest)
+        return scaled
 
     stage.input.scale = (pixels(scale.smallest), pixels(scale.largest))
     stage.evaluation.scale = pixels(scale.evaluation)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from deepconv import models
 from deepconv.exceptions import UserError
+from deepconv.models.network import Network
 
 
 def default() -> ConfigDict:
@@ -79,10 +80,15 @@ def default() -> ConfigDict:
     # recipe's stages this concerns the last alone: before it, all layers train.
     config.optimizer.trained_layers = ".*"
 
+    # How the learning rate changes: "plateau" follows the validation error, as both papers do; the
+    # others follow the epochs alone, and the run ends at train.epochs. See training/schedule.py.
+    config.schedule = ConfigDict()
+    config.schedule.name = "plateau"  # or "constant", "steps" or "cosine"
+    config.schedule.drop_epochs = ()  # of "steps": epochs at which the rate drops, ascending
+    config.schedule.warmup_epochs = 0.0  # of "cosine": epochs in which the rate rises from 0
+
     config.plateau = ConfigDict()
-    # Epochs at which the learning rate drops, ascending; if any, the validation error has no say.
-    config.plateau.drop_epochs = ()
-    config.plateau.factor = 0.1  # of the learning rate at each drop, below 1
+    config.plateau.factor = 0.1  # of the learning rate at each drop, below 1; of "steps" too
     config.plateau.max_drops = 3  # the next plateau ends the run
     config.plateau.patience = 5  # evaluations without improvement that make a plateau
     config.plateau.min_delta = 0.0  # how much lower an error must be to count, a fraction
@@ -158,19 +164,19 @@ def num_steps(config: ConfigDict, images: int) -> int:
 
 
 def drop_steps(config: ConfigDict, images: int) -> tuple[int, ...]:
-    """Return the updates, counted from 0, at which `plateau.drop_epochs` has the rate drop.
+    """Return the updates, counted from 0, at which `schedule.drop_epochs` has the rate drop.
 
     Those after the run's last update are left out.
     """
-    steps = {step_of(config, epochs, images) for epochs in config.plateau.drop_epochs}
+    steps = {step_of(config, epochs, images) for epochs in config.schedule.drop_epochs}
     return tuple(sorted(step for step in steps if step < num_steps(config, images)))
 
 
-def _model_options(config: ConfigDict) -> dict:
+def _model_options(config: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in config.model.items() if key != "dtype"}
 
 
-def create_model(config: ConfigDict, num_classes: int) -> models.Network:
+def create_model(config: ConfigDict, num_classes: int) -> Network:
     """Create the config's network for so many classes."""
     return models.create(
         **_model_options(config), num_classes=num_classes, dtype=config.model.dtype

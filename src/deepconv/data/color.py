@@ -63,7 +63,7 @@ def pca_magnitudes(eigenvalues: np.ndarray, convention: str) -> np.ndarray:
     if convention == "lambda":
         return 255.0 * eigenvalues
     if convention == "sqrt":
-        return 255.0 * np.sqrt(eigenvalues)
+        return np.asarray(255.0 * np.sqrt(eigenvalues))
     raise ValueError(f"unknown augment.pca_magnitude {convention!r}; one of lambda, sqrt")
 
 

@@ -176,7 +176,7 @@ def eight_bits(values: np.ndarray, bits: int | None) -> np.ndarray:
             f"gray values from {low:g} to {high:g}, where 0 to {white} can be read"
         )
     if values.dtype.kind == "f":
-        return np.rint(values * 255 if high <= 1 else values).astype(np.uint8)
+        return np.asarray(np.rint(values * 255 if high <= 1 else values).astype(np.uint8))
     if bits is None:
         bits = 8 if high <= 255 else 16
     return (values >> (bits - 8)).astype(np.uint8)

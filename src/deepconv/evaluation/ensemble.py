@@ -35,7 +35,7 @@ class ScoredImages(NamedTuple):
     @property
     def posteriors(self) -> np.ndarray:
         """The posteriors, float32 `[N, C]`; those below 1e-45 are 0."""
-        return np.exp(self.log_posteriors)
+        return np.asarray(np.exp(self.log_posteriors))
 
 
 def combine(members: Sequence[ScoredImages]) -> ScoredImages:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -44,6 +45,13 @@ def counts(scores: jax.Array, target: Mapping[str, jax.Array], mask: jax.Array) 
       many do not have theirs among their five best, int32; `loss`, the sum of their softmax
       cross-entropies in nats, float32.
     """
+    # Labels [N, 1] would be broadcast to [N, N].
+    chex.assert_rank(scores, 2)
+    chex.assert_shape(
+        [target["label"], mask],
+        (len(scores),),
+        custom_message=f"labels and mask do not fit the scores {scores.shape}",
+    )
     rank = ranks(scores, target["label"])
     losses = optax.softmax_cross_entropy_with_integer_labels(scores, target["label"])
     return {

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -54,7 +55,11 @@ def of_crops(
     if min(images.shape[1:3]) < crop:
         raise ValueError(f"no crop of {crop} fits a canvas of {images.shape[1]}x{images.shape[2]}")
     squares = (extents - extents.min(axis=1, keepdims=True)) // 2
-    cut = jax.vmap(lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], 0), (crop, crop, 3)))
+
+    @jax.vmap
+    def cut(image: jax.Array, at: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (at[0], at[1], 0), (crop, crop, 3))
+
     without_mean = jax.vmap(preprocess.subtract, in_axes=(0, None, 0))
 
     def one(places: jax.Array) -> jax.Array:
@@ -63,6 +68,11 @@ def of_crops(
         if mirror:
             windows = jnp.concatenate([windows, windows[:, :, ::-1]])
         scores: Any = network.apply({"params": params}, windows)
+        chex.assert_shape(
+            scores,
+            (None, 1, 1, None),
+            custom_message=f"the score map of crops of {crop} pixels is not 1x1",
+        )
         logs = jax.nn.log_softmax(scores[:, 0, 0, :])
         return _mean(logs.reshape(-1, len(images), logs.shape[-1]))
 

@@ -24,6 +24,7 @@ from deepconv.data.color import ColorStatistics
 from deepconv.exceptions import UserError
 from deepconv.models.network import Network, network_from_json
 from deepconv.run import weights_file
+from deepconv.run.files import RunFolder
 from deepconv.run.parameters import FileParameters, SavedParameters, open_file
 from deepconv.run.workdir import recorded_network
 
@@ -156,7 +157,7 @@ def _input_of_file(saved: FileParameters) -> tuple[ConfigDict, ColorStatistics]:
 def _from_run(folder: Path, sharding: jax.sharding.Sharding, checkpoint: str) -> Model:
     config, colors, network = _input_of_run(folder)
     with _naming(folder):
-        class_names = tuple(json.loads((folder / "class_names.json").read_text()))
+        class_names = tuple(json.loads(RunFolder(folder).class_names.read_text()))
     saved = SavedParameters(folder, which=checkpoint)
     return Model(
         name=folder.absolute().name,
@@ -174,8 +175,8 @@ def _input_of_run(folder: Path) -> tuple[ConfigDict, ColorStatistics, Network | 
     """Return a run's config, its colors, and its network if the run recorded it."""
     with _naming(folder):
         network = recorded_network(folder)
-        config = from_json((folder / "config.json").read_text(), network)
-        return config, color.load(folder / "colors.npz"), network
+        config = from_json(RunFolder(folder).config.read_text(), network)
+        return config, color.load(RunFolder(folder).colors), network
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ def _logs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     if "log_posteriors" in arrays:
         return arrays["log_posteriors"]
     with np.errstate(divide="ignore"):
-        return np.log(arrays["posteriors"])
+        return np.asarray(np.log(arrays["posteriors"]))
 
 
 def require_view(model: Model, view: str, scale: int) -> None:

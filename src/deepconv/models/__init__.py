@@ -19,6 +19,8 @@ from deepconv.models.layers import Layer
 from deepconv.models.network import Network
 from deepconv.models.vgg import TABLE_1, vgg
 
+__all__ = ["NETWORKS", "Network", "create"]
+
 NETWORKS: dict[str, Callable[..., tuple[Layer, ...]]] = {
     "alexnet": alexnet,
     "alexnet_owt": alexnet_owt,

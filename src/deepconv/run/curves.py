@@ -50,8 +50,10 @@ def _draw_panels(figure: "Figure", metrics: Sequence[Row]) -> None:
     epochs, rates = _series(metrics, "train", "learning_rate")
     rate.plot(epochs, rates, color="C3", drawstyle="steps-post", marker=_marker(epochs))
 
-    # A smooth decay has no drops to mark; the papers divide by ten.
-    drops = epochs[1:][rates[1:] < rates[:-1] / 1.5]
+    # A smooth decay has no drops to mark: the rate is constant before a drop, or after it.
+    constant = np.concatenate([[False], np.isclose(rates[1:], rates[:-1]), [False]])
+    lower = rates[1:] < rates[:-1] / 1.5
+    drops = epochs[1:][lower & (constant[:-2] | constant[2:])]
     for axes, name in ((loss, "loss"), (errors, "error"), (rate, "learning rate")):
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)

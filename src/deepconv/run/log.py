@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from deepconv import atomic
 from deepconv.atomic import to_json
+from deepconv.run.files import RunFolder
 
 Row = dict[str, Any]
 
@@ -62,9 +63,10 @@ class RunLog:
         self._sinks: list[_Sink] = []
         if enabled:
             folder.mkdir(parents=True, exist_ok=True)
+            files = RunFolder(folder)
             self._sinks = [
-                _JsonLines(folder / "metrics.jsonl", step),
-                _TensorBoard(folder / "tensorboard", step),
+                _JsonLines(files.metrics, step),
+                _TensorBoard(files.tensorboard, step),
                 _Progress(step, total_steps),
             ]
 

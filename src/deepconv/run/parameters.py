@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 
 from deepconv.exceptions import UserError
 from deepconv.run.checksums import checksums
+from deepconv.run.files import RunFolder
 from deepconv.run.weights_file import is_ours, read, with_checksums
 
 _LOG = logging.getLogger(__name__)
@@ -91,7 +92,8 @@ class SavedParameters:
         Raises:
           UserError: if there are none, or they cannot be read.
         """
-        directory = (run / {"best": "best", "last": "checkpoints"}[which]).absolute()
+        folder = RunFolder(run.absolute())
+        directory = {"best": folder.best, "last": folder.checkpoints}[which]
         if not directory.is_dir():
             raise UserError(f"{run} holds no checkpoint: there is no {directory}")
         self._manager = ocp.CheckpointManager(
@@ -154,7 +156,8 @@ class SavedParameters:
             raise UserError(
                 f"checkpoint {self.step} in {self._directory} is damaged: {reason}"
             ) from None
-        return restored.state["params"]
+        params: dict[str, Any] = restored.state["params"]
+        return params
 
 
 class FileParameters:
@@ -185,4 +188,6 @@ class FileParameters:
 
     def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
         """Return some layers' parameters, laid where `sharding` says."""
-        return jax.device_put({layer: self._params[layer] for layer in layers}, sharding)
+        params = {layer: self._params[layer] for layer in layers}
+        placed: dict[str, Any] = jax.device_put(params, sharding)
+        return placed

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import logging
 import shutil
@@ -14,6 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from deepconv import atomic
+from deepconv.config.check import from_json
 from deepconv.config.identity import fixed_settings
 from deepconv.config.schema import create_model
 from deepconv.data.sources import identity
@@ -21,6 +23,7 @@ from deepconv.data.sources.folder import HELD_OUT
 from deepconv.data.sources.identity import Identity, Part
 from deepconv.exceptions import UserError
 from deepconv.models.network import Network, network_from_json, network_to_json
+from deepconv.run.files import RunFolder
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ def hold(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
+        lock = RunFolder(folder).lock.open("w")
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
     with lock:
@@ -85,17 +88,17 @@ def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]
     network = create_model(config, len(dataset.class_names))
     with hold(folder):
         if has_begun(folder):  # else the config may be what kept it from beginning
-            _compare(folder / "config.json", config)
+            _compare(RunFolder(folder).config, config)
             _compare_network(folder, network)
             if change := changed_data(folder, dataset):
                 raise UserError(
                     f"{config.dataset.name} is not what the run in {folder} was trained on: "
                     f"{change}; restore the data set, or choose another --workdir"
                 )
-        atomic.write_json(folder / "config.json", config.to_dict())
-        atomic.write_json(folder / "network.json", network_to_json(network))
-        atomic.write_json(folder / "class_names.json", dataset.class_names)
-        atomic.write_json(folder / "dataset.json", dataset.to_json())
+        atomic.write_json(RunFolder(folder).config, config.to_dict())
+        atomic.write_json(RunFolder(folder).network, network_to_json(network))
+        atomic.write_json(RunFolder(folder).class_names, dataset.class_names)
+        atomic.write_json(RunFolder(folder).dataset, dataset.to_json())
         yield
 
 
@@ -105,7 +108,7 @@ def recorded_network(folder: Path) -> Network | None:
     Raises:
       ValueError: if the file is damaged.
     """
-    path = folder / "network.json"
+    path = RunFolder(folder).network
     return network_from_json(json.loads(path.read_text())) if path.exists() else None
 
 
@@ -116,7 +119,7 @@ def changed_data(folder: Path, dataset: Identity) -> str | None:
       folder: of the run. Of one that an earlier version began, only the classes are known.
       dataset: as it is now.
     """
-    names, stored = folder / "class_names.json", folder / "dataset.json"
+    names, stored = RunFolder(folder).class_names, RunFolder(folder).dataset
     if not stored.exists():
         known = tuple(json.loads(names.read_text())) if names.exists() else dataset.class_names
         return identity.class_difference(known, dataset.class_names)
@@ -137,7 +140,7 @@ def require_unseen(folder: Path, part: Part) -> None:
     Raises:
       UserError: if they are held out of the training images, and others were when the run began.
     """
-    stored = folder / "dataset.json"
+    stored = RunFolder(folder).dataset
     if part.split != HELD_OUT or not stored.exists():
         return
     before = Part(**json.loads(stored.read_text())["evaluation"])
@@ -151,7 +154,7 @@ def require_unseen(folder: Path, part: Part) -> None:
 
 def has_begun(folder: Path) -> bool:
     """Say whether a folder holds a run that has begun to train."""
-    return (folder / "metrics.jsonl").exists()
+    return RunFolder(folder).metrics.exists()
 
 
 def require_space(folder: Path, state: Any, *, keep: int) -> None:
@@ -175,7 +178,8 @@ def require_space(folder: Path, state: Any, *, keep: int) -> None:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
     needed = (keep + 1) * size(state) + 2 * size(state.params)
-    files = [file for name in ("checkpoints", "best") for file in (folder / name).rglob("*")]
+    run = RunFolder(folder)
+    files = itertools.chain(run.checkpoints.rglob("*"), run.best.rglob("*"))
     free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in files)
     if free < needed:
         raise UserError(
@@ -188,7 +192,7 @@ def require_space(folder: Path, state: Any, *, keep: int) -> None:
 def _compare(path: Path, config: ConfigDict) -> None:
     if not path.exists():
         return
-    earlier = fixed_settings(ConfigDict(json.loads(path.read_text())))
+    earlier = fixed_settings(from_json(path.read_text()))
     now = fixed_settings(config)
     different = sorted(
         key for key in earlier.keys() | now.keys() if earlier.get(key) != now.get(key)

@@ -3,6 +3,7 @@
 Written for one image; `jax.vmap` makes them batched, with one key per image.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +31,11 @@ def pca_shift(alphas: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array)
     Returns:
       `[3]` R, G, B, in the unit of `magnitudes`.
     """
+    chex.assert_shape(
+        [alphas, eigenvectors, magnitudes],
+        [(3,), (3, 3), (3,)],
+        custom_message="the colors have 3 components, of R, G and B each",
+    )
     # Three products and a sum by hand: a matrix product would run at the accelerator's reduced
     # precision.
     return jnp.sum(eigenvectors * (alphas * magnitudes), axis=1)

@@ -6,17 +6,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from deepconv import compilation, parallel, preprocess
-from deepconv.config.schema import create_model, drop_steps
+from deepconv.config.schema import create_model, drop_steps, num_steps, step_of
 from deepconv.data.color import ColorStatistics, pca_magnitudes
 from deepconv.evaluation.errors import Sums
 from deepconv.exceptions import UserError
-from deepconv.models import Network
-from deepconv.training import augment, optimizer, plateau, state
+from deepconv.models.network import Network
+from deepconv.training import augment, optimizer, plateau, schedule, state
 from deepconv.training.losses import CLASSIFICATION, Task
 from deepconv.training.state import TrainState
 from deepconv.training.step import Batch, Metrics, make_eval_step, make_train_step, state_specs
@@ -64,7 +63,8 @@ def build(
       task: the loss and the metrics.
 
     Raises:
-      UserError: if a rule of `optimizer.multipliers` matches no parameter.
+      UserError: if a rule of `optimizer.multipliers` matches no parameter, or the warm-up takes all
+        updates.
     """
     model = create_model(config, num_classes)
     image = jax.ShapeDtypeStruct((1, model.crop, model.crop, 3), jnp.float32)
@@ -102,20 +102,29 @@ def build(
     )
 
     base, factor = config.optimizer.learning_rate, config.plateau.factor
-    drops = dict.fromkeys(drop_steps(config, images), factor)
-    fixed = optax.piecewise_constant_schedule(base, drops)
+    try:
+        fixed = schedule.create(
+            config.schedule.name,
+            base=base,
+            total=num_steps(config, images),
+            factor=factor,
+            drops=drop_steps(config, images),
+            warmup=step_of(config, config.schedule.warmup_epochs, images),
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
     def learning_rate(current: TrainState) -> jax.Array:
-        if config.plateau.drop_epochs:
-            return jnp.float32(fixed(current.step))
-        return plateau.learning_rate(current.plateau, base=base, factor=factor)
+        if fixed is None:
+            return plateau.learning_rate(current.plateau, base=base, factor=factor)
+        return jnp.asarray(fixed(current.step), jnp.float32)
 
-    def after_evaluation(current: TrainState, top1_error: jax.typing.ArrayLike) -> TrainState:
-        if config.plateau.drop_epochs:
+    def after_evaluation(current: TrainState, error: jax.typing.ArrayLike) -> TrainState:
+        if fixed is not None:
             return current
         memory = plateau.update(
             current.plateau,
-            top1_error,
+            error,
             patience=config.plateau.patience,
             min_delta=config.plateau.min_delta,
         )

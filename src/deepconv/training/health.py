@@ -1,5 +1,6 @@
 """Why a net does not learn: which layer has stopped telling images apart."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,6 +9,14 @@ import numpy as np
 # this small next to its biases cannot pass a gradient that SGD at the papers' rates would feel.
 VANISHED = 1e-3
 EXPLODED = 1e6
+# A net whose loss is still this share of ln(C) after an epoch has learned nothing.
+STUCK = 0.99
+
+
+def is_stuck(loss: float, classes: int) -> bool:
+    """Say whether a softmax cross-entropy, in nats, is still the ln(C) of random guessing."""
+    chance = math.log(classes)
+    return STUCK * chance < loss < chance / STUCK
 
 
 def faulty_layer(activations: Mapping[str, np.ndarray]) -> tuple[str, str] | None:

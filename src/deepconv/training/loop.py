@@ -19,32 +19,29 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from deepconv import atomic, parallel
-from deepconv.config.check import check_config
 from deepconv.config.identity import config_digest
 from deepconv.config.schema import drop_steps, num_steps
 from deepconv.data import color, pipeline
-from deepconv.data.color import ColorStatistics
 from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import NumpyBatch, Source
-from deepconv.data.sources import datasets, identity
-from deepconv.data.sources.identity import Identity
+from deepconv.data.sources.datasets import Dataset
 from deepconv.evaluation import protocols
 from deepconv.exceptions import DivergenceError, Interrupted, Preempted, UserError
-from deepconv.inference.model import load_input
 from deepconv.run import curves, log, provenance
 from deepconv.run.checkpoint import Checkpoints
-from deepconv.run.workdir import claim, has_begun, require_space
+from deepconv.run.files import RunFolder
+from deepconv.run.workdir import claim, require_space
 from deepconv.training import health, plateau, start, stream
 from deepconv.training.build import Functions, build
 from deepconv.training.losses import CLASSIFICATION, Task
+from deepconv.training.stage import Opened, open_all
 from deepconv.training.state import TrainState
 from deepconv.training.step import Metrics
 
 _LOG = logging.getLogger(__name__)
 
-# A net whose loss is still this share of ln(C) after an epoch has learnt nothing.
-_STUCK = 0.99
-_DIAGNOSIS_IMAGES = 32
+# How many images a layer's activations are measured on.
+_HEALTH_IMAGES = 32
 
 
 @dataclasses.dataclass
@@ -64,40 +61,6 @@ class Progress:
     unreadable: list[int] = dataclasses.field(default_factory=list)
 
 
-def check(config: ConfigDict) -> Mesh:
-    """Find what is wrong with a run before any data is read, and return the mesh it will use.
-
-    Raises:
-      UserError: if the config is wrong, or the devices do not divide its batches.
-    """
-    check_config(config)
-    towers = config.train.model_devices == 2
-    mesh = parallel.tower_mesh() if towers else parallel.data_mesh()
-    parallel.check_batch_size(
-        config.train.batch_size, mesh, "train.batch_size", config.train.microbatches
-    )
-    parallel.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
-    return mesh
-
-
-def open_dataset(config: ConfigDict) -> datasets.Dataset:
-    """Open a run's data set; the first of several processes prepares it where that is needed.
-
-    Raises:
-      UserError: if it cannot be opened, or several processes do not see the same.
-    """
-    dataset = parallel.first_then_all(lambda: datasets.open_dataset(**config.dataset))
-    # Each machine may have a copy of its own, with times of its own.
-    seen = parallel.gather(dataset.identity.without_times().to_json())
-    for process, value in enumerate(seen[1:], start=1):
-        if change := identity.difference(Identity.from_json(seen[0]), Identity.from_json(value)):
-            raise UserError(
-                f"process {process} sees another {config.dataset.name} than process 0: {change}; "
-                "give all of them the same files"
-            )
-    return dataset
-
-
 def train(
     config: ConfigDict,
     folder: Path,
@@ -106,10 +69,10 @@ def train(
     task: Task = CLASSIFICATION,
     debug_nans: bool = False,
 ) -> dict[str, Any]:
-    """Train as the config says; go on with an interrupted run, only report a complete one.
+    """Train as the config says; resume an interrupted run, only report a complete one.
 
     Args:
-      config: see `config.default`.
+      config: see `config.schema.default`.
       folder: of the run; everything is written there.
       stage_before: the run of the stage before in a recipe; see `start` for what a run starts from.
       task: the loss and the metrics.
@@ -117,29 +80,31 @@ def train(
         parameters, and to name the layer in which it ceased to be a number.
 
     Returns:
-      What stands in the folder's `result.json`.
+      The content of the folder's `result.json`.
 
     Raises:
-      UserError: if something has to be mended first; what was saved is safe.
+      UserError: if something has to be fixed first; what was saved is safe.
       Preempted: after SIGTERM, when all is saved.
       Interrupted: after SIGINT, likewise.
     """
-    mesh = check(config)
-    source = start.source_of(config, stage_before)
-    dataset = open_dataset(config)
-    if len(dataset.train) < config.train.batch_size:
-        raise UserError(
-            f"{config.dataset.name} has {len(dataset.train)} training images, fewer than "
-            f"train.batch_size={config.train.batch_size}"
-        )
+    (opened,) = open_all([(config, stage_before)])
+    return train_stage(opened, folder, task=task, debug_nans=debug_nans)
+
+
+def train_stage(
+    stage: Opened, folder: Path, *, task: Task = CLASSIFICATION, debug_nans: bool = False
+) -> dict[str, Any]:
+    """Train a stage that has been opened; see `train`."""
+    config, source, mesh, dataset = stage
+    run_folder = RunFolder(folder)
     with contextlib.ExitStack() as claimed:
         parallel.on_first(lambda: claimed.enter_context(claim(folder, config, dataset.identity)))
-        if result := parallel.on_first(lambda: _complete(folder)):
+        if result := parallel.on_first(lambda: _complete(run_folder)):
             return result
-        colors = parallel.first_then_all(lambda: _colors(config, dataset, folder, source))
-        # With these the run's folder is all that is needed to use the network; see trained.py.
+        colors = parallel.first_then_all(lambda: start.colors_of(config, dataset, folder, source))
+        # With these, the run's folder is all that is needed to use the network: inference/model.py.
         if parallel.is_first():
-            color.save(colors, folder / "colors.npz")
+            color.save(colors, run_folder.colors)
         functions = build(
             config,
             colors,
@@ -151,16 +116,16 @@ def train(
         shapes = jax.eval_shape(functions.initial_state)
         parallel.on_first(lambda: require_space(folder, shapes, keep=config.checkpoint.keep))
         with (
-            Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep) as checkpoints,
-            Checkpoints(folder / "best", keep=1) as best,
+            Checkpoints(run_folder.checkpoints, keep=config.checkpoint.keep) as checkpoints,
+            Checkpoints(run_folder.best, keep=1) as best,
         ):
             run = _Run(
                 config=config,
-                folder=folder,
+                folder=run_folder,
                 mesh=mesh,
                 dataset=dataset,
                 functions=functions,
-                criterion=task.criterion,
+                task=task,
                 checkpoints=checkpoints,
                 best=best,
                 source=source,
@@ -169,38 +134,11 @@ def train(
             return run.to_the_end()
 
 
-def _colors(
-    config: ConfigDict, dataset: datasets.Dataset, folder: Path, source: Path | None
-) -> ColorStatistics:
-    """Return the colors that `input.color` names."""
-    scale = config.evaluation.scale
-    if config.input.color == "computed":
-        return dataset.color_statistics(scale)
-    if config.input.color == "imagenet" or source is None:
-        return color.IMAGENET
-    if has_begun(folder):  # what it started from may have gone since
-        return color.load(folder / "colors.npz")
-    theirs, colors = load_input(source)
-    if theirs.input.mean != config.input.mean:
-        image = "without its mean image: set input.mean='image' and input.square=True"
-        rgb = "without a mean RGB: set input.mean='rgb'"
-        raise UserError(
-            f"cannot start from {source}: it was trained on images "
-            f"{image if theirs.input.mean == 'image' else rgb}"
-        )
-    if config.input.mean == "image" and theirs.evaluation.scale != scale:
-        raise UserError(
-            f"cannot start from {source}: its mean image has {theirs.evaluation.scale} pixels, and "
-            f"evaluation.scale={scale}"
-        )
-    mean = ", ".join(f"{value:.1f}" for value in colors.mean_rgb)
-    _LOG.info("images are given without the mean of %s (RGB %s)", source, mean)
-    return colors
-
-
-def _complete(folder: Path) -> dict[str, Any] | None:
-    path = folder / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
+def _complete(folder: RunFolder) -> dict[str, Any] | None:
+    if not folder.result.exists():
+        return None
+    result: dict[str, Any] = json.loads(folder.result.read_text())
+    return result
 
 
 def _lost(saved: int | None, step: int) -> str:
@@ -210,8 +148,8 @@ def _lost(saved: int | None, step: int) -> str:
     if step < first:
         lost = "no step is lost"
     if saved is None:
-        return f"{lost}; nothing has been saved, and the same command starts anew"
-    return f"{lost}; the same command goes on from the checkpoint of step {saved}"
+        return f"{lost}; nothing has been saved; run the same command to start over"
+    return f"{lost}; run the same command to resume from the checkpoint of step {saved}"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -219,11 +157,11 @@ class _Run:
     """One run, in this process."""
 
     config: ConfigDict
-    folder: Path
+    folder: RunFolder
     mesh: Mesh
-    dataset: datasets.Dataset
+    dataset: Dataset
     functions: Functions
-    criterion: str  # the metric that decides
+    task: Task
     checkpoints: Checkpoints
     best: Checkpoints
     source: Path | None
@@ -245,13 +183,13 @@ class _Run:
             self._train(preemption)
             result = self._result()
             if told := preemption.told():  # there may be further stages
-                self._stop(told, "this run is complete; the same command shows its result")
+                self._stop(told, "this run is complete; run the same command to show its result")
         return result
 
     def _train(self, preemption: parallel.Preemption) -> None:
         config = self.config
         with log.RunLog(
-            self.folder,
+            self.folder.path,
             step=self.step,
             total_steps=self.total_steps,
             enabled=parallel.is_first(),
@@ -289,8 +227,8 @@ class _Run:
                     told = preemption.told() or signal.SIGTERM
                     self._stop(
                         told,
-                        f"saved at step {self.step} of {self.total_steps}; the same command goes "
-                        "on from there",
+                        f"saved at step {self.step} of {self.total_steps}; run the same command to "
+                        "resume",
                     )
 
     def _stop(self, told: signal.Signals, state: str) -> NoReturn:
@@ -300,7 +238,7 @@ class _Run:
 
     @property
     def epoch(self) -> float:
-        return self.step * self.config.train.batch_size / self.images
+        return self.step * int(self.config.train.batch_size) / self.images
 
     def _starting_point(self) -> tuple[TrainState, Progress]:
         """Take the run's newest checkpoint, else another network's parameters, else random ones."""
@@ -323,7 +261,7 @@ class _Run:
             return state._replace(params=placed), Progress()
         state, meta = found
         self.checkpoints.set_aside_after(int(state.step))
-        _LOG.info("going on from the checkpoint of step %d", int(state.step))
+        _LOG.info("resuming from the checkpoint of step %d", int(state.step))
         return state, Progress(**meta["progress"])
 
     def _finished(self) -> bool:
@@ -373,7 +311,7 @@ class _Run:
         if len(self.progress.unreadable) > limit * len(source):
             raise UserError(
                 f"{len(self.progress.unreadable)} of {len(source)} training images cannot be read, "
-                f"more than input.max_unreadable={limit}; metrics.jsonl in {self.folder} names them"
+                f"more than input.max_unreadable={limit}; {self.folder.metrics} names them"
             )
 
     def _report(self, window: list[Metrics], since: float) -> float:
@@ -397,8 +335,8 @@ class _Run:
     def _diverged(self, step: int, loss: float, reason: str) -> NoReturn:
         raise DivergenceError(
             f"the loss is {loss} at step {step}: the run has diverged ({reason}). The checkpoints "
-            f"in {self.folder} are from before; try a lower optimizer.learning_rate or another "
-            "model.initializer in a new --workdir"
+            f"in {self.folder.path} are from before; try a lower optimizer.learning_rate or "
+            "another model.initializer in a new --workdir"
         )
 
     def _evaluate(self, train_loss: float) -> None:
@@ -408,8 +346,8 @@ class _Run:
         )
         self.log.eval(self.step, epoch=self.epoch, **result)
         self.progress.last = {"step": self.step, "epoch": self.epoch, **result}
-        error = result[self.criterion]
-        if self.progress.best is None or error < self.progress.best[self.criterion]:
+        error = result[self.task.criterion]
+        if self.progress.best is None or error < self.progress.best[self.task.criterion]:
             self.progress.best = self.progress.last
             self._save_best()
         drops = int(self.state.plateau.drops)
@@ -427,15 +365,17 @@ class _Run:
         self.log.event(self.step, "learning_rate_drop", epoch=self.epoch, learning_rate=rate)
 
     def _warn_if_stuck(self, train_loss: float) -> None:
-        chance = math.log(len(self.dataset.class_names))
-        if not _STUCK * chance < train_loss < chance / _STUCK:
+        classes = len(self.dataset.class_names)
+        if self.task is not CLASSIFICATION or not health.is_stuck(train_loss, classes):
             return
         reason = self._fault(self.state.params, next(self._eval_batches()))
-        self.log.event(self.step, "stuck_at_ln_C", loss=train_loss, ln_C=chance, reason=reason)
+        self.log.event(
+            self.step, "stuck_at_ln_C", loss=train_loss, ln_C=math.log(classes), reason=reason
+        )
 
     def _fault(self, params: Any, batch: Any) -> str:
         """Name the first layer whose activations have vanished or exploded on some of a batch."""
-        some = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[:_DIAGNOSIS_IMAGES], batch)
+        some = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[:_HEALTH_IMAGES], batch)
         outputs = jax.device_get(self.functions.activations(jax.device_get(params), some))
         ordered = {layer.name: outputs[layer.name] for layer in self.functions.model.layers}
         fault = health.faulty_layer(ordered)
@@ -462,10 +402,9 @@ class _Run:
 
     def _drops(self) -> int:
         """Return how often the learning rate has dropped; the plateau that ends a run is none."""
-        if self.config.plateau.drop_epochs:
-            steps = drop_steps(self.config, self.images)
-            return sum(step < self.step for step in steps)
-        return min(int(self.state.plateau.drops), self.config.plateau.max_drops)
+        if self.config.schedule.name == "plateau":
+            return min(int(self.state.plateau.drops), int(self.config.plateau.max_drops))
+        return sum(step < self.step for step in drop_steps(self.config, self.images))
 
     def _result(self) -> dict[str, Any]:
         self.checkpoints.wait()
@@ -492,10 +431,10 @@ class _Run:
         }
         if not parallel.is_first():
             return result
-        atomic.write_json(self.folder / "result.json", result)
-        metrics = log.read_metrics(self.folder / "metrics.jsonl")
+        atomic.write_json(self.folder.result, result)
+        metrics = log.read_metrics(self.folder.metrics)
         title = f"{self.config.model.name} on {self.config.dataset.name}"
-        curves.plot_curves(metrics, self.folder / "curves.png", title=title)
+        curves.plot_curves(metrics, self.folder.curves, title=title)
         return result
 
 

@@ -57,7 +57,7 @@ def update(
 
 def learning_rate(state: PlateauState, *, base: float, factor: float) -> jax.Array:
     """Return base * factor^drops (AlexNet section 5; VGG section 3.1: factor 0.1, float32)."""
-    return jnp.float32(base) * jnp.float32(factor) ** state.drops
+    return jnp.asarray(jnp.float32(base) * jnp.float32(factor) ** state.drops)
 
 
 def finished(state: PlateauState, *, max_drops: int) -> jax.Array:

@@ -21,8 +21,14 @@ import jax
 from ml_collections import ConfigDict
 
 from deepconv import tables
+from deepconv.data import color
+from deepconv.data.color import ColorStatistics
+from deepconv.data.sources.datasets import Dataset
 from deepconv.exceptions import UserError
+from deepconv.inference.model import load_input
 from deepconv.run import parameters
+from deepconv.run.files import RunFolder
+from deepconv.run.workdir import has_begun
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,6 +94,45 @@ def from_source(
     rows = report(plan, shapes, saved.shapes)
     _LOG.info("starting from %s\n%s", source, tables.table(("layer", "parameters", "kernel"), rows))
     return transfer(params, saved.read(plan.copied, sharding), plan)
+
+
+def colors_of(
+    config: ConfigDict, dataset: Dataset, folder: Path, source: Path | None
+) -> ColorStatistics:
+    """Return the colors that `input.color` names.
+
+    Args:
+      config: of the run.
+      dataset: that it trains on.
+      folder: of the run.
+      source: what it starts from; None: random weights.
+
+    Raises:
+      UserError: if the source's cannot be read, or do not fit the config.
+    """
+    scale = config.evaluation.scale
+    if config.input.color == "computed":
+        return dataset.color_statistics(scale)
+    if config.input.color == "imagenet" or source is None:
+        return color.IMAGENET
+    if has_begun(folder):  # what it started from may have gone since
+        return color.load(RunFolder(folder).colors)
+    theirs, colors = load_input(source)
+    if theirs.input.mean != config.input.mean:
+        image = "without its mean image: set input.mean='image' and input.square=True"
+        rgb = "without a mean RGB: set input.mean='rgb'"
+        raise UserError(
+            f"cannot start from {source}: it was trained on images "
+            f"{image if theirs.input.mean == 'image' else rgb}"
+        )
+    if config.input.mean == "image" and theirs.evaluation.scale != scale:
+        raise UserError(
+            f"cannot start from {source}: its mean image has {theirs.evaluation.scale} pixels, and "
+            f"evaluation.scale={scale}"
+        )
+    mean = ", ".join(f"{value:.1f}" for value in colors.mean_rgb)
+    _LOG.info("subtracting the mean of %s (RGB %s)", source, mean)
+    return colors
 
 
 def shapes_of(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, tuple[int, ...]]]:

@@ -14,11 +14,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from deepconv import compilation
@@ -86,7 +87,25 @@ def _own(batch: Batch, axis: str | None) -> Batch:
     """Make of a batch that a pair of devices shares one of each device's own."""
     if axis is None:
         return batch
-    return jax.tree.map(lambda x: lax.pcast(x, axis, to="varying"), batch)
+    own: Batch = jax.tree.map(lambda x: lax.pcast(x, axis, to="varying"), batch)
+    return own
+
+
+def _scores(score_map: jax.Array) -> jax.Array:
+    # Of a larger map, all but one place would be left out without a word.
+    chex.assert_shape(
+        score_map,
+        (None, 1, 1, None),
+        custom_message="the crops are not of the network's size: its score map is not 1x1",
+    )
+    return score_map[:, 0, 0, :]
+
+
+def _assert_sums(sums: Sums, function: str) -> None:
+    for name, value in sums.items():
+        chex.assert_shape(
+            value, (), custom_message=f"the {function} function must sum {name!r} over the examples"
+        )
 
 
 def make_train_step(
@@ -123,7 +142,7 @@ def make_train_step(
     # count each of them twice, in the errors as in their number.
     everywhere = mesh.axis_names
 
-    def local_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def local_gradient(params: Any, batch: Batch) -> tuple[Any, Metrics]:
         batch = _own(batch, model_axis(mesh))
         count = jnp.maximum(lax.psum(batch["mask"].sum(), everywhere), 1)
 
@@ -133,7 +152,8 @@ def make_train_step(
             score_map: Any = local.apply(
                 {"params": params}, images, train=True, dropout_keys=dropout_keys
             )
-            sums = loss(score_map[:, 0, 0, :], part["target"], part["mask"])
+            sums = loss(_scores(score_map), part["target"], part["mask"])
+            _assert_sums(sums, "loss")
             return sums["loss"] / count, sums
 
         # Without this cast the gradient of replicated parameters is summed over the devices by the
@@ -142,13 +162,21 @@ def make_train_step(
             return tuple(axis for axis in everywhere if axis not in spec)
 
         params = jax.tree.map(
-            lambda w, spec: lax.pcast(w, copies(spec), to="varying"), state.params, specs
+            lambda w, spec: lax.pcast(w, copies(spec), to="varying"), params, specs
         )
         of_part = functools.partial(jax.value_and_grad(loss_of, has_aux=True), params)
         (_, sums), grads = _summed(of_part, batch, microbatches, everywhere)
         means = {name: total / count for name, total in lax.psum(sums, everywhere).items()}
-        grads = jax.tree.map(lambda g, spec: lax.psum(g, copies(spec)), grads, specs)
+        return jax.tree.map(lambda g, spec: lax.psum(g, copies(spec)), grads, specs), means
 
+    gradient = jax.shard_map(
+        local_gradient, mesh=mesh, in_specs=(specs, P(DATA_AXIS)), out_specs=(specs, P())
+    )
+
+    # The update is of whole parameters, wherever they lie: an optimizer may look at all of them, as
+    # one that clips the gradient's norm does.
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        grads, means = gradient(state.params, batch)
         lr = learning_rate(state)
         updates, opt_state = tx.update(grads, state.opt_state, state.params, learning_rate=lr)
         new_state = TrainState(
@@ -159,11 +187,13 @@ def make_train_step(
         )
         return new_state, {**means, "learning_rate": lr}
 
-    states = state_specs(model, optimizer, mesh)
-    mapped = jax.shard_map(
-        local_step, mesh=mesh, in_specs=(states, P(DATA_AXIS)), out_specs=(states, P())
+    placement = jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec), (state_specs(model, optimizer, mesh), P())
     )
-    return compilation.jit(mapped, donate_argnums=0)
+    compiled: Callable[[TrainState, Batch], tuple[TrainState, Metrics]] = compilation.jit(
+        step, donate_argnums=0, out_shardings=placement
+    )
+    return compiled
 
 
 def _summed(
@@ -211,14 +241,15 @@ def make_eval_step(
     def local_eval(params: Any, batch: Batch) -> Sums:
         batch = _own(batch, axis)
         score_map: Any = local.apply({"params": params}, preprocess(batch))
-        sums = {
-            "images": batch["mask"].sum(dtype=jnp.int32),
-            **metrics(score_map[:, 0, 0, :], batch["target"], batch["mask"]),
-        }
+        measured = metrics(_scores(score_map), batch["target"], batch["mask"])
+        _assert_sums(measured, "metrics")
+        sums = {"images": batch["mask"].sum(dtype=jnp.int32), **measured}
         if axis is not None:  # both devices of a pair have counted the same
             sums = lax.pmax(sums, axis)
-        return lax.psum(sums, DATA_AXIS)
+        total: Sums = lax.psum(sums, DATA_AXIS)
+        return total
 
-    return compilation.jit(
+    compiled: Callable[[Any, Batch], Sums] = compilation.jit(
         jax.shard_map(local_eval, mesh=mesh, in_specs=(specs, P(DATA_AXIS)), out_specs=P())
     )
+    return compiled

@@ -206,7 +206,7 @@ def nearest_images(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
       int `[Q, K]`, K = 6 or N if that is less.
     """
     index = NearestNeighbors(n_neighbors=min(NEIGHBORS, len(gallery))).fit(gallery)
-    return index.kneighbors(queries, return_distance=False)
+    return np.asarray(index.kneighbors(queries, return_distance=False))
 
 
 def _draw_labeled(

@@ -79,7 +79,8 @@ def serialize(features: tfds.features.FeaturesDict, example: dict[str, Any]) -> 
 
 def canonical(example: tf_example_pb2.Example) -> bytes:
     """Serialize with the features in a fixed order; by default it changes with every process."""
-    return example.SerializeToString(deterministic=True)
+    serialized: bytes = example.SerializeToString(deterministic=True)
+    return serialized
 
 
 def read(path: Path) -> Iterator[bytes]:

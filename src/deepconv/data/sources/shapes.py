@@ -61,7 +61,7 @@ def _polygon(points: int, notch: float) -> Region:
         angle = np.abs((np.arctan2(y, x) + half) % (2 * half) - half)
         radius = np.hypot(x, y)
         u, v = radius * np.cos(angle), radius * np.sin(angle)
-        return (u - 1) * notch * np.sin(half) < v * (notch * np.cos(half) - 1)
+        return np.asarray((u - 1) * notch * np.sin(half) < v * (notch * np.cos(half) - 1))
 
     return inside
 
@@ -79,7 +79,7 @@ def _cross(rng: np.random.Generator) -> Region:
 
     def inside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         x, y = np.abs(x), np.abs(y)
-        return (np.minimum(x, y) < thickness) & (np.maximum(x, y) < 0.93)
+        return np.asarray((np.minimum(x, y) < thickness) & (np.maximum(x, y) < 0.93))
 
     return inside
 
@@ -104,7 +104,7 @@ def _arrow(rng: np.random.Generator) -> Region:
     def inside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         shaft = (np.abs(y) < thickness) & (x > -0.95) & (x <= neck)
         head = (x > neck) & (np.abs(y) < 0.75 * (1 - x) / (1 - neck))
-        return shaft | head
+        return np.asarray(shaft | head)
 
     return inside
 
@@ -119,7 +119,7 @@ def _patch(rng: np.random.Generator) -> Region:
             depth * (1 + np.cos(waves * angle + phase))
             for waves, depth, phase in zip((2, 3), depths, phases, strict=True)
         ]
-        return np.hypot(x, y) < 1 - sum(dents)
+        return np.asarray(np.hypot(x, y) < 1 - sum(dents))
 
     return inside
 
@@ -137,7 +137,7 @@ def _checkerboard(rng: np.random.Generator) -> Region:
     cell, (row, column) = rng.uniform(0.4, 0.5), rng.uniform(0, 2, size=2)
 
     def inside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (np.floor(y / cell + row) + np.floor(x / cell + column)) % 2 == 0
+        return np.asarray((np.floor(y / cell + row) + np.floor(x / cell + column)) % 2 == 0)
 
     return _textured(_patch(rng), inside)
 
@@ -149,7 +149,7 @@ def _dots(rng: np.random.Generator) -> Region:
         v = y / spacing + row
         # Every other row is shifted by half a dot, so that no straight gaps look like stripes.
         u = x / spacing + column + 0.5 * (np.floor(v) % 2)
-        return (u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < 0.35**2
+        return np.asarray((u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < 0.35**2)
 
     return _textured(_patch(rng), inside)
 
@@ -288,7 +288,7 @@ def paint(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     behind = background + gradient * (ramp / np.ptp(ramp))[..., None]
     figure = foreground + shading[..., None]
     image = behind + mask[..., None] * (figure - behind) + noise
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
 
 
 def _draw_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -310,7 +310,7 @@ def _standardized(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Shift and scale values to weighted mean 0 and weighted variance 1."""
     total = weights.sum()
     centered = values - (weights * values).sum() / total
-    return centered / np.sqrt((weights * centered**2).sum() / total)
+    return np.asarray(centered / np.sqrt((weights * centered**2).sum() / total))
 
 
 def bounding_box(mask: np.ndarray) -> Box:

@@ -1,0 +1,100 @@
+"""A stage of a recipe before it trains: its config checked, its data opened, each once.
+
+stages = open_all([(config, None), (next_config, workdir / "first")])
+result = loop.train_stage(stages[0], workdir / "first")
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from deepconv import parallel
+from deepconv.config.check import check_config
+from deepconv.data.sources import datasets, identity
+from deepconv.data.sources.datasets import Dataset
+from deepconv.data.sources.identity import Identity
+from deepconv.exceptions import UserError
+from deepconv.training import start
+
+
+class Opened(NamedTuple):
+    """A stage that is ready to train.
+
+    Attributes:
+      config: checked.
+      source: what the run starts from without a checkpoint of its own; None: random weights.
+      mesh: the devices.
+      dataset: opened.
+    """
+
+    config: ConfigDict
+    source: Path | None
+    mesh: Mesh
+    dataset: Dataset
+
+
+def open_all(stages: Sequence[tuple[ConfigDict, Path | None]]) -> list[Opened]:
+    """Check the configs of all stages, then open their data; stages of the same data share it.
+
+    Args:
+      stages: the config of each, and the folder of the stage before it in its recipe, if any.
+
+    Raises:
+      UserError: if a config is wrong, before any data is opened; if data cannot be opened, or has
+        too few images.
+    """
+    checked = [
+        (config, start.source_of(config, stage_before), mesh_for(config))
+        for config, stage_before in stages
+    ]
+    opened: dict[str, Dataset] = {}
+    for config, _, _ in checked:
+        key = config.dataset.to_json()
+        if key not in opened:
+            opened[key] = open_dataset(config)
+        if len(opened[key].train) < config.train.batch_size:
+            raise UserError(
+                f"{config.dataset.name} has {len(opened[key].train)} training images, fewer than "
+                f"train.batch_size={config.train.batch_size}"
+            )
+    return [
+        Opened(config, source, mesh, opened[config.dataset.to_json()])
+        for config, source, mesh in checked
+    ]
+
+
+def mesh_for(config: ConfigDict) -> Mesh:
+    """Check a config, and that the devices divide its batches; return the devices' mesh.
+
+    Raises:
+      UserError: if the config is wrong, or the devices do not divide its batches.
+    """
+    check_config(config)
+    towers = config.train.model_devices == 2
+    mesh = parallel.tower_mesh() if towers else parallel.data_mesh()
+    parallel.check_batch_size(
+        config.train.batch_size, mesh, "train.batch_size", config.train.microbatches
+    )
+    parallel.check_batch_size(config.evaluation.batch_size, mesh, "evaluation.batch_size")
+    return mesh
+
+
+def open_dataset(config: ConfigDict) -> Dataset:
+    """Open a run's data set; the first of several processes prepares it where that is needed.
+
+    Raises:
+      UserError: if it cannot be opened, or several processes do not see the same.
+    """
+    dataset = parallel.first_then_all(lambda: datasets.open_dataset(**config.dataset))
+    # Each machine may have a copy of its own, with times of its own.
+    seen = parallel.gather(dataset.identity.without_times().to_json())
+    for process, value in enumerate(seen[1:], start=1):
+        if change := identity.difference(Identity.from_json(seen[0]), Identity.from_json(value)):
+            raise UserError(
+                f"process {process} sees another {config.dataset.name} than process 0: {change}; "
+                "give all of them the same files"
+            )
+    return dataset
