@@ -86,12 +86,13 @@ def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]
     with hold(folder):
         if has_begun(folder):  # else the config may be what kept it from beginning
             _compare(folder / "config.json", config)
-            _compare_network(folder, network)
             if change := changed_data(folder, dataset):
                 raise UserError(
                     f"{config.dataset.name} is not what the run in {folder} was trained on: "
                     f"{change}; restore the data set, or choose another --workdir"
                 )
+            # After the data, whose classes are the outputs of the network.
+            _compare_network(folder, network)
         atomic.write_json(folder / "config.json", config.to_dict())
         atomic.write_json(folder / "network.json", network_to_json(network))
         atomic.write_json(folder / "class_names.json", dataset.class_names)
