@@ -85,20 +85,21 @@ def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]
       UserError: if the folder cannot be written, another process holds it, or it belongs to a run
         of another config or on other data; nothing in it has been changed then.
     """
-    network = create_model(config, len(dataset.class_names))
+    files, network = RunFolder(folder), create_model(config, len(dataset.class_names))
     with hold(folder):
         if has_begun(folder):  # else the config may be what kept it from beginning
-            _compare(RunFolder(folder).config, config)
-            _compare_network(folder, network)
+            _compare(files.config, config)
             if change := changed_data(folder, dataset):
                 raise UserError(
                     f"{config.dataset.name} is not what the run in {folder} was trained on: "
                     f"{change}; restore the data set, or choose another --workdir"
                 )
-        atomic.write_json(RunFolder(folder).config, config.to_dict())
-        atomic.write_json(RunFolder(folder).network, network_to_json(network))
-        atomic.write_json(RunFolder(folder).class_names, dataset.class_names)
-        atomic.write_json(RunFolder(folder).dataset, dataset.to_json())
+            # After the data, whose classes are the outputs of the network.
+            _compare_network(folder, network)
+        atomic.write_json(files.config, config.to_dict())
+        atomic.write_json(files.network, network_to_json(network))
+        atomic.write_json(files.class_names, dataset.class_names)
+        atomic.write_json(files.dataset, dataset.to_json())
         yield
 
 
