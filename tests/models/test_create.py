@@ -25,7 +25,7 @@ def test_the_names():
     [
         ("vgg_z", {}, "unknown network 'vgg_z'; one of alexnet"),
         ("vgg_a", {"initializer": "zeros"}, "unknown initializer 'zeros'; one of paper"),
-        ("vgg_a", {"towers": 2}, "vgg_a has no option 'towers'; it has width, crop, dropout"),
+        ("vgg_a", {"towers": 2}, "vgg_a has no option 'towers'; its options are width, crop, dropout"),
         ("cifar10_11pct", {"width": 0.5}, "cifar10_11pct has no option 'width'"),
         ("alexnet", {"num_class": 5}, "alexnet has no option 'num_class'"),
         ("alexnet", {"towers": 3}, "model.towers must be 1 or 2, not 3"),
