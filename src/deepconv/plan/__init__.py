@@ -1,5 +1,5 @@
-"""What a run will need: memory, arithmetic, communication and time, before any of it is spent.
+"""Estimate what a run will need before it starts: memory, arithmetic, communication and time.
 
-`python -m deepconv.plan` is the command. Nothing else imports this; it counts the records of the
-layers, and no device is touched.
+`deepconv plan` is the command. Everything is counted from the layer records; no device is used, and
+no other package imports this one.
 """
