@@ -106,7 +106,7 @@ def test_a_set_for_testing_alone_has_its_own_classes(tmp_path):
     lay(tmp_path, "test/b/1.jpg", "test/c/1.jpg")
     source = folder.open_split(tmp_path, "test")
     assert source.class_names == ("b", "c")
-    with pytest.raises(UserError, match="no split 'train'; it has test"):
+    with pytest.raises(UserError, match="no split 'train'; its splits are test"):
         open_folder(tmp_path, eval_split="test")
 
 
@@ -116,7 +116,7 @@ def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path, split)
     for argument in ("train_split", "eval_split"):
         with pytest.raises(UserError) as error:
             open_folder(tmp_path, **{argument: split})
-        assert_one_line(error, tmp_path, repr(split), "it has train, validation")
+        assert_one_line(error, tmp_path, repr(split), "its splits are train, validation")
 
 
 @pytest.mark.parametrize("name", ["dev", "extra", "Val"])
@@ -131,7 +131,7 @@ def test_the_folder_above_a_data_set_is_not_one_class(tmp_path):
     lay(tmp_path, "set/train/a/1.jpg", "set/val/a/2.jpg")
     with pytest.raises(UserError) as error:
         open_folder(tmp_path)
-    assert_one_line(error, "has one class, set", "train, val", f"name {tmp_path / 'set'} itself")
+    assert_one_line(error, "has one class, set", "train, val", f"did you mean {tmp_path / 'set'}?")
 
 
 def test_two_validation_parts_are_refused(split):
