@@ -73,10 +73,10 @@ def test_one_of_several_that_cannot_find_the_others_says_what_to_do(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ((None, 2, 0), "go together"),
-        (("host:1", None, None), "go together"),
+        ((None, 2, 0), "must be given together"),
+        (("host:1", None, None), "must be given together"),
         (("host", 2, 0), "--coordinator=host is not HOST:PORT"),
-        (("host:1", 2, 2), r"--process_id=2 is not one of 0\.\.1"),
+        (("host:1", 2, 2), r"--process_id=2 is not in 0\.\.1"),
         (("host:1", 2, -1), "--process_id=-1"),
     ],
 )

@@ -369,7 +369,7 @@ def test_a_class_that_training_lacks_is_named(split):
     lay(split, "val/unknown/1.jpg")
     with pytest.raises(UserError) as error:
         open_folder(split)
-    assert_one_line(error, split / "val" / "unknown", split / "train", "does not have")
+    assert_one_line(error, split / "val" / "unknown", "is not a class of", split / "train")
 
 
 def test_an_empty_folder_for_evaluation_is_named(split):
@@ -417,7 +417,7 @@ def test_too_few_pictures_to_set_any_aside_is_an_error(tmp_path):
     pictures(tmp_path, ["a", "b"], 1)
     with pytest.raises(UserError) as error:
         open_folder(tmp_path)
-    assert_one_line(error, tmp_path, "two pictures")
+    assert_one_line(error, tmp_path, "two or more pictures")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 2])

@@ -196,7 +196,7 @@ def test_what_is_scored_is_what_is_printed(run, tmp_path, layout, split, images,
 
 def test_a_split_that_is_not_there_is_refused(run):
     _, workdir, _ = run
-    with pytest.raises(UserError, match="no split 'banana'; it has train, validation, all"):
+    with pytest.raises(UserError, match="no split 'banana'; its splits are train, validation, all"):
         evaluate([workdir], Plan("center"), dataset={"eval_split": "banana"})
 
 
