@@ -150,7 +150,7 @@ def test_a_label_out_of_range(tmp_path, records, label):
     records["train"][5]["label"] = label
     one_fault(
         prepare(tmp_path, records),
-        f"train: 1 labels are not in 0 ... 2, {label}",
+        f"train: 1 labels are not in 0 ... 2, for example {label}",
         edition=None,
     )
 
