@@ -196,7 +196,7 @@ def _launcher(environment: Mapping[str, str]) -> str | None:
         if importlib.util.find_spec("kubernetes") is None:
             raise UserError(
                 "this is a pod of an indexed job: pip install 'jax[k8s]' to find the others, or "
-                "give --coordinator, --num_processes and --process_id (--num_processes=1: alone)"
+                "give --coordinator, --num_processes and --process_id (or --num_processes=1)"
             )
         return "Kubernetes"
     chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]
@@ -206,20 +206,20 @@ def _launcher(environment: Mapping[str, str]) -> str | None:
 
 
 def is_first() -> bool:
-    """Return whether this is the process that writes logs and talks to people."""
+    """Return whether this is process 0, which writes logs and messages."""
     return jax.process_index() == 0
 
 
 def gather(value: T) -> list[T]:
-    """Return what each process passed, in their order; with several it must be JSON.
+    """Return the values passed by all processes, in order; with several they must be JSON values.
 
-    All processes have to call it, in the same order among their other collectives.
+    All processes must call it, in the same order relative to other collectives.
     """
     if jax.process_count() == 1:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.int32(len(text)))
-    # Every shape is compiled once, so there should be few of them.
+    # Every shape is compiled, so there should be only a few.
     padded = np.zeros(256 * -(-int(lengths.max()) // 256), np.uint8)
     padded[: len(text)] = text
     texts = multihost_utils.process_allgather(padded)
@@ -228,7 +228,7 @@ def gather(value: T) -> list[T]:
 
 
 def on_first(call: Callable[[], T]) -> T:
-    """Call on process 0 alone; all processes return what it returned, or raise its `UserError`."""
+    """Call on process 0 only; all processes return its result, or raise its `UserError`."""
     outcome: dict[str, Any] = {}
     if is_first():
         try:
@@ -242,9 +242,9 @@ def on_first(call: Callable[[], T]) -> T:
 
 
 def first_then_all(call: Callable[[], T]) -> T:
-    """Call on process 0, and then on the others, which find on disk what it has made.
+    """Call on process 0, then on the others, which use the files that it has written.
 
-    All processes raise the `UserError` that any of them meets.
+    If any process raises a `UserError`, all of them do.
     """
     results: list[T] = []
     on_first(lambda: results.append(call()))
@@ -261,44 +261,44 @@ def first_then_all(call: Callable[[], T]) -> T:
 
 
 def tells_of_a_lost_process(error: BaseException) -> bool:
-    """Return whether an error means that another process of the run has ended."""
+    """Return whether an error means that another process of the run was lost."""
     return jax.process_count() > 1 and any(word in str(error) for word in _LOST)
 
 
 class Preemption:
-    """Notice, while it is entered, that the run is to stop: SIGTERM, or SIGINT (Ctrl-C).
+    """A context manager that notices when the run should stop: SIGTERM, or SIGINT (Ctrl-C).
 
-    All processes of a run learn it at the same step, whichever of them it was told. A second
+    All processes of a run stop at the same step, whichever of them gets the signal. A second
     SIGINT, or one before the first step, ends this process at once.
     """
 
     def __init__(self, lost: Callable[[], str]) -> None:
-        """Prepare to listen.
+        """Prepare to handle signals.
 
         Args:
-          lost: says what is lost when this process ends at once; called from another thread.
+          lost: returns what is lost if this process ends at once; called from another thread.
         """
         self._lost = lost
         self._noted: int | None = None
         self._stepped = False
-        # Of several processes, the service that jax has started listens to SIGTERM.
+        # With several processes, jax's own service handles SIGTERM.
         heeded = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
         if threading.current_thread() is not threading.main_thread():
             heeded = []
-        # What is ignored from the start is to be ignored: a script's background commands are.
+        # Signals that are ignored at the start stay ignored, as for background jobs of a script.
         self._heeded = [n for n in heeded if signal.getsignal(n) is not signal.SIG_IGN]
 
     def reached(self) -> bool:
-        """Return whether to stop now, after a step; with several processes, all call it."""
+        """Return whether to stop now, after a step; with several processes, all must call it."""
         self._stepped = True
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(next(_asked))
         return self._noted is not None
 
     def told(self) -> signal.Signals | None:
-        """Return a signal that one of the processes has noted; all have to ask together.
+        """Return a signal that one of the processes has received; all must call it together.
 
-        SIGTERM to one of several is not among them: jax's service keeps it to itself.
+        It does not report SIGTERM with several processes, which only jax's service sees.
         """
         noted = [number for number in gather(self._noted) if number is not None]
         return signal.Signals(noted[0]) if noted else None
@@ -306,13 +306,13 @@ class Preemption:
     def _note(self, number: int, _: FrameType | None) -> None:
         self._noted = self._noted or number
         if jax.process_count() > 1:
-            signal.raise_signal(signal.SIGTERM)  # jax's service tells the other processes
+            signal.raise_signal(signal.SIGTERM)  # jax's service notifies the other processes
 
     def _answer(self, signals: int) -> None:
-        """Answer each SIGINT at once, whatever the main thread waits for.
+        """Respond to each SIGINT at once, whatever the main thread is waiting for.
 
         Args:
-          signals: where Python writes the number of each signal that it receives; closed at last.
+          signals: pipe to which Python writes the number of each signal; closed at the end.
         """
         answered = False
         while number := os.read(signals, 1):
@@ -320,12 +320,12 @@ class Preemption:
                 continue
             if answered or not self._stepped:
                 try:
-                    print(f"deepconv: left at once: {self._lost()}", file=sys.stderr, flush=True)
+                    print(f"deepconv: stopped at once: {self._lost()}", file=sys.stderr, flush=True)
                 finally:
                     os._exit(INTERRUPTED)
             answered = True
             print(
-                "deepconv: saving, then stopping; press Ctrl-C again to leave at once",
+                "deepconv: saving, then stopping; press Ctrl-C again to stop at once",
                 file=sys.stderr,
                 flush=True,
             )

@@ -11,7 +11,7 @@ from deepconv.run import log
 from experiments.processes import PATIENCE_SECONDS, checksums, wait_for_step
 
 STEPS = 40
-FIRST = "saving, then stopping; press Ctrl-C again to leave at once"
+FIRST = "saving, then stopping; press Ctrl-C again to stop at once"
 
 
 @pytest.fixture(scope="module")
