@@ -9,7 +9,7 @@ Paper: 27.0 / 8.8 percent top-1 / top-5 error on ImageNet's validation set (Tabl
 dense evaluation). Not run here.
 
 The submission to ILSVRC-2014 (Table 6, seven nets) included a D of which only the fully connected
-layers were fine-tuned with S in [256, 512]; its last stage is vgg_d_jitter_fc, next to vgg_d_jitter.
+layers were fine-tuned with S in [256, 512]; its last stage is vgg_d_jitter_fc.
 """
 
 from ml_collections import ConfigDict
