@@ -199,7 +199,7 @@ def draw_size(rng: np.random.Generator) -> Size:
 def draw_mask(label: int, size: Size, rng: np.random.Generator) -> np.ndarray:
     """Draw where the figure of a class covers the image.
 
-    The figure lies inside the central square and, as far as it fits, in the part that all square
+    The figure is inside the central square and, as far as it fits, in the part that all square
     crops of the shorter side share.
 
     Args:
