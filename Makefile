@@ -1,4 +1,4 @@
-# Everything runs in .venv, made from requirements.lock by whatever Python 3.11 or newer is at hand.
+# Everything runs in .venv, created from requirements.lock with the newest supported Python found.
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell $(p) -c 'import sys; print("$(p)" if (3,11) <= sys.version_info < (3,14) else "")' 2>/dev/null)))
 RUNS ?= runs
 SEED ?= 0
@@ -9,10 +9,10 @@ STAMP := .venv/.installed
 .PHONY: help env quickstart data-imagenet data-check data-resize bench-input benchmark bench-layers torture test test-fast lint \
   format lock clean
 
-help:  ## show this list
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-27s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: $(STAMP)  ## make the environment in .venv
+env: $(STAMP)  ## create the environment in .venv
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "deepconv needs Python 3.11 or newer: make env PYTHON=/path/to/python3.11" >&2; exit 2; }
@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-quickstart: $(STAMP)  ## train a narrow VGG on drawn images (minutes on two cores); SEED=0
+quickstart: $(STAMP)  ## train a narrow VGG on drawn images, minutes on two cores; SEED=0
 	$(BIN)/deepconv train --config=configs/quickstart.py --config.seed=$(SEED) --workdir=$(RUNS)/quickstart_seed$(SEED)
 
 TARS ?=
@@ -33,7 +33,7 @@ data-imagenet: $(STAMP)  ## prepare ImageNet from its two tar files; TARS=folder
 data-check: $(STAMP)  ## read a prepared data set from end to end; NAME=imagenet2012
 	$(BIN)/deepconv data check --name=$(NAME)
 
-data-resize: $(STAMP)  ## write a data set anew with smaller images; NAME=imagenet2012 SHORTER=512
+data-resize: $(STAMP)  ## copy a prepared data set with smaller images; NAME=imagenet2012 SHORTER=512
 	$(BIN)/deepconv data resize --name=$(NAME) --shorter=$(SHORTER)
 
 IMAGES ?=
@@ -58,25 +58,25 @@ NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
   experiment-jitter experiment-evaluation experiment-finetune bench-dense \
   sweep-alexnet-ablations experiment-alexnet-presets experiment-relu experiment-lrn
 
-# VARIANT=tiny trains them narrow on the embedded data.
+# VARIANT=tiny trains narrow networks on the embedded data.
 VARIANT ?=
 
 $(NETWORKS): $(STAMP)
 	$(BIN)/deepconv train --config=configs/$@.py:$(VARIANT) --workdir=$(RUNS)
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS)
 
-vgg: $(NETWORKS)  ## all of VGG's networks (or make vgg_d, ...) in all stages; VARIANT=tiny, RUNS=runs
+vgg: $(NETWORKS)  ## train all VGG networks (or make vgg_d, ...) in all stages; VARIANT=tiny, RUNS=runs
 
-sweep-depth: $(STAMP)  ## VGG A to E at S = 256, then Table 3
+sweep-depth: $(STAMP)  ## train VGG A to E at S = 256, then print Table 3
 	for net in $(NETWORKS); do $(BIN)/deepconv train --config=configs/$$net.py:256,$(VARIANT) --workdir=$(RUNS) || exit; done
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS)
 
-sweep-scale: $(STAMP)  ## VGG C, D and E at S = 256, 384 and jittered, then Table 3
+sweep-scale: $(STAMP)  ## train VGG C, D and E at S = 256, 384 and jittered, then print Table 3
 	for net in vgg_c vgg_d vgg_e; do $(BIN)/deepconv train --config=configs/$$net.py:$(VARIANT) --workdir=$(RUNS) || exit; done
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS)
 
 TABLES ?= 3,4,5,6
-tables: $(STAMP)  ## VGG's tables 3 to 6 of the runs that are there; TABLES=3,4 RUNS=runs
+tables: $(STAMP)  ## print VGG's Tables 3 to 6 for the existing runs; TABLES=3,4 RUNS=runs
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS) --tables=$(TABLES)
 
 experiment-initialization: $(STAMP)  ## does a deep net need net A? (twelve runs)
@@ -85,20 +85,20 @@ experiment-initialization: $(STAMP)  ## does a deep net need net A? (twelve runs
 experiment-jitter: $(STAMP)  ## does jittered training beat a fixed scale? (six runs)
 	$(BIN)/python -m experiments.jitter --workdir=$(RUNS)/jitter
 
-experiment-evaluation: $(STAMP)  ## dense, multi-crop, both; one scale and three; one net and two
+experiment-evaluation: $(STAMP)  ## compare dense, multi-crop and both; one scale and three; one net and two
 	$(BIN)/python -m experiments.protocols --workdir=$(RUNS)/jitter
 
 PHOTOS ?=
-experiment-finetune: $(STAMP)  ## from drawn images to photographs (sixteen runs); PHOTOS=folder
+experiment-finetune: $(STAMP)  ## fine-tune a net from drawn images on photographs (sixteen runs); PHOTOS=folder
 	$(BIN)/python -m experiments.finetune --photos=$(PHOTOS) --workdir=$(RUNS)/finetune
 
-bench-dense: $(STAMP)  ## time dense evaluation against 150 crops (VGG-D in full width)
+bench-dense: $(STAMP)  ## time dense evaluation against 150 crops (full-width VGG-D)
 	$(BIN)/python -m experiments.bench_dense
 
-experiment-alexnet-presets: $(STAMP)  ## which of AlexNet's presets trains?
+experiment-alexnet-presets: $(STAMP)  ## which of AlexNet's presets train?
 	$(BIN)/python -m experiments.alexnet_presets --workdir=$(RUNS)/alexnet_presets
 
-sweep-alexnet-ablations: $(STAMP)  ## AlexNet without each of its parts; VARIANT=tiny
+sweep-alexnet-ablations: $(STAMP)  ## train AlexNet without each of its parts; VARIANT=tiny
 	$(BIN)/python -m experiments.alexnet_ablations --variant=$(VARIANT) --workdir=$(RUNS)/alexnet_ablations
 
 experiment-relu: $(STAMP)  ## AlexNet's Figure 1 on CIFAR-10: ReLU against tanh
@@ -111,7 +111,7 @@ KILLS ?= 50
 torture: $(STAMP)  ## inject faults into real runs and compare how they end; KILLS=50 (as root: a full disk too)
 	$(BIN)/python -m tests.faults.torture --kills=$(KILLS)
 
-# A file's tests stay together: they share what is dear to make.
+# A file's tests run in one process, because they share expensive fixtures.
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
@@ -127,9 +127,9 @@ format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-lock:  ## resolve the dependencies anew into requirements.lock (needs uv)
+lock:  ## resolve the dependencies into requirements.lock (needs uv)
 	uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra test --extra lint \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
 
-clean:  ## delete the environment and caches, not runs or data
+clean:  ## delete the environment and caches, but not runs or data
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info

@@ -9,9 +9,9 @@
 Paper: 40.7 / 18.2 percent top-1 / top-5 error on ILSVRC-2012's validation set (Table 2: 1 CNN, ten
 crops); about 90 epochs, 5 to 6 days on two GTX 580. Not run here.
 
-The paper, the code that was released with it, and Caffe's net of that name differ. Without a preset
-this is the paper's recipe with the initial weights of the released code: from the paper's own the
-net hardly tells images apart at first.
+The paper, its released code, and Caffe's net of the same name differ. Without a preset this is the
+paper's recipe with the initial weights of the released code, because with the paper's own weights
+the activations hardly depend on the image at first.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +21,7 @@ from deepconv.exceptions import UserError
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Return the recipe, as one of the presets if one is named; `tiny` makes it small.
+    """Return the recipe, with a preset if one is named; `tiny` makes it small.
 
     `pretrained` is the net of the paper's starred rows (section 6.1), 39.0 / 16.6 percent: six
     convolutions, trained on ImageNet's Fall 2011 release, prepared under the name below, or
@@ -48,7 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.epochs = 90.0
     presets = [name for name in chosen if name in PRESETS]
     if len(presets) > 1:
-        raise UserError(f"configs/alexnet.py:{variant} names {len(presets)} presets: choose one")
+        raise UserError(f"configs/alexnet.py:{variant} names {len(presets)} presets; choose one")
     for name in presets:
         PRESETS[name](config)
     if "pretrained" in chosen:
@@ -59,15 +59,15 @@ def get_config(variant: str = "") -> ConfigDict:
         tiny(config, crop=64, scale=72)
         if config.recipe.pretrain_dataset:
             config.recipe.pretrain_dataset = "shapes"
-        config.model.keep_gain = True  # else the Gaussian of the full net fades in the narrow one
+        config.model.keep_gain = True  # otherwise the signal vanishes in the narrow net
     return config
 
 
 def paper(config: ConfigDict) -> None:
-    """Leave nothing to the code: std 0.01 in every layer (section 5).
+    """Follow the paper to the letter: std 0.01 in every layer (section 5).
 
     LRN with alpha times the plain sum of squares (section 3.3), one learning rate for all (section
-    5), lambda of RGB in 0..1 (section 4.1 has no unit; in 0..255 a shift would be ~820 levels).
+    5), lambda of RGB in 0..1 (section 4.1 gives no unit; in 0..255 a shift would be ~820 levels).
     """
     config.model.initializer = "paper"
 

@@ -1,15 +1,15 @@
-"""New classes for a trained network: fc8 anew, the layers below it slowly, the first not at all.
+"""Fine-tune a network for new classes: a new fc8, slow layers below it, and frozen first layers.
 
     deepconv train --config=finetune --workdir=runs/flowers \
         --config.dataset.name=folder:/data/flowers --config.init.checkpoint=vgg16.safetensors
     deepconv train --config=finetune:tiny --workdir=runs/finetuned \
         --config.init.checkpoint=runs/quickstart_seed0
 
-What it starts from is the folder of a run or a file of `deepconv weights import`; another network
-than VGG-D is --config.model.name=vgg_a, or alexnet_owt. `tiny` is the quickstart's: narrow,
-embedded data. Which layers train, optimizer.trained_layers says; fewer suit fewer pictures ("fc8":
-a linear classifier of fixed features). Neither paper has a recipe for this; what the tiny one
-reaches on photographs stands in docs/results.md.
+What it starts from is the folder of a run or a weights file; another network than VGG-D
+is --config.model.name=vgg_a, or alexnet_owt. `tiny` is the quickstart's: narrow, embedded data.
+optimizer.trained_layers selects the layers that train; with fewer pictures, train fewer layers
+("fc8": a linear classifier on fixed features). Neither paper has a recipe for this; docs/results.md
+has the error of the tiny variant on photographs.
 """
 
 from ml_collections import ConfigDict
@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.width = 1.0
         config.model.dropout = 0.5
     config.init.layers = ALL_BUT_FC8
-    # Caffe's rates for fine-tuning: 0.01 for what is new, a tenth of it for what is not.
+    # Caffe's rates for fine-tuning: 0.01 for new layers, a tenth of it for the others.
     config.optimizer.learning_rate = 0.01
     config.optimizer.trained_layers = r"conv[45].*|fc.*"
     config.optimizer.multipliers = (
@@ -42,6 +42,6 @@ def get_config(variant: str = "") -> ConfigDict:
         tiny(config, crop=48, scale=56)
         config.model.name = "vgg_a"
         config.train.epochs = 5.0
-    # Layers that keep their weights have to see pixels as they did.
+    # Layers that keep their weights must see pixels with the same preprocessing as before.
     config.input.color = "inherited"
     return config

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from deepconv.config.schema import default, tiny, variants
 from deepconv.exceptions import UserError
 
-# The variants that name the last stage wanted, and its name in the recipe.
+# The variants that select the last stage, and the name of that stage in the recipe.
 STAGES = {"256": "256", "384": "384", "jitter": "jitter"}
 
 
@@ -27,21 +27,22 @@ def get_config(variant: str = "") -> ConfigDict:
 def vgg(
     name: str, variant: str, *, pretrain: bool, stages: Mapping[str, str] = STAGES
 ) -> ConfigDict:
-    """Return the recipe that all the VGG nets share.
+    """Return the recipe shared by all VGG nets.
 
     Args:
-      name: of the network.
-      variant: the last stage (256, 384, jitter: by default all) and `tiny`, with a comma between.
-      pretrain: whether the net starts from net A.
-      stages: the last stages that it can be trained to, by the names of their variants.
+      name: name of the network.
+      variant: the last stage (256, 384 or jitter, which is the default) and `tiny`, separated by a
+        comma.
+      pretrain: whether the net is initialized from net A.
+      stages: the possible last stages, by the names of their variants.
 
     Raises:
-      UserError: if a variant does not exist, or two name a stage.
+      UserError: if a variant does not exist, or two of them name a stage.
     """
     chosen = variants(name, variant, (*stages, "tiny"))
     last = [stages[part] for part in chosen if part in stages]
     if len(last) > 1:
-        raise UserError(f"configs/{name}.py:{variant} names {len(last)} last stages: choose one")
+        raise UserError(f"configs/{name}.py:{variant} names {len(last)} last stages; choose one")
     config = default()
     with config.unlocked():
         config.model.name = name
@@ -50,12 +51,12 @@ def vgg(
     config.recipe.name = "vgg"
     config.recipe.stage = last[0] if last else "jitter"
     config.recipe.pretrain = pretrain
-    # What the paper's later note recommends; its own Gaussian is "paper".
+    # Recommended in the paper's later note; the paper's own Gaussian is "paper".
     config.model.initializer = "glorot"
     config.train.batch_size = 256
     config.train.epochs = 74.0
     if "tiny" in chosen:
         tiny(config, crop=48, scale=56)
-        # At the paper's 0.01 so narrow a net falls back to chance with some seeds.
+        # At the paper's 0.01, so narrow a net falls back to chance with some seeds.
         config.optimizer.learning_rate = 0.005
     return config

@@ -8,8 +8,8 @@
 Paper: 27.0 / 8.8 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
 dense evaluation). Not run here.
 
-The submission to ILSVRC-2014 (Table 6, seven nets) had a D whose fully connected layers alone were
-fine-tuned with S in [256, 512]; its last stage lies in vgg_d_jitter_fc, beside vgg_d_jitter.
+The submission to ILSVRC-2014 (Table 6, seven nets) included a D of which only the fully connected
+layers were fine-tuned with S in [256, 512]; its last stage is vgg_d_jitter_fc.
 """
 
 from ml_collections import ConfigDict

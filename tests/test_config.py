@@ -262,7 +262,7 @@ def test_an_unknown_preset_of_alexnet_is_named():
         UserError, match="'torch'; there are paper, original_code, caffe, pretrained, tiny"
     ):
         alexnet.get_config("torch")
-    with pytest.raises(UserError, match="paper,caffe names 2 presets: choose one"):
+    with pytest.raises(UserError, match="paper,caffe names 2 presets; choose one"):
         alexnet.get_config("paper,caffe")
 
 

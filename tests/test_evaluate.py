@@ -179,8 +179,8 @@ def test_images_of_other_classes_are_refused(run, tmp_path):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        (-1, "-1 stands for an unknown class, so choose a split that has labels"),
-        (12, "mend it"),
+        (-1, "-1 means an unknown class: choose a split with labels"),
+        (12, "fix the data set"),
     ],
 )
 def test_a_label_that_no_class_has_ends_the_evaluation_before_it_begins(
@@ -196,7 +196,7 @@ def test_a_label_that_no_class_has_ends_the_evaluation_before_it_begins(
     monkeypatch.setattr(evaluation, "_survey", wrong)
     monkeypatch.setattr(scoring, "score", None)
     expected = (
-        rf"^shapes, validation: validation_00007\.jpg has the label {label}, and the 12 classes "
+        rf"^shapes, validation: validation_00007\.jpg has label {label}, and the 12 classes "
         rf"are numbered from 0 to 11; {message}"
     )
     with pytest.raises(UserError, match=expected):
@@ -206,7 +206,7 @@ def test_a_label_that_no_class_has_ends_the_evaluation_before_it_begins(
 @pytest.mark.parametrize("label", [-1, 2])
 def test_saved_posteriors_with_a_label_that_no_class_has_are_refused(tmp_path, label):
     scoring.save(SCORED._replace(labels=np.array([0, label])), tmp_path / "bad.npz")
-    with pytest.raises(UserError, match=rf"bad\.npz: b has the label {label}, and the 2 classes"):
+    with pytest.raises(UserError, match=rf"bad\.npz: b has label {label}, and the 2 classes"):
         evaluate([], Request(), posteriors=[tmp_path / "bad.npz"])
 
 
@@ -226,7 +226,7 @@ def test_a_loss_that_is_not_known_is_null(tmp_path):
 
 
 def test_an_empty_split_is_refused(run):
-    with pytest.raises(UserError, match=r"has no image in the split .validation\[:0\]"):
+    with pytest.raises(UserError, match=r"has no images in the split .validation\[:0\]"):
         evaluate([run], Request(), dataset={"eval_split": "validation[:0]"})
 
 

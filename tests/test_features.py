@@ -76,7 +76,7 @@ def test_the_command_writes_features_of_central_crops(net, narrow_file, photos, 
     )
     assert process.stdout == f"{out}: relu7 3x1x1x64, pool5 3x1x1x8\n"
     assert process.returncode == 2
-    assert process.stderr.startswith(f"deepconv: {photos}/aa.jpg is no picture that can be read")
+    assert process.stderr.startswith(f"deepconv: {photos}/aa.jpg cannot be read as a picture")
     arrays = np.load(out)
     assert [name[len(str(photos)) :] for name in arrays["image_ids"]] == [
         "/a.jpg",

@@ -150,7 +150,7 @@ def test_a_label_that_no_class_has_is_named(run, label):
     trained = open_model(run, ONE_DEVICE)
     source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
     records = [source[0], {**source[1], "label": label}]
-    with pytest.raises(UserError, match=rf"^shapes: validation_00001\.jpg has the label {label}, "):
+    with pytest.raises(UserError, match=rf"^shapes: validation_00001\.jpg has label {label}, "):
         figures.look_at(trained, records, "fc8")
 
 

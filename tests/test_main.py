@@ -77,7 +77,7 @@ def test_a_batch_that_the_devices_do_not_divide():
 )
 def test_a_config_outside_the_folder_and_from_another_folder(tmp_path, flag):
     process = run(*flag, cwd=tmp_path, TFDS_DATA_DIR=str(tmp_path))
-    assert_one_line(process, "imagenet2012 is not there")
+    assert_one_line(process, "data set imagenet2012 not found")
 
 
 @pytest.mark.parametrize("copied", [False, True])

@@ -73,7 +73,7 @@ def test_predict(odd, narrow_file, tmp_path, ascii_main):
     status, out, says = ascii_main("predict", f"--weights={narrow_file}", *outputs, odd)
     assert status == 2
     font, complaint = says.splitlines()
-    assert complaint.startswith(rf"deepconv: {odd}/broken\xe9\n.png is no picture that can be read")
+    assert complaint.startswith(rf"deepconv: {odd}/broken\xe9\n.png cannot be read as a picture")
     assert "the font lacks" in font
     rows = out.splitlines()
     assert len(rows) == 2 + len(ODD)

@@ -73,10 +73,10 @@ def test_one_of_several_that_cannot_find_the_others_says_what_to_do(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ((None, 2, 0), "go together"),
-        (("host:1", None, None), "go together"),
+        ((None, 2, 0), "must be given together"),
+        (("host:1", None, None), "must be given together"),
         (("host", 2, 0), "--coordinator=host is not HOST:PORT"),
-        (("host:1", 2, 2), r"--process_id=2 is not one of 0\.\.1"),
+        (("host:1", 2, 2), r"--process_id=2 is not in 0\.\.1"),
         (("host:1", 2, -1), "--process_id=-1"),
     ],
 )
@@ -146,7 +146,7 @@ def test_ctrl_c_before_a_step_or_a_second_time_ends_the_process_at_once(before, 
             process.send_signal(signal.SIGINT)
             assert "saving, then stopping; press Ctrl-C again" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        assert process.stderr.readline() == "deepconv: left at once: step 3 is lost\n"
+        assert process.stderr.readline() == "deepconv: stopped at once: step 3 is lost\n"
         assert process.wait(60) == 130
 
 

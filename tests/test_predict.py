@@ -76,7 +76,7 @@ def test_the_command_and_a_picture_that_is_none(narrow_file, photos, tmp_path, r
     )
     assert process.returncode == 2
     assert process.stderr.count("\n") == 1
-    assert f"{photos}/broken.jpg is no picture that can be read" in process.stderr
+    assert f"{photos}/broken.jpg cannot be read as a picture" in process.stderr
     listed = json.loads((tmp_path / "x.json").read_text())
     assert [each["picture"] for each in listed] == [
         f"{photos}/{name}" for name in ("a.jpg", "b.png", "more/c.JPG")
@@ -102,14 +102,14 @@ def test_pictures_are_found_and_faults_named(photos, tmp_path):
     kept, refused = pictures.recognized(pictures.open_pictures(paths), 2)
     assert kept.file_names == [str(photos / "a.jpg")]
     assert [line.split(" is ")[1] for line in refused] == [
-        "400x10, longer than 32:1",
-        "no picture that can be read: no image of a known format",
+        "400x10; the aspect ratio may be at most 32:1",
+        "cannot be read as a picture: not an image of a known format",
     ]
     with pytest.raises(UserError, match="400x10, longer"):
         pictures.recognized(pictures.open_pictures(paths[:1]), 2)
     for paths, message in (
-        ([tmp_path / "nothing"], "there is no picture or folder .*nothing"),
-        ([], "there is no picture in what was named"),
+        ([tmp_path / "nothing"], "no such picture or folder: .*nothing"),
+        ([], "no pictures in the arguments"),
     ):
         with pytest.raises(UserError, match=message):
             pictures.open_pictures(paths)
@@ -135,7 +135,7 @@ def test_pixels_are_decoded_once_and_what_is_damaged_is_set_aside(net, photos, m
     assert kept == [1, 2]
     assert others.file_names == source.file_names[1:]
     assert [line.partition(": ")[0] for line in damaged] == [
-        f"{source.file_names[0]} is no picture that can be read"
+        f"{source.file_names[0]} cannot be read as a picture"
     ]
     assert pictures.set_aside(others, [])[1] == [0, 1]
 

@@ -200,7 +200,7 @@ def test_a_key_that_a_recipe_would_ignore_or_misread_is_named(values, words):
 
 
 def test_two_last_stages_are_one_too_many():
-    with pytest.raises(UserError, match="vgg_d.py:384,submission names 2 last stages: choose one"):
+    with pytest.raises(UserError, match="vgg_d.py:384,submission names 2 last stages; choose one"):
         vgg_d.get_config("384,submission")
 
 

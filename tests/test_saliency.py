@@ -69,7 +69,7 @@ def test_the_command_and_a_picture_that_is_cut_short(narrow_file, photos, tmp_pa
         "saliency", f"--weights={narrow_file}", f"--out={out}", "--label=class 2", *files
     )
     assert (process.returncode, process.stdout) == (2, f"{out}\n"), process.stderr
-    assert process.stderr.startswith(f"deepconv: {photos}/more/c.JPG is no picture")
+    assert process.stderr.startswith(f"deepconv: {photos}/more/c.JPG cannot be read as a picture")
     assert process.stderr.count("\n") == 1
     assert PIL.Image.open(out).size == (900, 238)  # of a picture of 70x50, and a title
 

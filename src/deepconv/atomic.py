@@ -1,4 +1,4 @@
-"""Files that other processes see whole or not at all, with the permissions that the umask gives.
+"""Files that are written completely or not at all, with the permissions given by the umask.
 
 write(path, b"...")
 with replacing(path) as file:
@@ -18,21 +18,21 @@ from typing import Any, BinaryIO
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes the place of `path` once it is complete and on the disk.
+    """Open a file for writing that replaces `path` when it is complete and on disk.
 
-    After an error `path` is as it was, and nothing is left beside it. Of several processes that
-    write the same file at once, the last one's stays.
+    After an error, `path` is unchanged and no temporary file is left. If several processes write
+    the same file at once, the last one wins.
 
     Raises:
       OSError: if it cannot be written; the error names `path`.
     """
-    # No part of the name, which may be as long as the file system allows.
+    # Not derived from the file's name, which may be as long as the file system allows.
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         with partial.open("xb") as file:
             yield file
             file.flush()
-            # Without it a power cut could leave the new name on an empty file.
+            # Without this, a power failure could leave the new name on an empty file.
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
@@ -44,7 +44,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file, and its folder where that is missing.
+    """Write a file, creating its folder if necessary.
 
     Raises:
       OSError: if it cannot be written.
@@ -55,10 +55,10 @@ def write(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as a JSON file that other processes see whole or not at all.
+    """Write a value as a JSON file, atomically.
 
     Raises:
-      TypeError: If the value holds what JSON cannot; the file is then as it was.
+      TypeError: if JSON cannot represent the value; the file is then unchanged.
     """
     write(path, (to_json(value, indent=2) + "\n").encode())
 
@@ -67,7 +67,7 @@ def to_json(value: Any, indent: int | None = None) -> str:
     """Return a value as JSON text: arrays as lists, NaN and infinity as null.
 
     Raises:
-      TypeError: If the value holds what JSON cannot.
+      TypeError: if JSON cannot represent the value.
     """
     return json.dumps(_plain(value), indent=indent, allow_nan=False)
 

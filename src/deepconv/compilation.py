@@ -1,4 +1,4 @@
-"""The options of XLA that networks are compiled with."""
+"""The XLA options that networks are compiled with."""
 
 import functools
 import os
@@ -9,16 +9,16 @@ import jax
 
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 
-# By default XLA leaves a CPU's convolutions to YNNPACK, which runs many of them on one core and is
-# slow at the gradients of kernels; what XLA has itself trains 1.2 to 1.9 times as fast
-# (docs/performance.md). This is the rest of the default.
+# By default XLA delegates convolutions on a CPU to YNNPACK, which runs many of them on one core and
+# is slow at the gradients of kernels. XLA's own convolutions train 1.2 to 1.9 times as fast
+# (docs/performance.md). This is the default without the convolutions.
 _ON_A_CPU = {_LIBRARY: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
 
 def jit(function: Callable[..., Any], **arguments: Any) -> Any:
     """Return `jax.jit(function, **arguments)`, compiled with `compiler_options()`.
 
-    Unlike that of `jax.jit` the result cannot be called inside another jitted function, or
+    Unlike a function from `jax.jit`, the result cannot be called inside another jitted function or
     differentiated.
     """
     return jax.jit(function, compiler_options=compiler_options(), **arguments)
@@ -26,14 +26,14 @@ def jit(function: Callable[..., Any], **arguments: Any) -> Any:
 
 @functools.cache
 def compiler_options() -> dict[str, str] | None:
-    """Return the options for the devices at hand; None: XLA's defaults.
+    """Return the options for the available devices, or None for XLA's defaults.
 
-    Whoever has set the option in `XLA_FLAGS` has decided.
+    An option that is set in `XLA_FLAGS` is not overridden.
     """
     if jax.default_backend() != "cpu" or _LIBRARY in os.environ.get("XLA_FLAGS", ""):
         return None
     try:
         jax.jit(lambda: 0, compiler_options=_ON_A_CPU).lower().compile()
-    except jax.errors.JaxRuntimeError:  # the option is experimental: a version may not have it
+    except jax.errors.JaxRuntimeError:  # the option is experimental; some versions lack it
         return None
     return _ON_A_CPU

@@ -1,4 +1,4 @@
-"""What every figure shares: names are drawn literally, and the PNG appears whole or not at all.
+"""What all figures share: names are drawn literally, and the PNG is written atomically.
 
 axes.set_title(naming.one_line(name), **LITERAL)
 save(figure, Path("figure.png"))
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-# For whatever draws a name: `$` is a character of it, and begins no formula.
+# For everything that draws a name: `$` is a plain character and does not begin a formula.
 LITERAL: dict[str, Any] = {"parse_math": False}
 
 _LACKING = re.compile(r"Glyph \d+ \((?P<name>.*)\) missing from|.* does not support .* natively")
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG; characters that the font lacks are boxes, and named in one line.
+    """Write a figure as PNG; log one line if the font lacks characters, which become boxes.
 
     Raises:
       OSError: if it cannot be written.
@@ -45,7 +45,7 @@ def save(figure: "Figure", path: Path) -> None:
             lacking.append(found["name"])
     if lacking:
         _LOG.info(
-            "%s: the font lacks %d characters of the names, such as %s; boxes stand for them",
+            "%s: the font lacks %d characters of the names, such as %s; they are drawn as boxes",
             path,
             len(lacking),
             lacking[0],

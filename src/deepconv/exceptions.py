@@ -1,23 +1,23 @@
-"""What ends a run through no fault of the program."""
+"""Exceptions that end a command without being bugs, and exit statuses."""
 
 import os
 
 USER_ERROR = 2
-TRY_AGAIN = os.EX_TEMPFAIL  # 75: for a scheduler, which has only to start the same command again
+TRY_AGAIN = os.EX_TEMPFAIL  # 75: a scheduler should run the same command again
 INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """Something that the user can mend; commands show its one line and exit with status 2."""
+    """A problem that the user can fix; commands print its one line and exit with status 2."""
 
 
 class DivergenceError(UserError):
-    """The loss of a run is no longer a finite number."""
+    """The loss has become NaN or infinite."""
 
 
 class Preempted(Exception):
-    """The machine is taken away, and all is saved; commands exit with status 75."""
+    """The run was told to stop by SIGTERM and has been saved; commands exit with status 75."""
 
 
 class Interrupted(Exception):
-    """The user has told the run to stop, and all is saved; commands exit with status 130."""
+    """The run was interrupted by the user and has been saved; commands exit with status 130."""

@@ -1,19 +1,19 @@
-r"""Names of files and classes where they leave the program as text: one rule for all of them.
+r"""Names of files and classes as text for output: one rule for all of them.
 
-    decoded("caf\udce9.jpg")  # r"caf\xe9.jpg": a byte of a file's name that is not UTF-8
-    one_line("a\nb")          # r"a\nb": what would break a row of a table
+    decoded("caf\udce9.jpg")  # r"caf\xe9.jpg": escapes a byte of a file name that is not UTF-8
+    one_line("a\nb")          # r"a\nb": escapes what would break a row of a table
 
-A file is opened by its real name, never by what these return.
+Files are opened by their real names, never by the results of these functions.
 """
 
 import codecs
 import unicodedata
 
-# For `errors=` wherever text is encoded: a byte that is not UTF-8, and a character that the
-# encoding lacks, are written as an escape.
+# For `errors=` wherever text is encoded: writes escapes for bytes that are not UTF-8 and for
+# characters that the encoding lacks.
 ERRORS = "deepconv.naming"
 
-# Line and paragraph separators, and what reverses the direction of the text around it.
+# Line and paragraph separators, and characters that change the direction of surrounding text.
 _BREAKING = {*"\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 
 
@@ -26,7 +26,7 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte that it cannot decode
+    if 0xDC80 <= code <= 0xDCFF:  # Python's surrogate escape for a byte that it cannot decode
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
 
@@ -35,22 +35,19 @@ codecs.register_error(ERRORS, _escape)
 
 
 def decoded(name: str) -> str:
-    r"""Return a name that every encoding of Unicode can write: bytes that are not UTF-8 as `\xe9`.
+    r"""Return a name as valid Unicode, with bytes that are not UTF-8 escaped as `\xe9`.
 
-    Line breaks and the like stay as they are, for JSON and arrays. The result does not depend on
-    the locale, by which Python decodes the names of files.
+    Line breaks and controls are kept, for JSON and arrays. The result does not depend on the
+    locale, although Python decodes file names by it.
     """
     try:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # a surrogate that is no byte
+    except UnicodeEncodeError:  # a surrogate that is not an escaped byte
         return name.encode("utf-8", ERRORS).decode("utf-8")
 
 
 def one_line(name: str) -> str:
-    r"""Return a name as one line of printable text: line breaks, tabs and controls as `\n`, `\x1b`.
-
-    The rest is as `decoded` has it.
-    """
+    r"""Return `decoded(name)` as one printable line: line breaks and controls as `\n`, `\x1b`."""
     return "".join(
         _escaped(x) if x in _BREAKING or unicodedata.category(x) == "Cc" else x
         for x in decoded(name)
@@ -58,7 +55,7 @@ def one_line(name: str) -> str:
 
 
 def width(text: str) -> int:
-    """Return how many columns of a terminal a line takes: wide characters 2, combining ones 0."""
+    """Return the number of terminal columns of a line: wide characters 2, combining ones 0."""
     return sum(map(_columns, text))
 
 
@@ -69,12 +66,12 @@ def _columns(character: str) -> int:
 
 
 def shortened(name: str, columns: int, *, ending: int = 0) -> str:
-    """Return a name as one line that takes no more than so many columns.
+    """Return a name as one line of at most `columns` columns.
 
     Args:
       name: the name.
-      columns: at most, at least 2 more than `ending`.
-      ending: how many of them show the name's end, where the middle has to be left out.
+      columns: maximum width, at least 2 more than `ending`.
+      ending: columns reserved for the end of the name if it has to be shortened.
     """
     line = one_line(name)
     if width(line) <= columns:
@@ -84,7 +81,7 @@ def shortened(name: str, columns: int, *, ending: int = 0) -> str:
 
 
 def _fitting(text: str, columns: int) -> str:
-    """Return the longest beginning that takes no more than so many columns."""
+    """Return the longest prefix of at most `columns` columns."""
     taken = 0
     for index, character in enumerate(text):
         taken += _columns(character)

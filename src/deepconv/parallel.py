@@ -1,4 +1,4 @@
-"""The mesh of devices, what lies where on it, and the processes that share it."""
+"""The mesh of devices, the placement of arrays on it, and the processes that share it."""
 
 import collections
 import importlib.util
@@ -27,18 +27,19 @@ T = TypeVar("T")
 DATA_AXIS = "data"
 MODEL_AXIS = "model"
 
-# A process that has not been heard of for so long is dead, and the others end.
+# A process without a heartbeat for this long is considered dead, and the others end.
 HEARTBEAT_SECONDS = 60
 
-# What the transports of collectives, and jax's own service, say when another process has gone.
+# Parts of the error messages of the collectives' transports and of jax's coordination service when
+# another process is lost.
 _LOST = ("Gloo", "NCCL", "RCCL", "CoordinationService", "UNAVAILABLE", "Connection closed by peer")
 
-# The service that agrees on a step wants numbers that only grow, over all runs of a recipe.
+# jax's service that agrees on a step needs increasing numbers, over all stages of a recipe.
 _asked = itertools.count(1)
 
 
 def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """Return a mesh with the one axis `data` over these devices, by default all there are."""
+    """Return a mesh with the single axis `data` over these devices, by default all."""
     return Mesh(np.asarray(jax.devices() if devices is None else devices), (DATA_AXIS,))
 
 
@@ -58,14 +59,14 @@ def tower_mesh(devices: list[jax.Device] | None = None) -> Mesh:
 
 
 def model_axis(mesh: Mesh | AbstractMesh) -> str | None:
-    """Return the axis that a copy of the network is spread over, or None."""
+    """Return the axis over which a copy of the network is split, or None."""
     return MODEL_AXIS if MODEL_AXIS in mesh.axis_names else None
 
 
 def check_batch_size(
     batch_size: int, mesh: Mesh | AbstractMesh, name: str, microbatches: int = 1
 ) -> None:
-    """Raise `UserError` unless the devices divide each of the microbatches of a batch."""
+    """Raise `UserError` unless the number of devices divides every microbatch of a batch."""
     shares = mesh.shape[DATA_AXIS]
     if batch_size < 1 or batch_size % (shares * microbatches):
         what = "devices" if model_axis(mesh) is None else "pairs of devices"
@@ -76,7 +77,7 @@ def check_batch_size(
 
 
 def described(tree: Any, placement: Any) -> Any:
-    """Describe arrays of the tree's shapes that lie as `placement`, a prefix of it, has them."""
+    """Return `jax.ShapeDtypeStruct`s for a tree's arrays with shardings from a prefix tree."""
     placement = jax.tree.broadcast(placement, tree)
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -86,7 +87,7 @@ def described(tree: Any, placement: Any) -> Any:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of what every device of the mesh has whole."""
+    """Return the sharding of arrays that every device of the mesh has in full."""
     return NamedSharding(mesh, P())
 
 
@@ -96,10 +97,10 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
-    """Spread the examples of a batch over the devices.
+    """Distribute the examples of a batch over the devices.
 
     Args:
-      batch: tree of numpy arrays, this process's rows `[n, ...]` of the global batch.
+      batch: tree of NumPy arrays, this process's rows `[n, ...]` of the global batch.
       mesh: the mesh.
 
     Returns:
@@ -110,7 +111,7 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
 
 
 def to_host(array: Any) -> np.ndarray:
-    """Return an array whole, wherever its parts lie; all processes have to ask for it together."""
+    """Return a whole array on the host; if it is distributed, all processes must call this."""
     if isinstance(array, jax.Array) and not (
         array.is_fully_addressable or array.is_fully_replicated
     ):
@@ -119,18 +120,18 @@ def to_host(array: Any) -> np.ndarray:
 
 
 def start(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Join the other processes of a run, if there are any; before anything else is done with jax.
+    """Join the other processes of a run, if any. Call this before using jax.
 
-    SLURM, Open MPI, an indexed job of Kubernetes and a TPU pod tell by themselves how many there
-    are; elsewhere all three have to be given.
+    SLURM, Open MPI, an indexed job of Kubernetes and a TPU pod are detected; elsewhere all three
+    arguments are required.
 
     Args:
       coordinator: HOST:PORT of process 0, or None.
-      num_processes: of the run, or None; 1: run alone, whatever the environment says.
-      process_id: which of them this is, from 0, or None.
+      num_processes: number of processes, or None; 1 disables the detection.
+      process_id: number of this process, from 0, or None.
 
     Raises:
-      UserError: if something is missing, or the others cannot be reached.
+      UserError: if an argument is missing or invalid, or the others cannot be reached.
     """
     if num_processes == 1:
         return
@@ -143,12 +144,14 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
     else:
         launcher = coordinator
         if coordinator is None or num_processes is None or process_id is None:
-            raise UserError("--coordinator, --num_processes and --process_id go together")
+            raise UserError(
+                "--coordinator, --num_processes and --process_id must be given together"
+            )
         if not coordinator.rpartition(":")[2].isdecimal():
             raise UserError(f"--coordinator={coordinator} is not HOST:PORT")
         if not 0 <= process_id < num_processes:
             raise UserError(
-                f"--process_id={process_id} is not one of 0..{num_processes - 1} "
+                f"--process_id={process_id} is not in 0..{num_processes - 1} "
                 f"(--num_processes={num_processes})"
             )
     try:
@@ -159,7 +162,7 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
             cluster_detection_method=method,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
-    except Exception as error:  # jax, gRPC and Kubernetes' client have a type each
+    except Exception as error:  # jax, gRPC and Kubernetes' client each raise their own types
         reason = (str(error) or type(error).__name__).splitlines()[0][:300]
         raise UserError(f"cannot join the other processes ({launcher}): {reason}") from None
     if not is_first():
@@ -167,12 +170,13 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
 
 
 def _launcher(environment: Mapping[str, str]) -> str | None:
-    """Name what started this process as one of several, where jax can ask it; None: nothing did.
+    """Return the launcher that started this process as one of several, or None.
 
-    jax itself would warn on a plain machine of a cluster, and ask a cloud's servers for minutes.
+    Not left to jax, whose own detection warns on a single machine of a cluster and may query cloud
+    servers for minutes.
 
     Raises:
-      UserError: if it is one of several, and jax cannot know of the others.
+      UserError: if the process is one of several, but the launcher does not tell jax of the others.
     """
 
     def several(variable: str) -> bool:
@@ -183,7 +187,8 @@ def _launcher(environment: Mapping[str, str]) -> str | None:
     if several("OMPI_COMM_WORLD_SIZE"):
         if "OMPI_MCA_orte_hnp_uri" not in environment:  # from version 5 on
             raise UserError(
-                "this Open MPI does not say where process 0 runs: give --coordinator=HOST:PORT "
+                "this version of Open MPI does not tell where process 0 runs: give "
+                "--coordinator=HOST:PORT "
                 "--num_processes=$OMPI_COMM_WORLD_SIZE --process_id=$OMPI_COMM_WORLD_RANK"
             )
         return "Open MPI"
@@ -191,7 +196,7 @@ def _launcher(environment: Mapping[str, str]) -> str | None:
         if importlib.util.find_spec("kubernetes") is None:
             raise UserError(
                 "this is a pod of an indexed job: pip install 'jax[k8s]' to find the others, or "
-                "give --coordinator, --num_processes and --process_id (--num_processes=1: alone)"
+                "give --coordinator, --num_processes and --process_id (or --num_processes=1)"
             )
         return "Kubernetes"
     chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]
@@ -201,20 +206,20 @@ def _launcher(environment: Mapping[str, str]) -> str | None:
 
 
 def is_first() -> bool:
-    """Return whether this is the process that writes logs and talks to people."""
+    """Return whether this is process 0, which writes logs and messages."""
     return jax.process_index() == 0
 
 
 def gather(value: T) -> list[T]:
-    """Return what each process passed, in their order; with several it must be JSON.
+    """Return the values passed by all processes, in order; with several they must be JSON values.
 
-    All processes have to call it, in the same order among their other collectives.
+    All processes must call it, in the same order relative to other collectives.
     """
     if jax.process_count() == 1:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.int32(len(text)))
-    # Every shape is compiled once, so there should be few of them.
+    # Every shape is compiled, so there should be only a few.
     padded = np.zeros(256 * -(-int(lengths.max()) // 256), np.uint8)
     padded[: len(text)] = text
     texts = multihost_utils.process_allgather(padded)
@@ -223,7 +228,7 @@ def gather(value: T) -> list[T]:
 
 
 def on_first(call: Callable[[], T]) -> T:
-    """Call on process 0 alone; all processes return what it returned, or raise its `UserError`."""
+    """Call on process 0 only; all processes return its result, or raise its `UserError`."""
     outcome: dict[str, Any] = {}
     if is_first():
         try:
@@ -238,9 +243,9 @@ def on_first(call: Callable[[], T]) -> T:
 
 
 def first_then_all(call: Callable[[], T]) -> T:
-    """Call on process 0, and then on the others, which find on disk what it has made.
+    """Call on process 0, then on the others, which use the files that it has written.
 
-    All processes raise the `UserError` that any of them meets.
+    If any process raises a `UserError`, all of them do.
     """
     results: list[T] = []
     on_first(lambda: results.append(call()))
@@ -257,44 +262,44 @@ def first_then_all(call: Callable[[], T]) -> T:
 
 
 def tells_of_a_lost_process(error: BaseException) -> bool:
-    """Return whether an error means that another process of the run has ended."""
+    """Return whether an error means that another process of the run was lost."""
     return jax.process_count() > 1 and any(word in str(error) for word in _LOST)
 
 
 class Preemption:
-    """Notice, while it is entered, that the run is to stop: SIGTERM, or SIGINT (Ctrl-C).
+    """A context manager that notices when the run should stop: SIGTERM, or SIGINT (Ctrl-C).
 
-    All processes of a run learn it at the same step, whichever of them it was told. A second
+    All processes of a run stop at the same step, whichever of them gets the signal. A second
     SIGINT, or one before the first step, ends this process at once.
     """
 
     def __init__(self, lost: Callable[[], str]) -> None:
-        """Prepare to listen.
+        """Prepare to handle signals.
 
         Args:
-          lost: says what is lost when this process ends at once; called from another thread.
+          lost: returns what is lost if this process ends at once; called from another thread.
         """
         self._lost = lost
         self._noted: int | None = None
         self._stepped = False
-        # Of several processes, the service that jax has started listens to SIGTERM.
+        # With several processes, jax's own service handles SIGTERM.
         heeded = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
         if threading.current_thread() is not threading.main_thread():
             heeded = []
-        # What is ignored from the start is to be ignored: a script's background commands are.
+        # Signals that are ignored at the start stay ignored, as for background jobs of a script.
         self._heeded = [n for n in heeded if signal.getsignal(n) is not signal.SIG_IGN]
 
     def reached(self) -> bool:
-        """Return whether to stop now, after a step; with several processes, all call it."""
+        """Return whether to stop now, after a step; with several processes, all must call it."""
         self._stepped = True
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(next(_asked))
         return self._noted is not None
 
     def told(self) -> signal.Signals | None:
-        """Return a signal that one of the processes has noted; all have to ask together.
+        """Return a signal that one of the processes has received; all must call it together.
 
-        SIGTERM to one of several is not among them: jax's service keeps it to itself.
+        It does not report SIGTERM with several processes, which only jax's service sees.
         """
         noted = [number for number in gather(self._noted) if number is not None]
         return signal.Signals(noted[0]) if noted else None
@@ -302,13 +307,13 @@ class Preemption:
     def _note(self, number: int, _: FrameType | None) -> None:
         self._noted = self._noted or number
         if jax.process_count() > 1:
-            signal.raise_signal(signal.SIGTERM)  # jax's service tells the other processes
+            signal.raise_signal(signal.SIGTERM)  # jax's service notifies the other processes
 
     def _answer(self, signals: int) -> None:
-        """Answer each SIGINT at once, whatever the main thread waits for.
+        """Respond to each SIGINT at once, whatever the main thread is waiting for.
 
         Args:
-          signals: where Python writes the number of each signal that it receives; closed at last.
+          signals: pipe to which Python writes the number of each signal; closed at the end.
         """
         answered = False
         while number := os.read(signals, 1):
@@ -316,12 +321,12 @@ class Preemption:
                 continue
             if answered or not self._stepped:
                 try:
-                    print(f"deepconv: left at once: {self._lost()}", file=sys.stderr, flush=True)
+                    print(f"deepconv: stopped at once: {self._lost()}", file=sys.stderr, flush=True)
                 finally:
                     os._exit(INTERRUPTED)
             answered = True
             print(
-                "deepconv: saving, then stopping; press Ctrl-C again to leave at once",
+                "deepconv: saving, then stopping; press Ctrl-C again to stop at once",
                 file=sys.stderr,
                 flush=True,
             )

@@ -74,8 +74,8 @@ def test_a_sound_set_has_no_faults(tmp_path, records):
     assert found.faults == []
     assert found.facts == [
         "3 classes",
-        "train: 6 images in 2 shards, 2 to 2 of a class",
-        "validation: 2 images in 2 shards, 0 to 1 of a class",
+        "train: 6 images in 2 shards, 2 to 2 per class",
+        "validation: 2 images in 2 shards, 0 to 1 per class",
     ]
 
 
@@ -127,7 +127,7 @@ def test_images_are_missing(tmp_path, records):
 
 def test_an_image_is_there_twice(tmp_path, records):
     records["train"][0] = records["train"][3]
-    one_fault(prepare(tmp_path, records), "train: 1 images are there twice")
+    one_fault(prepare(tmp_path, records), "train: 1 images are duplicates")
 
 
 def test_a_label_of_another_class(tmp_path, records):
@@ -152,7 +152,7 @@ def test_a_label_out_of_range(tmp_path, records, label):
     records["train"][5]["label"] = label
     one_fault(
         prepare(tmp_path, records),
-        f"train: 1 labels are out of range 0 ... 2, {label}",
+        f"train: 1 labels are not in 0 ... 2, for example {label}",
         edition=None,
     )
 
@@ -161,7 +161,7 @@ def test_an_empty_class(tmp_path, records):
     for record in records["train"]:
         record["label"] %= 2
     folder = prepare(tmp_path, records)
-    one_fault(folder, "train: 1 classes have no image, n13037406 for one", edition=None)
+    one_fault(folder, "train: 1 classes have no images, for example n13037406", edition=None)
 
 
 def test_an_image_that_cannot_be_decoded(tmp_path, records, truncated):
@@ -189,7 +189,7 @@ def test_a_shard_of_another_length(tmp_path, records):
     info = json.loads((folder / "dataset_info.json").read_text())
     info["splits"][0]["shardLengths"] = ["3", "4"]
     (folder / "dataset_info.json").write_text(json.dumps(info))
-    one_fault(folder, "imagenet2012-train.array_record-00001-of-00002 holds 3 records, not 4")
+    one_fault(folder, "imagenet2012-train.array_record-00001-of-00002 has 3 records, not 4")
 
 
 def test_a_set_that_cannot_be_checked(tmp_path, records):

@@ -188,10 +188,13 @@ def test_what_is_known_of_a_set_survives_json(shapes_root):
         ({"class_names": ("a", "zb")}, "class 'b' is missing, class 'zb' is new"),
         ({"class_names": ("b", "a")}, "its classes are in another order"),
         ({"class_names": ("a", "b", "c", "d")}, "class 'c' is new (and 1 more)"),
-        ({"train": {"records": 9}}, "it has 9 training images and had 8"),
-        ({"train": {"contents": {"a": "4 x", "b": "4 z"}}}, "other names or sizes, for one in 'b'"),
-        ({"train": {"split": "train[:1%]"}}, "its training split is train[:1%] and was train"),
-        ({"evaluation": {"version": "set/2.0.0"}}, "it is set/2.0.0 and was set/1.0.0"),
+        ({"train": {"records": 9}}, "it now has 9 training images, it had 8"),
+        (
+            {"train": {"contents": {"a": "4 x", "b": "4 z"}}},
+            "other names or sizes, for example in 'b'",
+        ),
+        ({"train": {"split": "train[:1%]"}}, "its training split is now train[:1%], it was train"),
+        ({"evaluation": {"version": "set/2.0.0"}}, "it is now set/2.0.0, it was set/1.0.0"),
         ({"evaluation": {"times": "x"}}, "its evaluation images have other modification times"),
     ],
 )
@@ -222,7 +225,7 @@ def test_a_missing_set_is_one_line_that_names_the_folder(tmp_path):
 def test_a_bare_path_gets_a_hint(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     Path("here").mkdir()
-    with pytest.raises(UserError, match=f"{name} is a path: .* folder:{name}"):
+    with pytest.raises(UserError, match=f"{name} is a path; .* folder:{name}"):
         datasets.open_dataset(name, data_dir=str(tmp_path))
 
 

@@ -214,11 +214,11 @@ def test_floats_are_of_0_to_1_or_of_0_to_255(values, expected):
 @pytest.mark.parametrize(
     ("values", "form", "says"),
     [
-        (np.array([[0, 65536]], np.int32), 2, "gray values from 0 to 65536, where 0 to 65535 can"),
-        (np.array([[-1, 5]], np.int32), 2, "from -1 to 5, where 0 to 65535 can be read"),
-        (np.array([[-300, 5]], np.int16), 2, "from -300 to 5, where 0 to 65535 can be read"),
-        (np.array([[0, 255.5]], np.float32), 3, "from 0 to 255.5, where 0 to 255 can be read"),
-        (np.array([[-0.5, 1]], np.float32), 3, "from -0.5 to 1, where 0 to 255 can be read"),
+        (np.array([[0, 65536]], np.int32), 2, "gray values from 0 to 65536; only 0 to 65535 can"),
+        (np.array([[-1, 5]], np.int32), 2, "from -1 to 5; only 0 to 65535 can be read"),
+        (np.array([[-300, 5]], np.int16), 2, "from -300 to 5; only 0 to 65535 can be read"),
+        (np.array([[0, 255.5]], np.float32), 3, "from 0 to 255.5; only 0 to 255 can be read"),
+        (np.array([[-0.5, 1]], np.float32), 3, "from -0.5 to 1; only 0 to 255 can be read"),
         (np.array([[0, np.nan]], np.float32), 3, "from nan to nan"),
         (np.array([[0, np.inf]], np.float32), 3, "to inf"),
     ],

@@ -106,7 +106,7 @@ def test_a_set_for_testing_alone_has_its_own_classes(tmp_path):
     lay(tmp_path, "test/b/1.jpg", "test/c/1.jpg")
     source = folder.open_split(tmp_path, "test")
     assert source.class_names == ("b", "c")
-    with pytest.raises(UserError, match="no split 'train'; it has test"):
+    with pytest.raises(UserError, match="no split 'train'; its splits are test"):
         open_folder(tmp_path, eval_split="test")
 
 
@@ -116,7 +116,7 @@ def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path, split)
     for argument in ("train_split", "eval_split"):
         with pytest.raises(UserError) as error:
             open_folder(tmp_path, **{argument: split})
-        assert_one_line(error, tmp_path, repr(split), "it has train, validation")
+        assert_one_line(error, tmp_path, repr(split), "its splits are train, validation")
 
 
 @pytest.mark.parametrize("name", ["dev", "extra", "Val"])
@@ -131,7 +131,7 @@ def test_the_folder_above_a_data_set_is_not_one_class(tmp_path):
     lay(tmp_path, "set/train/a/1.jpg", "set/val/a/2.jpg")
     with pytest.raises(UserError) as error:
         open_folder(tmp_path)
-    assert_one_line(error, "has one class, set", "train, val", f"name {tmp_path / 'set'} itself")
+    assert_one_line(error, "has one class, set", "train, val", f"did you mean {tmp_path / 'set'}?")
 
 
 def test_two_validation_parts_are_refused(split):
@@ -369,7 +369,7 @@ def test_a_class_that_training_lacks_is_named(split):
     lay(split, "val/unknown/1.jpg")
     with pytest.raises(UserError) as error:
         open_folder(split)
-    assert_one_line(error, split / "val" / "unknown", split / "train", "does not have")
+    assert_one_line(error, split / "val" / "unknown", "is not a class of", split / "train")
 
 
 def test_an_empty_folder_for_evaluation_is_named(split):
@@ -417,7 +417,7 @@ def test_too_few_pictures_to_set_any_aside_is_an_error(tmp_path):
     pictures(tmp_path, ["a", "b"], 1)
     with pytest.raises(UserError) as error:
         open_folder(tmp_path)
-    assert_one_line(error, tmp_path, "two pictures")
+    assert_one_line(error, tmp_path, "two or more pictures")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 2])

@@ -249,7 +249,7 @@ def refused(tars, tmp_path, *words):
 def test_one_archive_is_missing(tmp_path, files, missing):
     tars = lay_out(tmp_path / "tars", **files)
     (tars / missing).unlink()
-    refused(tars, tmp_path, f"{tars} lacks {missing}: both", "image-net.org")
+    refused(tars, tmp_path, f"{tars} lacks {missing}; both", "image-net.org")
 
 
 def test_both_archives_are_missing(tmp_path):
@@ -277,12 +277,12 @@ def test_the_archive_of_a_class_is_cut_short(tmp_path, files):
     for length in (0, 600, 1500):
         classes[damaged] = whole[:length]
         (tars / "ILSVRC2012_img_train.tar").write_bytes(tar(classes))
-        refused(tars, tmp_path, "ILSVRC2012_img_train.tar", damaged, "cut short")
+        refused(tars, tmp_path, "ILSVRC2012_img_train.tar", damaged, "truncated")
 
 
 def test_a_class_is_missing(tmp_path, files):
     tars = lay_out(tmp_path / "tars", **files, synsets=SYNSETS[:2])
-    refused(tars, tmp_path, "lacks 1 of 3 classes, n13037406 for one")
+    refused(tars, tmp_path, "is incomplete: 1 of 3 classes are missing, for example n13037406")
 
 
 def test_a_class_is_not_of_the_set(tmp_path, files):
@@ -293,13 +293,17 @@ def test_a_class_is_not_of_the_set(tmp_path, files):
 def test_an_image_is_missing(tmp_path, files):
     train = {name: data for name, data in files["train"].items() if name != CMYK}
     tars = lay_out(tmp_path / "tars", train, files["validation"])
-    refused(tars, tmp_path, "ILSVRC2012_img_train.tar holds 10 images", "not 11")
+    refused(tars, tmp_path, "ILSVRC2012_img_train.tar has 10 images", "not 11")
 
 
 def test_a_validation_image_is_missing(tmp_path, files):
     validation = dict(list(files["validation"].items())[:-1])
     tars = lay_out(tmp_path / "tars", files["train"], validation)
-    refused(tars, tmp_path, "lacks 1 of 5 images, ILSVRC2012_val_00000005.JPEG for one")
+    refused(
+        tars,
+        tmp_path,
+        "is incomplete: 1 of 5 images are missing, for example ILSVRC2012_val_00000005.JPEG",
+    )
 
 
 def test_an_image_is_there_twice(tmp_path, files):
@@ -309,14 +313,14 @@ def test_an_image_is_there_twice(tmp_path, files):
     lay_out(tars, **files)
     with tarfile.open(tars / "ILSVRC2012_img_val.tar", "a") as archive:
         add(archive, "ILSVRC2012_val_00000005.JPEG", b"again")
-    refused(tars, tmp_path, "ILSVRC2012_img_val.tar holds 6 images, not 5")
+    refused(tars, tmp_path, "ILSVRC2012_img_val.tar has 6 images, not 5")
 
 
 def test_an_image_lies_in_the_archive_of_another_class(tmp_path, files):
     tars = lay_out(tmp_path / "tars", **files)
     classes = {f"{synset}.tar": tar({f"{SYNSETS[0]}_0.JPEG": b""}) for synset in SYNSETS}
     (tars / "ILSVRC2012_img_train.tar").write_bytes(tar(classes))
-    refused(tars, tmp_path, f"{SYNSETS[0]}_0.JPEG lies in {SYNSETS[1]}.tar")
+    refused(tars, tmp_path, f"{SYNSETS[0]}_0.JPEG is in {SYNSETS[1]}.tar")
 
 
 def test_names_and_links_that_point_outside_write_nothing_there(tmp_path, files):
@@ -374,6 +378,6 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path, tars):
     process = run(f"--tars={tars}", f"--data_dir={tmp_path}/sets")
     assert process.returncode == 2
     assert process.stderr.strip().splitlines() == [
-        f"deepconv: {tars}/ILSVRC2012_img_train.tar lacks 997 of 1,000 classes, n01443537 for one: "
-        "it is not whole"
+        f"deepconv: {tars}/ILSVRC2012_img_train.tar is incomplete: 997 of 1,000 classes are "
+        "missing, for example n01443537"
     ]

@@ -269,9 +269,9 @@ def test_measuring_writes_nothing(data_dir, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("S in [256, 512]: crops differ by ")
-    assert "in the mean of 5 images" in lines[0]
+    assert "on average over 5 images" in lines[0]
 
 
 def test_nothing_to_measure():
-    with pytest.raises(UserError, match="no image"):
+    with pytest.raises(UserError, match="none of the images"):
         resize.measure([b"no image"], (256, 256), shorter=256)

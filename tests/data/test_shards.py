@@ -175,7 +175,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_written(tmp_path, m
         shards.shutil, "disk_usage", lambda _: shards.shutil._ntuple_diskusage(9e9, 8e9, 1e9)
     )
     shards.require_space(folder, 1000)
-    with pytest.raises(UserError, match=rf"{tmp_path} has 1.0 GB free, and up to 2.0 GB"):
+    with pytest.raises(UserError, match=rf"{tmp_path} has 1.0 GB free, but up to 2.0 GB"):
         shards.require_space(folder, 2 * 10**9)
     assert not (tmp_path / "sets").exists()
 

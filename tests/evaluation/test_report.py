@@ -77,7 +77,7 @@ def test_an_empty_set_is_refused():
 
 @pytest.mark.parametrize("label", [-1, 6])
 def test_a_label_that_no_class_has_is_refused(label):
-    with pytest.raises(ValueError, match=f"label {label} is not one of 0 to 5"):
+    with pytest.raises(ValueError, match=f"label {label} is not in 0 to 5"):
         report(np.zeros((2, 6)), np.array([0, label]), NAMES, ["a.jpg", "b.jpg"])
 
 

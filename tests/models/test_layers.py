@@ -304,8 +304,8 @@ def test_layers_survive_json(name):
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"kind": "Conv3D", "name": "x"}, "layer 1 is of the kind 'Conv3D'; there are Conv"),
-        ({"name": "x"}, "layer 1 is of the kind None"),
+        ({"kind": "Conv3D", "name": "x"}, "layer 1 has unknown kind 'Conv3D'; known: Conv"),
+        ({"name": "x"}, "layer 1 has unknown kind None"),
         ({"kind": "Pool", "name": "x", "side": 2}, "layer 1: .*side"),
     ],
 )

@@ -100,15 +100,15 @@ CHANGES = {
     "class added": (lambda folder: draw(folder / "ankh" / "1.png", 9), "class 'ankh' is new"),
     "picture added": (
         lambda folder: draw(folder / "bolt" / "99.png", 9),
-        "55 training images and had 54, for one in 'bolt'",
+        "it now has 55 training images, it had 54, for example in 'bolt'",
     ),
     "picture removed": (
         lambda folder: [(folder / "bolt" / f"{n:02d}.png").unlink() for n in range(4)],
-        "training images and had 54, for one in 'bolt'",
+        "training images, it had 54, for example in 'bolt'",
     ),
     "picture renamed": (
         lambda folder: (folder / "bolt" / "03.png").rename(folder / "bolt" / "3.png"),
-        "training images have other names or sizes, for one in 'bolt'",
+        "training images have other names or sizes, for example in 'bolt'",
     ),
     "pictures replaced": (replace_all, "training images"),
     "picture touched": (touch, "other modification times (if they are copies"),
@@ -174,7 +174,7 @@ def test_stored_posteriors_are_of_the_images_that_are_there(run, tmp_path):
         ("plain", None, 9, "all"),
         ("plain", "all", 9, "all"),
         ("plain", "validation", 3, "validation (held out)"),
-        ("plain", "train", 6, "train (but for those held out)"),
+        ("plain", "train", 6, "train (without those held out)"),
         ("parts", None, 6, "validation"),
         ("parts", "train", 9, "train"),
         ("parts", "test", 3, "test"),
@@ -195,7 +195,7 @@ def test_what_is_scored_is_what_is_printed(run, tmp_path, layout, split, images,
 
 def test_a_split_that_is_not_there_is_refused(run):
     _, workdir, _ = run
-    with pytest.raises(UserError, match="no split 'banana'; it has train, validation, all"):
+    with pytest.raises(UserError, match="no split 'banana'; its splits are train, validation, all"):
         evaluate([workdir], Request("center"), dataset={"eval_split": "banana"})
 
 
@@ -227,7 +227,7 @@ def test_two_processes_that_see_other_pictures_end_at_the_start(tmp_path):
     processes = command.start(run, processes=2, environments=identities, join=True)
     assert [process.wait() for process in processes] == [2, 2]
     assert "process 1 sees another folder:~/set than process 0" in processes[0].output()
-    assert "48 training images and had 54" in processes[0].output()
+    assert "it now has 48 training images, it had 54" in processes[0].output()
     assert not (run / "metrics.jsonl").exists()
 
 

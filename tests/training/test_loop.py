@@ -130,7 +130,7 @@ def test_a_broken_image_in_the_evaluation_set_is_named(train):
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_that_no_class_has_is_named(train, monkeypatch, label):
     monkeypatch.setitem(Pictures.LABELS, 7, label)
-    with pytest.raises(UserError, match=rf"picture_7\.jpg has the label {label}, .* 3 classes"):
+    with pytest.raises(UserError, match=rf"picture_7\.jpg has label {label}, .* 3 classes"):
         train(make_config())
 
 

@@ -13,7 +13,7 @@ from tests.faults.processes import PATIENCE_SECONDS, checksums, wait_for_step
 pytestmark = pytest.mark.slow
 
 STEPS = 40
-FIRST = "saving, then stopping; press Ctrl-C again to leave at once"
+FIRST = "saving, then stopping; press Ctrl-C again to stop at once"
 
 
 @pytest.fixture(scope="module")

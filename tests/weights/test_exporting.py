@@ -119,7 +119,7 @@ def test_what_cannot_be_exported(tmp_path):
     net = imported("vgg11", tmp_path)
     config = net.config.copy_and_resolve_references().unlock()
     config.model.name = "vgg_c"
-    with pytest.raises(UserError, match="torchvision has no network like vgg_c; it has those of"):
+    with pytest.raises(UserError, match="torchvision has no equivalent of vgg_c, only of"):
         exporting.to_torchvision(net._replace(config=config), tmp_path / "out")
     config.input.mean = "image"
     with pytest.raises(UserError, match="vgg11 subtracts a mean image, which torchvision cannot"):

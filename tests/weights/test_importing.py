@@ -59,7 +59,7 @@ def test_the_command_reports_every_tensor_and_writes_what_load_weights_takes(tmp
     np.testing.assert_allclose(net.colors.mean_rgb, [123.675, 116.28, 103.53])
     _, about = weights_file.read(out)
     assert about["source"]["file"] == "vgg11.pth"
-    assert about["source"]["done"]["conv1_1/kernel"] == "OIHW to HWIO, divided by 255 std"
+    assert about["source"]["done"]["conv1_1/kernel"] == "OIHW to HWIO, divided by 255 * std"
     assert about["version"]
 
 
@@ -78,23 +78,23 @@ def test_the_package_stays_cheap_to_import():
         ({"features__8__weight": None}, r"net\.safetensors: features\.8\.weight of vgg11 missing"),
         (
             {"features__1__running_mean": np.zeros(1, np.float32)},
-            r"features\.1\.running_mean: not of vgg11, which is nearest",
+            r"features\.1\.running_mean: not part of vgg11, the most similar known network",
         ),
         (
             {"features__3__weight": np.zeros((2, 1, 5, 5), np.float32)},
-            r"features\.3\.weight is 2x1x5x5, and 2x1x3x3 in such a vgg_a",
+            r"features\.3\.weight is 2x1x5x5, but a vgg_a like this has 2x1x3x3",
         ),
         (
             {"classifier__6__weight": np.zeros((4, 64), np.float32)},
-            r"classifier\.6\.weight is 4x64, and 5x64 in such a vgg_a",
+            r"classifier\.6\.weight is 4x64, but a vgg_a like this has 5x64",
         ),
         (
             {"classifier__0__weight": np.zeros((64, 24), np.float32)},
-            r"classifier\.0\.weight is 64x24, and 64x8 in such a vgg_a",
+            r"classifier\.0\.weight is 64x24, but a vgg_a like this has 64x8",
         ),
         (
             {"features__0__bias": np.full(1, np.nan, np.float32)},
-            r"features\.0\.weight or its bias holds what is no number",
+            r"features\.0\.weight or its bias contains NaN or infinity",
         ),
     ],
 )
@@ -107,7 +107,9 @@ def test_what_is_not_the_network_is_one_line(changes, message, saved):
 def test_another_network(tmp_path):
     path = tmp_path / "net.safetensors"
     safetensors.numpy.save_file({"layer1.0.conv1.weight": np.zeros((4, 4))}, path)
-    with pytest.raises(UserError, match=r"another network \(layer1\.0\.conv1\.weight\); known of"):
+    with pytest.raises(
+        UserError, match=r"an unknown network \(layer1\.0\.conv1\.weight\); known networks of"
+    ):
         importing.read(path)
 
 
@@ -126,7 +128,10 @@ def test_a_truncated_file(kept, saved):
 
 
 def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
-    with pytest.raises(UserError, match=r"net\.safetensors is not a weights file of deepconv"):
+    with pytest.raises(
+        UserError,
+        match="not a deepconv weights file; convert it with deepconv weights import .* OUT",
+    ):
         weights_file.read(saved())
     with pytest.raises(UserError, match="holds no run"):
         deepconv.load_weights(tmp_path / "nothing.safetensors")

@@ -143,7 +143,7 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(archive, tmp_path):
     else:
         header = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
         path.write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in (*header, state)))
-    with pytest.raises(UserError, match=r"is refused: it names posix\.mkdir.*not executed"):
+    with pytest.raises(UserError, match=r"was refused: it refers to posix\.mkdir.*not executed"):
         torch_file.read(path)
     assert not mark.exists()
     pickle.loads(pickle.dumps(state, protocol=2))
@@ -165,7 +165,7 @@ def test_a_truncated_file_is_one_line(name, kept, tmp_path):
     whole = (GOLDEN / f"{name}.pth").read_bytes()
     (tmp_path / "net.pth").write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(
-        UserError, match=r"net\.pth is damaged, cut short, or not of PyTorch"
+        UserError, match=r"net\.pth is damaged, truncated, or not a PyTorch file"
     ) as error:
         torch_file.read(tmp_path / "net.pth")
     assert "\n" not in str(error.value)
@@ -173,7 +173,10 @@ def test_a_truncated_file_is_one_line(name, kept, tmp_path):
 
 @pytest.mark.parametrize(
     ("saved", "message"),
-    [([1, 2], "holds no state dict"), ({"epoch": 3}, "epoch is a int, not a tensor")],
+    [
+        ([1, 2], "does not contain a PyTorch state dict"),
+        ({"epoch": 3}, "epoch is a int, not a tensor"),
+    ],
 )
 def test_what_is_no_state_dict(saved, message, tmp_path):
     with zipfile.ZipFile(tmp_path / "net.pth", "w") as file:

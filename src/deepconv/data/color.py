@@ -27,7 +27,7 @@ class ColorStatistics(NamedTuple):
       mean_rgb: `[3]` float64, 0..255.
       eigenvalues: `[3]` float64, of the covariance of RGB in 0..1, largest first.
       eigenvectors: `[3, 3]` float64, rows R, G, B, columns components.
-      mean_image: `[S, S, 3]` float32, 0..255, of the central squares; None where it is not known.
+      mean_image: `[S, S, 3]` float32, 0..255, of the central squares; None if unknown.
     """
 
     mean_rgb: np.ndarray
@@ -36,8 +36,8 @@ class ColorStatistics(NamedTuple):
     mean_image: np.ndarray | None
 
 
-# ImageNet's, from public code: the mean from the readme of the released VGG nets, the components
-# from fb.resnet.torch's lineage. Neither paper prints them.
+# ImageNet's statistics from public code: the mean from the readme of the released VGG nets, the
+# components from fb.resnet.torch and its descendants. Neither paper prints them.
 IMAGENET = ColorStatistics(
     mean_rgb=np.array([123.68, 116.779, 103.939]),
     eigenvalues=np.array([0.2175, 0.0188, 0.0045]),
@@ -49,13 +49,13 @@ IMAGENET = ColorStatistics(
 
 
 def pca_magnitudes(eigenvalues: np.ndarray, convention: str) -> np.ndarray:
-    """Return what multiplies each component's Gaussian factor, in 0..255 units.
+    """Return the factors of the components' Gaussian random numbers, in 0..255 units.
 
     Args:
       eigenvalues: `[3]`, of pixels in 0..1.
-      convention: "lambda", the eigenvalue itself as AlexNet section 4.1 has it, read on 0..1 pixels
-        (on 0..255 it would shift ImageNet by 800 grey levels), or "sqrt", the standard deviation,
-        as the released code's variable is called.
+      convention: "lambda", the eigenvalue itself as in AlexNet section 4.1, computed on 0..1 pixels
+        (on 0..255 it would shift ImageNet by 800 gray levels), or "sqrt", the standard deviation,
+        which the released code's variable name suggests.
 
     Raises:
       ValueError: for another convention.
@@ -81,14 +81,14 @@ def principal_components(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def of_training_set(source: Source, scale: int, threads: int | None = None) -> ColorStatistics:
     """Compute the statistics over all images' central squares, rescaled to side `scale`.
 
-    Every image weighs the same. The sums are of integers and stay below 2^53 for a set of
-    ImageNet's size, so they are exact in float64 and do not depend on the order. Images that
-    cannot be read are left out.
+    Every image has the same weight. The sums are of integers and stay below 2^53 for a set of
+    ImageNet's size, so they are exact in float64 and independent of the order. Unreadable images
+    are skipped.
 
     Args:
       source: the training set.
       scale: side S of the squares, in pixels.
-      threads: how many decode; by default as many as there are cores.
+      threads: number of decoding threads; by default the number of cores.
 
     Raises:
       UserError: if no image can be read.
@@ -124,7 +124,7 @@ def of_training_set(source: Source, scale: int, threads: int | None = None) -> C
 
 
 def stored(source: Source, scale: int, path: Path) -> ColorStatistics:
-    """Return `of_training_set`, computed once and kept in the file `path` (`.npz`) if it can be."""
+    """Return `of_training_set`, cached in the file `path` (`.npz`) if that can be written."""
     if path.exists():
         return load(path)
     statistics = of_training_set(source, scale)
@@ -132,13 +132,13 @@ def stored(source: Source, scale: int, path: Path) -> ColorStatistics:
         save(statistics, path)
     except OSError as error:
         _LOG.warning(
-            "the color statistics are not kept: cannot write %s (%s)", path, error.strerror
+            "the color statistics are not cached: cannot write %s (%s)", path, error.strerror
         )
     return statistics
 
 
 def save(statistics: ColorStatistics, path: Path) -> None:
-    """Write statistics to a `.npz` that other processes see whole or not at all."""
+    """Write statistics to a `.npz` file, atomically."""
     known = {name: value for name, value in statistics._asdict().items() if value is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(path) as file:
@@ -146,11 +146,11 @@ def save(statistics: ColorStatistics, path: Path) -> None:
 
 
 def load(path: Path) -> ColorStatistics:
-    """Read what `save` wrote.
+    """Read a file written by `save`.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it holds something else.
+      ValueError: if it contains something else.
     """
     with np.load(path, allow_pickle=False) as arrays:
         if missing := {*ColorStatistics._fields} - {"mean_image"} - {*arrays}:

@@ -1,14 +1,14 @@
-"""From the bytes of an image file to the crop that a network sees, decoding as little as it can.
+"""From the bytes of an image file to the crop that a network sees, decoding as little as possible.
 
     pixels, crop = load_crop(data, geometry.central)
 
-What a crop is, Pillow defines: the whole image decoded to RGB, rescaled by its antialiased bilinear
-filter, and cut. Ordinary JPEG gets there sooner, by libjpeg-turbo and a SIMD version of the same
-filter: rows below the crop are not decoded, large images are halved while they are decoded, and
-only the crop is resampled. Everything else, and what libjpeg-turbo refuses, goes through Pillow.
+Pillow defines the result: the whole image decoded to RGB, rescaled by its antialiased bilinear
+filter, and cropped. Ordinary JPEGs take a faster path, libjpeg-turbo and a SIMD version of the same
+filter: rows below the crop are not decoded, large images are halved during decoding, and only the
+crop is resampled. Everything else, and what libjpeg-turbo refuses, goes through Pillow.
 
-Of an animation or a file of several pages the first image counts. Transparency is ignored: the
-colors are those that are stored under it. More than 8 bits become 8, see `eight_bits`.
+For animations and files with several pages, the first image is used. Transparency is ignored; the
+colors stored under it are used. More than 8 bits are reduced to 8, see `eight_bits`.
 """
 
 import io
@@ -27,31 +27,31 @@ try:
 except ImportError:  # no wheel for Linux on ARM
     resizer = None
 
-# A quarter of a gigabyte as RGB, where Pillow begins to warn of decompression bombs.
+# A quarter of a gigabyte as RGB; from here on Pillow warns of decompression bombs.
 MAX_PIXELS = 89_478_485
 
-# What data sets are made of. Pillow would read others, and start Ghostscript for one of them.
+# The formats of data sets. Pillow would read others as well, and start Ghostscript for one of them.
 FORMATS = {"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"}
 
-# How much larger than needed an image halved by the decoder remains. The decoder's filter is
-# sharper than Pillow's, and below this photographs differ by more than one gray level.
+# An image halved by the decoder stays at least this much larger than needed. The decoder's filter
+# is sharper than Pillow's; with less margin, photographs differ by more than one gray level.
 SPARE_RESOLUTION = 1.5
 
-# What libjpeg-turbo says of the rows that it passes over on the way to the next marker: a restart
-# or the end. It tells of the first oddity in a file, or of the one that it stopped at.
+# libjpeg-turbo's warning about the rows it skips up to the next marker, a restart or the end. It
+# reports only the first problem in a file, or the one it stopped at.
 _REST_SKIPPED = re.compile("Corrupt JPEG data: [0-9]+ extraneous bytes before marker 0xd[0-79]")
 
 
 class UnreadableImageError(Exception):
-    """No decoder takes these bytes; the message says why."""
+    """The image cannot be decoded; the message says why."""
 
 
 class Crop(NamedTuple):
-    """A window of an image that is thought rescaled; all in rescaled pixels.
+    """A window of a rescaled image; all values are in rescaled pixels.
 
     Attributes:
-      height: of the whole image.
-      width: of the whole image.
+      height: height of the whole image.
+      width: width of the whole image.
       top: offset of the window.
       left: offset of the window.
       rows: height of the window.
@@ -67,7 +67,7 @@ class Crop(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A part of an image, its edges in pixels of the image."""
+    """A part of an image; the edges are in pixels of the image."""
 
     left: float
     top: float
@@ -78,7 +78,7 @@ class Box(NamedTuple):
 def rescaled_size(height: int, width: int, shorter: int) -> tuple[int, int]:
     """Return the (height, width) after isotropic rescaling to a shorter side (VGG section 3.1).
 
-    The longer side is rounded to the nearest pixel, a half upwards.
+    The longer side is rounded to the nearest pixel, halves up.
     """
     if height <= width:
         return shorter, (2 * width * shorter + height) // (2 * height)
@@ -89,7 +89,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     """Return an image file's (height, width) without decoding its pixels.
 
     Raises:
-      UnreadableImageError: if no decoder knows the file, or it has more than MAX_PIXELS.
+      UnreadableImageError: if the format is not supported, or the image has more than MAX_PIXELS.
     """
     frame = _read_frame(data)
     if frame is not None:
@@ -108,18 +108,17 @@ def whole(height: int, width: int, shorter: int) -> Crop:
 def load_crop(data: bytes, choose: Callable[[int, int], Crop]) -> tuple[np.ndarray, Crop]:
     """Decode, rescale and crop an image file.
 
-    The orientation that EXIF may state is ignored, as ImageNet's other readers do.
+    EXIF orientation is ignored, as in other ImageNet readers.
 
     Args:
-      data: the file.
-      choose: from the image's (height, width) to the crop; called once, before pixels are decoded.
+      data: the contents of the file.
+      choose: maps the image's (height, width) to the crop; called once, before pixels are decoded.
 
     Returns:
       uint8 RGB `[rows, columns, 3]`, and the crop.
 
     Raises:
-      UnreadableImageError: if no decoder reads the file, if it is cut short, or if it has more than
-        MAX_PIXELS.
+      UnreadableImageError: if the file cannot be decoded, is truncated, or exceeds MAX_PIXELS.
     """
     frame = _read_frame(data)
     if frame is None:
@@ -130,15 +129,15 @@ def load_crop(data: bytes, choose: Callable[[int, int], Crop]) -> tuple[np.ndarr
     crop = choose(frame.height, frame.width)
     try:
         return _cut_jpeg(data, frame, crop), crop
-    except ValueError:  # Pillow knows best what is wrong, if anything is
+    except ValueError:  # Pillow may still read it, and its error is the better one
         return resample(decode(data), crop), crop
 
 
 def decode(data: bytes) -> PIL.Image.Image:
-    """Decode an image file to RGB, all of it, by Pillow.
+    """Decode a whole image file to RGB with Pillow.
 
     Raises:
-      UnreadableImageError: if Pillow cannot read it whole, if its values have no scale (see
+      UnreadableImageError: if Pillow cannot read all of it, if its values have no known scale (see
         `eight_bits`), or if it has more than MAX_PIXELS.
     """
     image = _open(data)
@@ -154,26 +153,26 @@ def decode(data: bytes) -> PIL.Image.Image:
 def eight_bits(values: np.ndarray, bits: int | None) -> np.ndarray:
     """Scale gray values to 8 bits.
 
-    floor(v / 2^(bits - 8)), the most significant 8 bits. Where the number of bits is not known:
-    integers up to 255 as they are, up to 65535 as 16 bits; floats up to 1 as 255 v, up to 255 as
-    they are, both rounded to the nearest, halves to even.
+    floor(v / 2^(bits - 8)), the most significant 8 bits. If the number of bits is unknown: integers
+    up to 255 are kept, integers up to 65535 are treated as 16 bits; floats up to 1 become 255 v,
+    floats up to 255 are kept, both rounded to the nearest integer, halves to even.
 
     Args:
       values: integers or floats, of any shape.
-      bits: how many make up white, at least 8; None where the format leaves it open, as TIFF does
-        for 32-bit integers and floats.
+      bits: number of bits of a white pixel, at least 8; None if the format does not define it, as
+        for 32-bit integers and floats in TIFF.
 
     Returns:
       uint8, of the same shape.
 
     Raises:
-      UnreadableImageError: if a value is negative, too large for this, or no number.
+      UnreadableImageError: if a value is negative, too large, or NaN.
     """
     low, high = values.min(), values.max()
     white = 2**bits - 1 if bits else 255 if values.dtype.kind == "f" else 65535
     if not (low >= 0 and high <= white):  # nor with a NaN
         raise UnreadableImageError(
-            f"gray values from {low:g} to {high:g}, where 0 to {white} can be read"
+            f"gray values from {low:g} to {high:g}; only 0 to {white} can be read"
         )
     if values.dtype.kind == "f":
         return np.asarray(np.rint(values * 255 if high <= 1 else values).astype(np.uint8))
@@ -187,22 +186,22 @@ def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
     Raises:
       UnreadableImageError: see `eight_bits`.
-      ValueError: if Pillow has no rule for the mode.
+      ValueError: if Pillow cannot convert the mode.
     """
     mode = image.mode
     if mode in ("I", "F") or mode.startswith("I;16"):  # Pillow would clip to 255, not scale
         gray = eight_bits(np.asarray(image), _bits(image))
         if _tag(image, PIL.TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
-            gray = 255 - gray  # white is zero, which Pillow heeds up to 8 bits alone
+            gray = 255 - gray  # zero is white; Pillow handles this only up to 8 bits
         image = PIL.Image.fromarray(gray)
-    elif mode == "La":  # gray multiplied by alpha; for colors Pillow undoes it when it loads them
+    elif mode == "La":  # gray premultiplied by alpha; for colors Pillow undoes it when loading
         image = image.convert("LA")
-    image.info.pop("transparency", None)  # Pillow would warn that it is lost
+    image.info.pop("transparency", None)  # otherwise Pillow warns that it is lost
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _bits(image: PIL.Image.Image) -> int | None:
-    """Return how many bits a gray value of more than 8 has, or None where they may not all count.
+    """Return the number of bits of a gray value with more than 8, or None if it is unknown.
 
     Pillow scales PNM and JPEG 2000 to 16 bits.
     """
@@ -213,7 +212,7 @@ def _bits(image: PIL.Image.Image) -> int | None:
 
 
 def _tag(image: PIL.Image.Image, tag: int) -> int | None:
-    """Return the number, or the first of several, that a tag of a TIFF has."""
+    """Return the value of a TIFF tag, or the first one if there are several."""
     if not isinstance(image, PIL.TiffImagePlugin.TiffImageFile):
         return None
     value = image.tag_v2.get(tag)
@@ -221,26 +220,26 @@ def _tag(image: PIL.Image.Image, tag: int) -> int | None:
 
 
 def _open(data: bytes) -> PIL.Image.Image:
-    """Read an image file's header by Pillow, which decodes the pixels when they are asked for."""
+    """Read an image file's header with Pillow, which decodes the pixels on demand."""
     try:
         image = PIL.Image.open(io.BytesIO(data))
     except PIL.UnidentifiedImageError as error:  # its message has an address in memory
-        raise UnreadableImageError("no image of a known format") from error
+        raise UnreadableImageError("not an image of a known format") from error
     except Exception as error:  # Pillow's plugins raise anything on broken files
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
     if image.format not in FORMATS:
-        raise UnreadableImageError(f"{image.format} is not a format of photographs")
+        raise UnreadableImageError(f"the format {image.format} is not supported")
     _check_pixels(image.height, image.width)
     return image
 
 
 def resample(image: PIL.Image.Image, crop: Crop) -> np.ndarray:
-    """Rescale and crop in one go: only the window is resampled.
+    """Rescale and crop in one pass: only the window is resampled.
 
-    Bilinear, antialiased where the image shrinks, as Pillow and torchvision do it.
+    Bilinear, antialiased when shrinking, as in Pillow and torchvision.
 
     Args:
-      image: RGB.
+      image: RGB image.
       crop: the window.
 
     Returns:
@@ -251,11 +250,11 @@ def resample(image: PIL.Image.Image, crop: Crop) -> np.ndarray:
 
 def _check_pixels(height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
-        raise UnreadableImageError(f"{width}x{height} are more than {MAX_PIXELS} pixels")
+        raise UnreadableImageError(f"{width}x{height} is more than {MAX_PIXELS} pixels")
 
 
 def _box(crop: Crop, height: float, width: float) -> Box:
-    """Return where a crop lies in the image before rescaling, which has that size."""
+    """Return where a crop lies in the image before rescaling, given that image's size."""
     vertical, horizontal = height / crop.height, width / crop.width
     return Box(
         crop.left * horizontal,
@@ -270,13 +269,13 @@ def _resize(image: PIL.Image.Image, box: Box, rows: int, columns: int) -> np.nda
 
 
 class _Frame(NamedTuple):
-    """What the frame header of a JPEG says.
+    """The contents of a JPEG's frame header.
 
     Attributes:
-      height: of the image.
-      width: of the image.
-      position: of the height's two bytes in the file.
-      progressive: whether the image comes in several passes.
+      height: height of the image.
+      width: width of the image.
+      position: offset in the file of the two bytes of the height.
+      progressive: whether the image is stored in several passes.
     """
 
     height: int
@@ -286,10 +285,10 @@ class _Frame(NamedTuple):
 
 
 def _read_frame(data: bytes) -> _Frame | None:
-    """Find the frame header of a JPEG of the ordinary sort, else return None.
+    """Find the frame header of an ordinary JPEG; return None for everything else.
 
-    Ordinary is one that ends where a JPEG ends (libjpeg-turbo would fill up what is missing with
-    gray; Pillow refuses), of 8 bits, Huffman coded, in gray, YCbCr or RGB.
+    An ordinary JPEG ends with an end marker (libjpeg-turbo would fill in missing parts with gray;
+    Pillow refuses them), has 8 bits, Huffman coding, and gray, YCbCr or RGB colors.
     """
     if not (data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9")):
         return None
@@ -314,21 +313,21 @@ def _cut_jpeg(data: bytes, frame: _Frame, crop: Crop) -> np.ndarray:
     """Decode what a crop needs of a JPEG, and resample it.
 
     Raises:
-      ValueError: if libjpeg-turbo refuses the file or has something to say about it.
+      ValueError: if libjpeg-turbo fails or warns.
     """
     vertical, horizontal = frame.height / crop.height, frame.width / crop.width
     divisor = 1
     while divisor < 8 and min(vertical, horizontal) >= 2 * divisor * SPARE_RESOLUTION:
         divisor *= 2
 
-    # Where the filter of the crop's last row ends, and two rows more for smoothing chroma.
+    # The last row that the filter reads for the crop, and two more for chroma smoothing.
     bottom = (crop.top + crop.rows) * vertical + max(vertical, divisor) + 2 * divisor
     rows = min(math.ceil(bottom), frame.height)
     file: bytes | bytearray = data
     if frame.progressive:
         rows = frame.height
     elif rows < frame.height:
-        # A decoder works from the top until it has the height that the header states.
+        # The decoder works from the top until it has as many rows as the header states.
         file = bytearray(data)
         file[frame.position : frame.position + 2] = rows.to_bytes(2)
 
@@ -337,7 +336,7 @@ def _cut_jpeg(data: bytes, frame: _Frame, crop: Crop) -> np.ndarray:
     pixels = np.empty((height, width, 3), np.uint8)
     try:
         simplejpeg.decode_jpeg(file, buffer=pixels, **scaled)
-    except ValueError as error:  # pixels are whole if what follows the last row is all that is odd
+    except ValueError as error:  # skipped rows after the last one needed do no harm
         if rows == frame.height or not _REST_SKIPPED.fullmatch(str(error)):
             raise
     box = _box(crop, frame.height / divisor, frame.width / divisor)
@@ -345,8 +344,8 @@ def _cut_jpeg(data: bytes, frame: _Frame, crop: Crop) -> np.ndarray:
 
 
 def _resample_pixels(pixels: np.ndarray, box: Box, rows: int, columns: int) -> np.ndarray:
-    """Resample a box to so many rows and columns, as Pillow's bilinear filter does."""
-    # Either resampler copies what it is given, so that is no more than the filter reaches.
+    """Resample a box to the given size, like Pillow's bilinear filter."""
+    # Either resampler copies its input, so pass only the part that the filter reads.
     reach = math.ceil(max((box.right - box.left) / columns, (box.bottom - box.top) / rows, 1))
     first_row, first_column = max(int(box.top) - reach, 0), max(int(box.left) - reach, 0)
     pixels = pixels[

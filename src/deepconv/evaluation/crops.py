@@ -1,4 +1,4 @@
-"""Where the papers' test crops lie: pure functions from the sizes of images to offsets."""
+"""The positions of the papers' test crops: pure functions from image sizes to offsets."""
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ def center(extents: jax.Array, crop: int) -> jax.Array:
 def ten_crop(extents: jax.Array, crop: int) -> jax.Array:
     """Return the corners and the center of the central square (AlexNet, section 4.1).
 
-    With their mirror images these are ten. In a square of 256: (0, 0), (0, 32), (16, 16), (32, 0),
-    (32, 32) for crops of 224.
+    With their mirror images these are ten crops. For crops of 224 in a square of 256, the offsets
+    are (0, 0), (0, 32), (16, 16), (32, 0), (32, 32).
 
     Args:
       extents: see `center`.
@@ -39,7 +39,7 @@ def ten_crop(extents: jax.Array, crop: int) -> jax.Array:
 def nine_view(extents: jax.Array, crop: int) -> jax.Array:
     """Return a 3x3 grid of crops over the central square (the AlexNet paper's CIFAR-10 code).
 
-    The test of the nets of section 3.3, without mirror images. For crops of 24 in CIFAR-10's 32
+    This is the test of section 3.3's nets, without mirror images. For crops of 24 in CIFAR-10's 32
     pixels the offsets are 0, 4, 8.
 
     Args:
@@ -56,8 +56,8 @@ def nine_view(extents: jax.Array, crop: int) -> jax.Array:
 def grid(extents: jax.Array, crop: int) -> jax.Array:
     """Return a 5x5 grid of crops over the whole image (VGG, section 3.2).
 
-    The offsets along an axis are i (length - crop) / 4, rounded, a half upwards: for 224 in 256
-    pixels 0, 8, 16, 24, 32.
+    The offsets along an axis are i (length - crop) / 4, rounded, halves up: for 224 in 256 pixels
+    0, 8, 16, 24, 32.
 
     Args:
       extents: see `center`.
@@ -70,11 +70,11 @@ def grid(extents: jax.Array, crop: int) -> jax.Array:
 
 
 def _places(spare: jax.Array, side: int) -> jax.Array:
-    """Spread a grid over what an axis has to spare: i spare / (side - 1), a half upwards.
+    """Return the offsets of a grid over the spare length: i spare / (side - 1), halves up.
 
     Args:
-      spare: `[N, 2]` int, or `[N, 1]` for both axes alike.
-      side: of the grid.
+      spare: `[N, 2]` int, or `[N, 1]` if it is the same for both axes.
+      side: side of the grid.
 
     Returns:
       `[N, side * side, 2]` int, row by row.

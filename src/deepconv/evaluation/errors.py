@@ -1,4 +1,4 @@
-"""Top-1 and top-5 errors as sums and counts, which are divided once, at the end."""
+"""Top-1 and top-5 errors as sums and counts, divided once at the end."""
 
 from collections.abc import Mapping
 
@@ -7,16 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# By name, over images; batches and devices are added up.
+# Sums over images, by name; those of batches and devices are added up.
 Sums = dict[str, jax.Array]
 
 
 def ranks(scores: jax.Array, labels: jax.Array) -> jax.Array:
     """Return how many classes come before the true one when sorted by score, best first.
 
-    Among equal scores the class of the lower number comes first, as in a stable sort, so that a
-    net that says the same of every class is as bad as it should be. A score that is not a number
-    puts the true class last.
+    Ties go to the lower class number, as in a stable sort, so a net that gives every class the same
+    score is at chance. If a score is NaN, the true class comes last.
 
     Args:
       scores: `[N, C]`.
@@ -38,11 +37,11 @@ def counts(scores: jax.Array, target: Mapping[str, jax.Array], mask: jax.Array) 
     Args:
       scores: `[N, C]`, before the softmax.
       target: `label` int32 `[N]`, in 0..C-1.
-      mask: `[N]` bool; images where it is False count for nothing.
+      mask: `[N]` bool; images where it is False are ignored.
 
     Returns:
-      `top1_error`, how many have another label than theirs as their best, and `top5_error`, how
-      many do not have theirs among their five best, int32; `loss`, the sum of their softmax
+      `top1_error`, the number of images whose best label is wrong, and `top5_error`, the number of
+      images whose true label is not among their five best, int32; `loss`, the sum of the softmax
       cross-entropies in nats, float32.
     """
     # Labels [N, 1] would be broadcast to [N, N].

@@ -1,4 +1,4 @@
-"""What posteriors say of a set of images: errors with their uncertainty, classes, worst images.
+"""Summarize the posteriors of a set of images: errors, intervals, classes, confusions.
 
 report(log_posteriors, labels, class_names, image_ids)["top1_error"]
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from deepconv.evaluation import errors
 
-# Of a normal distribution, 95 percent lie within so many standard deviations of its mean.
+# 95 percent of a normal distribution is within this many standard deviations of its mean.
 _Z = 1.959963984540054
 MOST_CONFUSED = 20
 WORST_IMAGES = 20
@@ -24,8 +24,8 @@ def interval(wrong: int, images: int) -> tuple[float, float]:
     (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), p = wrong / n.
 
     Args:
-      wrong: how many images were misclassified.
-      images: n, of how many.
+      wrong: number of misclassified images.
+      images: number of images n.
     """
     p, z2 = wrong / images, _Z**2 / images
     middle, reach = p + z2 / 2, _Z * math.sqrt((p * (1 - p) + z2 / 4) / images)
@@ -38,31 +38,30 @@ def report(
     class_names: Sequence[str],
     image_ids: Sequence[str],
 ) -> dict[str, Any]:
-    """Sum up an evaluation.
+    """Summarize an evaluation.
 
-    Classes are ranked by the logs, so that posteriors too small for float32 do not tie.
+    Classes are ranked by the logs, so posteriors too small for float32 do not tie.
 
     Args:
       log_posteriors: float `[N, C]`; -inf is a posterior of 0.
       labels: `[N]` int, 0..C-1.
-      class_names: of the C classes.
+      class_names: names of the C classes.
       image_ids: names of the N images.
 
     Returns:
       `images`; `top1_error`, `top1_interval`, `top5_error`, `top5_interval` as fractions; `loss`,
-      the mean of -log of the true class's posterior, in nats; `classes`, the classes with their own
-      errors, the worst first; `confusions`, the most frequent pairs of a true and a predicted
-      class; `worst`, the images whose true class has the least posterior, with their five best
-      labels.
+      the mean of -log of the true class's posterior, in nats; `classes`, the classes with their
+      errors, worst first; `confusions`, the most frequent pairs of a true and a predicted class;
+      `worst`, the images whose true class has the lowest posterior, with their five best labels.
 
     Raises:
-      ValueError: if there is no image, or a label that no class has.
+      ValueError: if there are no images, or a label is not a class number.
     """
     images, classes = len(labels), log_posteriors.shape[1]
     if not images:
-        raise ValueError("there is no image to evaluate")
+        raise ValueError("there are no images to evaluate")
     if (wrong := (labels < 0) | (labels >= classes)).any():
-        raise ValueError(f"label {labels[wrong][0]} is not one of 0 to {classes - 1}")
+        raise ValueError(f"label {labels[wrong][0]} is not in 0 to {classes - 1}")
     ranks = np.asarray(errors.ranks(jnp.asarray(log_posteriors), jnp.asarray(labels)))
     first, fifth = ranks >= 1, ranks >= 5
     of_true = log_posteriors[np.arange(images), labels].astype(np.float64)

@@ -45,11 +45,12 @@ def create(
       num_classes: number of outputs.
       initializer: a key of `initializers.PRESETS`.
       dtype: dtype of the computation; parameters and scores are float32.
-      **options: those of the network: `crop` and, by network, `width`, `dropout`, `towers`, ...
+      **options: the network's options: `crop` and, depending on the network, `width`, `dropout`,
+        `towers`, ...
 
     Raises:
-      ValueError: if the name, the preset or an option is unknown, or an option's value is not
-        possible.
+      ValueError: if the name, the preset or an option is unknown, or an option has an invalid
+        value.
     """
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; one of {', '.join(NETWORKS)}")
@@ -58,7 +59,7 @@ def create(
     parameters = inspect.signature(NETWORKS[name]).parameters
     known = [option for option, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
     if unknown := sorted(set(options) - set(known)):
-        raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}")
+        raise ValueError(f"{name} has no option {unknown[0]!r}; its options are {', '.join(known)}")
     crop = options.get("crop", parameters["crop"].default)
     return Network(
         layers=NETWORKS[name](num_classes, **options),

@@ -34,31 +34,31 @@ def alexnet(
 ) -> tuple[Layer, ...]:
     """Lay out AlexNet.
 
-    Conv1 pads three zeros at the far edges alone, as the original code does: 224 pixels give
-    55x55, and so do 227 (Caffe's crop) with the same parameters. Order: convolution, ReLU, LRN,
-    pooling.
+    As in the original code, conv1 pads three zeros on the right and bottom edges only, so both
+    224 pixels and 227 (Caffe's crop) give a 55x55 map with the same parameters. The order is
+    convolution, ReLU, LRN, pooling.
 
     Args:
       num_classes: outputs of fc8.
       width: factor of the number of channels of every hidden layer.
-      crop: side of the training crop in pixels, which fixes the side of fc6's kernel (224: 6).
-      dropout: rate after fc6 and fc7; 0 leaves it out. Outputs are halved at test time (section
+      crop: side of the training crop in pixels; it determines the side of fc6's kernel (6 for 224).
+      dropout: rate after fc6 and fc7; 0 omits dropout. Outputs are halved at test time (section
         4.2).
-      towers: 2 as in the paper, where conv2, 4 and 5 see one half of the channels each and LRN
-        stays within a tower; 1 for the later one-tower net.
-      half: whether conv1 to conv4 have half of their kernels, the one-GPU net that section 3.2
-        compares with; conv5, fc6 and fc7 keep theirs, and towers is 1.
-      lrn: a key of `LRN_CONVENTIONS`, or "none". Caffe's windows cross from tower to tower.
+      towers: 2 as in the paper, where conv2, conv4 and conv5 see only their own half of the
+        channels and LRN stays within a tower; 1 for the later one-tower net.
+      half: whether conv1 to conv4 have half as many kernels: the one-GPU net that section 3.2
+        compares with. conv5, fc6 and fc7 keep theirs. Requires towers=1.
+      lrn: a key of `LRN_CONVENTIONS`, or "none". Caffe's windows cross the tower boundary.
       pooling: "overlapping" (3x3, stride 2) or "non_overlapping" (2x2, stride 2; section 3.4).
-      without: one of `MIDDLE`, left out with its ReLU and LRN (section 7), or "".
+      without: one of `MIDDLE`, removed together with its ReLU and LRN (section 7), or "".
       conv6: whether a sixth convolution, fed by both towers, follows pool5 (section 6.1).
-      keep_gain: whether a narrow net has the initial gain of the full one; see `with_gain_of`.
+      keep_gain: whether a narrow net gets the full net's initial gain; see `with_gain_of`.
 
     Returns:
       The layers.
 
     Raises:
-      ValueError: if an option is unknown, two do not go together, or the crop is too small.
+      ValueError: if an option is unknown, two options conflict, or the crop is too small.
     """
     _check_choice("lrn", lrn, (*LRN_CONVENTIONS, "none"))
     _check_choice("pooling", pooling, tuple(POOLINGS))
@@ -66,7 +66,7 @@ def alexnet(
     if towers not in (1, 2):
         raise ValueError(f"model.towers must be 1 or 2, not {towers}")
     if half and towers == 2:
-        raise ValueError("model.half=True is one tower's net: it needs model.towers=1")
+        raise ValueError("model.half=True is a one-tower net: set model.towers=1")
 
     def conv(
         name: str, kernels: int, side: int, groups: int = 1, bias: float = 0.0, **geometry: Any
@@ -84,7 +84,7 @@ def alexnet(
     def pool(name: str) -> Layer:
         return Pool(name, window=POOLINGS[pooling], stride=2)
 
-    # fc6 has the name relu6 already.
+    # The name relu6 is taken: it is fc6's ReLU.
     sixth = [conv("conv6", 256, 3, bias=1.0, padding=(1, 1))[0], Activation("relu_conv6")]
     trunk = [
         *conv("conv1", 96, 11, stride=4, padding=(0, 3)),
@@ -129,14 +129,15 @@ def alexnet_owt(
 ) -> tuple[Layer, ...]:
     """Lay out the one-tower net of "One weird trick" (Krizhevsky 2014), as torchvision has it.
 
-    Not the paper's AlexNet: 64, 192, 384, 256 and 256 kernels, two zeros on every side of conv1, no
-    normalization, dropout *before* fc6 and fc7. 61,100,840 parameters.
+    Not the paper's AlexNet: it has 64, 192, 384, 256 and 256 kernels, pads conv1 with two zeros on
+    every side, has no normalization, and applies dropout *before* fc6 and fc7. 61,100,840
+    parameters.
 
     Args:
       num_classes: outputs of fc8.
       width: factor of the number of channels of every hidden layer.
-      crop: side of the training crop in pixels, which fixes the side of fc6's kernel (224: 6).
-      dropout: rate before fc6 and fc7; 0 leaves it out.
+      crop: side of the training crop in pixels; it determines the side of fc6's kernel (6 for 224).
+      dropout: rate before fc6 and fc7; 0 omits dropout.
 
     Returns:
       The layers.

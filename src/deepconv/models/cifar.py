@@ -1,8 +1,8 @@
 """The four-layer nets of the AlexNet paper's CIFAR-10 experiments (sections 3.1 and 3.3).
 
-The paper points to cuda-convnet's parameter files for them: layers-conv-local-13pct.cfg, and
+The paper refers to cuda-convnet's parameter files: layers-conv-local-13pct.cfg, and
 layers-conv-local-11pct.cfg with local response normalization. Widths, paddings and initial weights
-are those files'.
+are taken from those files.
 """
 
 from typing import Literal
@@ -32,7 +32,7 @@ def cifar(
       num_classes: outputs of fc10.
       crop: side of the crop in pixels.
       lrn: whether to normalize after pool1 and before pool2 (n = 9, alpha = 0.001 / 9, beta = 0.75,
-        k = 1); the net with it also has 64 kernels in local3, where the net without has 32.
+        k = 1); the net with LRN also has 64 kernels in local3, the net without has 32.
       activation: the non-linearity of every hidden layer (Figure 1 compares the two).
 
     Returns:

@@ -1,4 +1,4 @@
-"""The fully connected layers that all these networks end with, laid out as convolutions."""
+"""The fully connected layers at the end of AlexNet and VGG, laid out as convolutions."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -18,20 +18,20 @@ def classifier(
 ) -> tuple[Layer, ...]:
     """Lay out fc6, fc7 (ReLU and dropout after each) and fc8 behind a trunk of convolutions.
 
-    fc6 is a convolution whose kernel spans the trunk's output for one crop, fc7 and fc8 are 1x1
-    convolutions, so that a larger image gives a map of class scores (VGG section 3.2).
+    fc6 is a convolution whose kernel spans the trunk's output for one crop; fc7 and fc8 are 1x1
+    convolutions. A larger image therefore gives a map of class scores (VGG section 3.2).
 
     Args:
-      trunk: the layers before.
+      trunk: the layers before fc6.
       num_classes: outputs of fc8.
       crop: side of the training crop, in pixels.
       hidden: units of fc6 and of fc7.
-      dropout: rate after fc6 and fc7; 0 leaves it out.
+      dropout: rate after fc6 and fc7; 0 omits dropout.
       scale_at: see `Dropout`.
-      bias: what the paper initializes the biases of fc6 and fc7 to.
+      bias: the paper's initial value for the biases of fc6 and fc7.
 
     Raises:
-      ValueError: if the trunk leaves nothing of such a crop, or the rate is no rate.
+      ValueError: if the crop is too small for the trunk, or the dropout rate is not in [0, 1).
     """
     if not 0 <= dropout < 1:
         raise ValueError(f"model.dropout must be at least 0 and below 1, not {dropout}")

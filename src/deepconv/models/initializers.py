@@ -1,4 +1,4 @@
-"""The initial weights and biases: named presets, each a function of the layer with its source.
+"""Initial weights and biases: named presets, each a function of the layer, with its source.
 
 kernel_init, bias_init = PRESETS["glorot"](layer)
 """
@@ -20,11 +20,11 @@ def _gaussian(std: float) -> Initializer:
 
 
 def _fans(layer: Conv | LocalConv) -> dict[str, Any]:
-    """Say which axes of a kernel are inputs, outputs, or neither.
+    """Return which axes of a kernel are inputs, outputs, or neither, for jax's initializers.
 
-    A unit of a convolution reaches K x K outputs of each feature, one of a fully connected layer
-    only one; a local layer's first axes number kernels that stand alone. Its outputs (see
-    `_glorot_local`) cannot be read from its kernel's axes.
+    An input of a convolution reaches K x K outputs of each feature, an input of a fully connected
+    layer only one. The first two axes of a local layer's kernel index independent kernels; its
+    fan-out cannot be read off the kernel's shape, see `_glorot_local`.
     """
     if isinstance(layer, LocalConv):
         return {"batch_axis": (0, 1)}
@@ -38,9 +38,9 @@ def _constant(value: float) -> Initializer:
 def paper(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
     """N(0, std 0.01) in every layer; biases 1 in AlexNet's conv2, 4, 5, fc6, fc7, otherwise 0.
 
-    AlexNet section 5. VGG section 3.1 prints a *variance* of 1e-2 (`paper_literal`); everybody,
-    public code and He et al. (2015) alike, reads it as this standard deviation. The four-layer
-    CIFAR-10 nets have a deviation per layer, from cuda-convnet's files.
+    AlexNet section 5. VGG section 3.1 prints a *variance* of 1e-2 (`paper_literal`); public code
+    and He et al. (2015) read it as this standard deviation. The four-layer CIFAR-10 nets have a
+    standard deviation per layer, from cuda-convnet's files.
     """
     return _gaussian(layer.std), _constant(layer.bias)
 
@@ -57,16 +57,16 @@ def original_code(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
 
 
 def caffe(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
-    """BVLC's bvlc_alexnet: std 0.005 in fc6 and fc7, 0.01 elsewhere; biases 0.1 for 1."""
+    """BVLC's bvlc_alexnet: std 0.005 in fc6 and fc7, 0.01 elsewhere; biases of 1 become 0.1."""
     factor = 0.5 if layer.name in ("fc6", "fc7") else 1.0
     return _gaussian(factor * layer.std), _constant(0.1 * layer.bias)
 
 
 def _glorot_local(layer: LocalConv) -> Initializer:
-    """Return Glorot's uniform initializer of kernels `[h, w, K * K * C, F]`.
+    """Return Glorot's uniform initializer for kernels `[h, w, K * K * C, F]`.
 
-    A unit reaches K x K outputs of each feature, as in a convolution, if through another kernel
-    each: fan_in = K * K * C, fan_out = K * K * F.
+    As in a convolution, an input reaches K x K outputs of each feature, though each through a
+    different kernel: fan_in = K * K * C, fan_out = K * K * F.
     """
     fan_out = layer.kernel**2 * layer.features
 
@@ -80,8 +80,8 @@ def _glorot_local(layer: LocalConv) -> Initializer:
 def glorot(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
     """Uniform within sqrt(6 / (fan_in + fan_out)), bias 0 (Glorot & Bengio 2010; VGG's note).
 
-    fan_in is the number of inputs of a unit, K * K * C; fan_out the number of outputs that a unit
-    reaches, K * K * F, of a fully connected layer F.
+    fan_in is the number of inputs of a unit, K * K * C; fan_out is the number of outputs that an
+    input reaches, K * K * F, or F in a fully connected layer.
     """
     if isinstance(layer, LocalConv):
         return _glorot_local(layer), _constant(0.0)
@@ -89,7 +89,7 @@ def glorot(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
 
 
 def he(layer: Conv | LocalConv) -> tuple[Initializer, Initializer]:
-    """N(0, 2 / fan_in), biases 0 (He et al. 2015, made for ReLU nets of VGG's depth)."""
+    """N(0, 2 / fan_in), biases 0 (He et al. 2015, derived for ReLU nets of VGG's depth)."""
     init = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal", **_fans(layer))
     return init, _constant(0.0)
 

@@ -1,11 +1,11 @@
-"""The layers of both papers: a network is a tuple of records, each with one pure function.
+"""The layers of both papers: a network is a tuple of layer records, each with one pure function.
 
     layers = (Conv("conv1_1", 64, 3, padding=(1, 1)), Activation("relu1_1"), Pool("pool1", 2, 2))
     for layer in layers:
         size = output_size(layer, size)
 
-The records are data: `network.py` runs them, `summary.py` counts them, and nothing else needs to
-know which network it looks at.
+The records are plain data: `network.py` runs them and `summary.py` counts them, and neither needs
+to know which network it has been given.
 """
 
 import dataclasses
@@ -31,7 +31,8 @@ class Conv:
       std: standard deviation of the paper's initial weights.
       bias: the paper's initial bias.
       fully_connected: whether the kernel spans the whole map of a crop.
-      gather: axis of the mesh over whose devices the input's channels are spread; see `towers`.
+      gather: mesh axis to all-gather the input's channels over; "" if they are not sharded. See
+        `towers`.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Conv:
 
 @dataclasses.dataclass(frozen=True)
 class LocalConv:
-    """A convolution with its own kernel and bias at every position (stride 1); the map is fixed."""
+    """A convolution with its own kernel and bias at every position; stride 1, fixed map size."""
 
     name: str
     features: int
@@ -80,7 +81,7 @@ class LRN:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """Max-pooling; `ceil` lets the last window hang over the edge, as cuda-convnet does."""
+    """Max-pooling; with `ceil` the last window may extend past the edge, as in cuda-convnet."""
 
     name: str
     window: int
@@ -90,10 +91,10 @@ class Pool:
 
 @dataclasses.dataclass(frozen=True)
 class Dropout:
-    """Dropout; the factor that keeps the expectation is applied to the kept units at `scale_at`.
+    """Dropout; `scale_at` says when outputs are rescaled to keep their expectation.
 
-    AlexNet multiplies by `1 - rate` at test time ("test"); Caffe, hence VGG, divides by it in
-    training ("train"). `gather` is that of `Conv`.
+    AlexNet multiplies by `1 - rate` at test time ("test"); Caffe, and therefore VGG, divides by it
+    in training ("train"). `gather` is as in `Conv`.
     """
 
     name: str
@@ -104,7 +105,7 @@ class Dropout:
 
 Layer = Conv | LocalConv | Activation | LRN | Pool | Dropout
 
-# By the name that stands in JSON.
+# By the name used in JSON.
 _KINDS: dict[str, Callable[..., Layer]] = {
     kind.__name__: kind for kind in (Conv, LocalConv, Activation, LRN, Pool, Dropout)
 }
@@ -118,10 +119,10 @@ def layers_to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:
 
 
 def layers_from_json(value: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
-    """Return the layers that `layers_to_json` has written.
+    """Return the layers from what `layers_to_json` returned.
 
     Raises:
-      ValueError: if they are something else; the message names the layer.
+      ValueError: if a record is not a layer; the message gives its number.
     """
     return tuple(_layer_from_json(number, record) for number, record in enumerate(value))
 
@@ -132,7 +133,7 @@ def _layer_from_json(number: int, record: Mapping[str, Any]) -> Layer:
     }
     kind = fields.pop("kind", None)
     if kind not in _KINDS:
-        raise ValueError(f"layer {number} is of the kind {kind!r}; there are {', '.join(_KINDS)}")
+        raise ValueError(f"layer {number} has unknown kind {kind!r}; known: {', '.join(_KINDS)}")
     try:
         return _KINDS[kind](**fields)
     except TypeError as error:
@@ -145,7 +146,7 @@ Size = TypeVar("Size", int, jax.Array)
 def output_size(layer: Layer, size: Size) -> Size:
     """Return the side of the layer's output map for an input map of side `size`, in pixels.
 
-    An array of sides gives an array.
+    Given an array of sides, return an array.
     """
     match layer:
         case Conv():
@@ -160,10 +161,10 @@ def output_size(layer: Layer, size: Size) -> Size:
 
 
 def map_size(layers: Sequence[Layer], size: int) -> int:
-    """Return the side of the map that comes out of `layers` for an input of side `size`.
+    """Return the side of the output map of `layers` for an input of side `size`.
 
     Raises:
-      ValueError: if the map vanishes on the way; the message names the layer.
+      ValueError: if a layer's output would be empty; the message names the layer.
     """
     for layer in layers:
         before, size = size, output_size(layer, size)
@@ -184,7 +185,7 @@ def convolve(
 
     Args:
       x: `[N, H, W, C]`.
-      kernel: `[K, K, C / groups, F]`; group g of the inputs makes block g of the outputs.
+      kernel: `[K, K, C / groups, F]`; group g of the inputs produces block g of the outputs.
       stride: step between outputs on both axes.
       padding: zeros before and after on both axes.
       groups: number of groups of channels.
@@ -193,8 +194,8 @@ def convolve(
       `[N, h, w, F]` with `h = floor((H + padding - K) / stride) + 1`.
     """
     if groups > 1:
-        # Convolutions side by side: the gradient of XLA's own grouped convolution takes nine times
-        # as long on a CPU (docs/performance.md).
+        # One convolution per group: the gradient of XLA's own grouped convolution is nine times
+        # slower on a CPU (docs/performance.md).
         halves = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
         return jnp.concatenate(
             [convolve(a, k, stride=stride, padding=padding) for a, k in halves], axis=-1
@@ -213,24 +214,24 @@ def convolve(
 
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """Add a bias in the dtype of x; its gradient is summed in its own.
+    """Add a bias in the dtype of x; the bias gradient is summed in the dtype of the bias.
 
     Args:
       x: `[N, H, W, F]`.
-      bias: float32 `[F]`, or `[H, W, F]` for one at every position.
+      bias: float32 `[F]`, or `[H, W, F]` for a bias at every position.
 
     Returns:
-      `[N, H, W, F]`, of the dtype of x.
+      `[N, H, W, F]`, in the dtype of x.
     """
-    # Broadcast first and cast afterwards: the gradient then casts the N * H * W terms of its sum to
-    # float32 before it adds them. In bfloat16, of 8 bits, a sum of ones does not pass 256. The
-    # values are those of a cast of the bias alone, and compilers move the cast back there, so that
-    # a convolution still has its bias and ReLU fused to it.
+    # Broadcast first, then cast: the gradient's N * H * W terms are then cast to float32 before
+    # they are summed. In bfloat16, with its 8 bits, a sum of ones stops at 256. The result is the
+    # same as casting the bias alone, and compilers move the cast back there, so a convolution is
+    # still fused with its bias and ReLU.
     return x + jnp.broadcast_to(bias, x.shape).astype(x.dtype)
 
 
 def zero_beyond(x: jax.Array, extents: jax.Array) -> jax.Array:
-    """Set to zero what lies beyond each map's own (height, width).
+    """Zero everything beyond each map's own (height, width).
 
     Args:
       x: `[N, H, W, C]`.
@@ -241,7 +242,7 @@ def zero_beyond(x: jax.Array, extents: jax.Array) -> jax.Array:
 
 
 def inside(extents: jax.Array, height: int, width: int) -> jax.Array:
-    """Say which places of maps are within each map's own (height, width), `extents` `[N, 2]`.
+    """Return a mask of the positions within each map's own (height, width), `extents` `[N, 2]`.
 
     Returns:
       bool `[N, height, width, 1]`.
@@ -254,7 +255,7 @@ def inside(extents: jax.Array, height: int, width: int) -> jax.Array:
 def convolve_locally(
     x: jax.Array, kernel: jax.Array, *, side: int, padding: tuple[int, int]
 ) -> jax.Array:
-    """Convolve with a kernel of its own at every position.
+    """Convolve with a separate kernel at every position.
 
     Args:
       x: `[N, H, W, C]`.
@@ -275,18 +276,18 @@ def convolve_locally(
 def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool = False) -> jax.Array:
     """Take the maximum of square windows.
 
-    The maximum of strided slices, one axis after the other, rather than a windowed reduction: the
-    same values, and a gradient that is far cheaper on a CPU. Among equal maxima the gradient is
-    shared; after a ReLU those are zeros, where it is stopped anyway.
+    Computed as the maximum of strided slices, one axis after the other, instead of a windowed
+    reduction: the values are the same and the gradient is far cheaper on a CPU. Tied maxima share
+    the gradient; after a ReLU ties are zeros, where the gradient is zero anyway.
 
     Args:
       x: `[N, H, W, C]`.
       window: side z of the windows.
       stride: step s between windows.
-      ceil: whether a window may hang over the far edge.
+      ceil: whether the last window may extend past the edge.
 
     Returns:
-      `[N, h, w, C]` with `h = (H - z) / s + 1`, rounded down, or up where `ceil`.
+      `[N, h, w, C]` with `h = (H - z) / s + 1`, rounded down, or up with `ceil`.
     """
     layer = Pool("", window, stride, ceil)
     for axis in (1, 2):
@@ -321,8 +322,8 @@ def local_response_norm(
     b_i = a_i / (k + alpha * sum_j a_j^2)^beta, j from i - size // 2 to i + size // 2 within the
     group.
 
-    The sum is of squares, not their mean: where a published net divides alpha by `size` (the
-    original code, Caffe), give the quotient. Computed in float32 whatever the dtype of x.
+    alpha multiplies the sum of squares, not their mean: for nets that divide alpha by `size` (the
+    original code, Caffe), pass the quotient. Computed in float32 whatever the dtype of x.
 
     Args:
       x: `[N, H, W, C]`.
@@ -330,10 +331,10 @@ def local_response_norm(
       k: added to the sum.
       alpha: factor of the sum.
       beta: exponent.
-      groups: windows do not reach from one of these equal blocks of channels into the next.
+      groups: number of equal blocks of channels; a window does not cross from one to the next.
 
     Returns:
-      `[N, H, W, C]`, of the dtype of x.
+      `[N, H, W, C]`, in the dtype of x.
     """
     a = x.astype(jnp.float32).reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
     reach = size // 2
@@ -347,7 +348,7 @@ def local_response_norm(
     )
     denominator = k + alpha * total
     if beta == 0.75:
-        # d^-3/4 by two roots: several times cheaper than a general power.
+        # d^(-3/4) from two square roots: several times cheaper than a general power.
         root = lax.rsqrt(denominator)
         scale = root * jnp.sqrt(root)
     else:
@@ -356,12 +357,12 @@ def local_response_norm(
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, *, rate: float, scale_at: str) -> jax.Array:
-    """Drop units in training, or stand in for their mean at test time.
+    """Drop units at random in training; rescale at test time where `scale_at` says so.
 
     Args:
       x: `[N, H, W, C]`.
-      keys: `[N]`, one key per example, so that an example's mask does not depend on which device or
-        batch it fell in; None at test time.
+      keys: `[N]`, one key per example, so that an example's mask does not depend on its device or
+        batch; None at test time.
       rate: the probability that a unit is dropped.
       scale_at: see `Dropout`.
 

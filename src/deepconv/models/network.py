@@ -51,7 +51,7 @@ class _LocalConvolution(nn.Module):
 
 
 class Network(nn.Module):
-    """A fully convolutional network: on an image larger than the crop it gives a score map.
+    """A fully convolutional network: an image larger than the crop gives a score map.
 
     Parameters are float32, `{layer name: {"kernel": [K, K, C, F], "bias": [F]}}`.
 
@@ -59,7 +59,7 @@ class Network(nn.Module):
       layers: what to compute, in order; the last is the classifier.
       initializer: a key of `initializers.PRESETS`.
       dtype: dtype of the computation.
-      crop: side of the training crop, in pixels; at least the smallest image it takes.
+      crop: side of the training crop, in pixels; images must be at least this large.
     """
 
     layers: tuple[Layer, ...]
@@ -78,11 +78,11 @@ class Network(nn.Module):
 
         Args:
           images: `[N, H, W, 3]` float, 0..255 with the mean already subtracted, H and W >= crop.
-          train: whether dropout drops.
-          dropout_keys: `[N]`, one key per example, needed where `train` and the net has dropout.
-          extents: `[N, 2]` int, (height, width) of the image in the upper left of each canvas, for
-            images of several sizes in one batch. The scores within `map_extents(extents)` are those
-            of the image alone; beyond, they mean nothing.
+          train: whether to apply dropout.
+          dropout_keys: `[N]`, one key per example; required if `train` and the net has dropout.
+          extents: `[N, 2]` int, (height, width) of the image in the upper left corner of each
+            canvas, for a batch of images of different sizes. The scores within
+            `map_extents(extents)` equal those of the image alone; scores beyond are meaningless.
 
         Returns:
           `[N, h, w, num_classes]` float32 scores, before the softmax; h = w = 1 where H = W = crop.
@@ -90,7 +90,7 @@ class Network(nn.Module):
         return self.activations(images, train, dropout_keys, extents)[self.layers[-1].name]
 
     def map_extents(self, extents: jax.Array) -> jax.Array:
-        """Return the (height, width) `[N, 2]` of the score maps of images of these `[N, 2]`."""
+        """Return the (height, width) `[N, 2]` of the score maps for image sizes `[N, 2]`."""
         return functools.reduce(
             lambda size, layer: ops.output_size(layer, size), self.layers, extents
         )
@@ -117,7 +117,8 @@ class Network(nn.Module):
                 x = lax.all_gather(x, layer.gather, axis=-1, tiled=True)
             if extents is not None:
                 if isinstance(layer, Conv) and any(layer.padding):
-                    # What a bias has left beyond the image's edge would stand in for the padding.
+                    # Beyond the image's edge, earlier biases have left values that are not zero;
+                    # the image alone would see zero padding there.
                     x = ops.zero_beyond(x, extents)
                 extents = ops.output_size(layer, extents)
             match layer:

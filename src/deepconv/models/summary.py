@@ -1,10 +1,10 @@
-"""Count a network layer by layer, without making it: shapes, parameters, arithmetic, what it sees.
+"""Count a network layer by layer, without building it: shapes, parameters, MACs, receptive fields.
 
     rows = layer_table(network.layers, network.crop)
     totals(rows).parameters
 
-Multiply-accumulates (MACs) are counted as for the papers: those of the kernels alone, with the taps
-that fall on padding, without the biases.
+Multiply-accumulates (MACs) are counted as in the papers: those of the kernels, including taps that
+fall on padding, without biases.
 """
 
 import math
@@ -21,14 +21,14 @@ class LayerRow(NamedTuple):
 
     Attributes:
       name: the layer's name.
-      kind: what it is, with window and step, in words.
+      kind: what it is, with window and stride, in words.
       output: height, width and channels of its output.
-      kernel: shape of its weights; empty where it has none.
+      kernel: shape of its weights; empty if it has none.
       weights: number of weights.
       biases: number of biases.
       macs: multiply-accumulates; those of a normalization are not counted.
-      field: side of the square of the image that one output sees, in pixels; may exceed the crop.
-      stride: distance of two neighboring outputs, in pixels of the image.
+      field: side of the receptive field of one output, in pixels; may exceed the crop.
+      stride: distance between neighboring outputs, in pixels of the image.
     """
 
     name: str
@@ -51,11 +51,11 @@ FLOPS_OF_A_MAC = 2  # a multiplication and an addition
 
 
 class Flops(NamedTuple):
-    """Floating-point operations of one crop; see `flops` for what is counted.
+    """Floating-point operations for one crop; see `flops` for what is counted.
 
     Attributes:
-      forward: of its scores.
-      training: of its scores and of all gradients.
+      forward: to compute its scores.
+      training: to compute its scores and all gradients.
     """
 
     forward: int
@@ -75,12 +75,12 @@ def layer_table(layers: Iterable[Layer], crop: int) -> list[LayerRow]:
     """Follow an RGB crop through the layers.
 
     Args:
-      layers: the layers, in order, of a whole network or of `towers.on_one_device`.
+      layers: the layers, in order, of a whole network or from `towers.on_one_device`.
       crop: side of the crop, in pixels.
 
     Returns:
-      A row for every convolution, normalization and pooling, the fully connected layers among
-      the convolutions; activations and dropout, which leave all of this as it is, have none.
+      A row for every convolution (including fully connected layers), normalization and pooling;
+      activations and dropout change none of these numbers and have no row.
 
     Raises:
       ValueError: if the crop is too small; the message names the layer.
@@ -136,14 +136,14 @@ def totals(rows: Iterable[LayerRow]) -> Totals:
 
 
 def flops(rows: Iterable[LayerRow]) -> Flops:
-    """Count the FLOPs of one crop, two for each multiply-accumulate.
+    """Count the FLOPs for one crop, two per multiply-accumulate.
 
     forward = 2 M, training = 2 (3 M - M_1)
 
-    M are all multiply-accumulates and M_1 those of the first layer: each layer's product is made
-    once forward, once for the gradient of its kernel and once for that of its input, which the
-    first layer does not need. Taps that fall on padding count. Biases, activations, normalization,
-    pooling, dropout, loss, preprocessing and the update do not.
+    M is the number of multiply-accumulates of all layers, M_1 that of the first layer: each layer's
+    product is computed once forward, once for the gradient of its kernel and once for that of its
+    input, which the first layer does not need. Taps that fall on padding count. Biases,
+    activations, normalization, pooling, dropout, loss, preprocessing and the update do not.
     """
     macs = [row.macs for row in rows if row.macs]
     return Flops(FLOPS_OF_A_MAC * sum(macs), FLOPS_OF_A_MAC * (3 * sum(macs) - macs[0]))
@@ -171,7 +171,7 @@ def text(rows: Sequence[LayerRow]) -> str:
 
 
 def _numbers(header: str, values: Iterable[int]) -> list[str]:
-    # Padded here, because a table sets strings to the left.
+    # Right-aligned here, because a table aligns strings to the left.
     cells = [header, *(f"{value:,}" if value else "-" for value in values)]
     width = max(map(len, cells))
     return [cell.rjust(width) for cell in cells]

@@ -3,11 +3,11 @@
     local = on_one_device(network, axis="model")   # to apply inside shard_map
     specs = parameter_specs(network.layers, axis="model")
 
-Every convolution and hidden layer has its outputs halved between the devices. Those whose inputs
-lie in their own tower (conv2, 4, 5, normalization, pooling) need nothing from the other device;
-those that see both (conv3, conv6, fc6, fc7, fc8) gather its maps first. The scores are computed on
-both, so that any number of classes will do. The parameters keep the shapes of the net on one
-device, and are split along their last axis.
+Each device computes half of the outputs of every convolution and hidden layer. Layers that see
+only their own tower (conv2, 4, 5, normalization, pooling) need nothing from the other device;
+layers that see both towers (conv3, conv6, fc6, fc7, fc8) first gather its maps. Both devices
+compute the scores, so any number of classes works. The parameters keep the shapes of the
+one-device net and are split along their last axis.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ TOWERS = 2
 
 
 def on_one_device(network: Network, *, axis: str) -> Network:
-    """Return what each of the two devices runs.
+    """Return the network that each of the two devices runs.
 
     Args:
       network: AlexNet with two towers.
-      axis: the mesh's axis with the two devices.
+      axis: the mesh axis of the two devices.
 
     Raises:
-      ValueError: if the network has no two towers, or they cannot be told apart.
+      ValueError: if the network does not have two towers, or cannot be split between them.
     """
     return network.clone(layers=_half(network.layers, axis))
 
@@ -38,7 +38,7 @@ def _half(layers: Sequence[Layer], axis: str) -> tuple[Layer, ...]:
     if not any(isinstance(layer, Conv) and layer.groups == TOWERS for layer in layers):
         raise ValueError("train.model_devices=2 needs a network with two towers")
     local: list[Layer] = []
-    split = False  # whether each device holds the maps of its own tower alone
+    split = False  # whether each device has only its own tower's maps
     for layer in layers:
         match layer:
             case Conv():
@@ -54,12 +54,12 @@ def _half(layers: Sequence[Layer], axis: str) -> tuple[Layer, ...]:
                 )
             case LRN(groups=1):
                 raise ValueError(
-                    f"train.model_devices=2: the windows of {layer.name} cross from tower to tower"
+                    f"train.model_devices=2: the windows of {layer.name} cross the tower boundary"
                 )
             case LRN():
                 local.append(dataclasses.replace(layer, groups=layer.groups // TOWERS))
             case Dropout():
-                # A mask of all units is the same on both devices, and the one of a single device.
+                # Gathered first, so that both devices draw the mask of the one-device net.
                 local.append(dataclasses.replace(layer, gather=axis if split else ""))
                 split = False
             case _:
@@ -70,17 +70,17 @@ def _half(layers: Sequence[Layer], axis: str) -> tuple[Layer, ...]:
 def _halved(layer: Conv) -> int:
     if layer.features % TOWERS:
         raise ValueError(
-            f"train.model_devices=2: the {layer.features} outputs of {layer.name} cannot be halved"
+            f"train.model_devices=2: {layer.name} has {layer.features} outputs, an odd number"
         )
     return layer.features // TOWERS
 
 
 def parameter_specs(layers: Sequence[Layer], *, axis: str | None) -> dict[str, dict[str, P]]:
-    """Say where each parameter lies: `{layer: {"kernel": spec, "bias": spec}}`.
+    """Return the sharding of each parameter: `{layer: {"kernel": spec, "bias": spec}}`.
 
     Args:
-      layers: of the whole network.
-      axis: the mesh's axis with the two devices; None: every device has everything.
+      layers: the layers of the whole network.
+      axis: the mesh axis of the two devices; None if every device has all parameters.
     """
 
     def spec(layer: Conv | LocalConv) -> dict[str, P]:

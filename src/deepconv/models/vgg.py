@@ -29,16 +29,16 @@ def vgg(
 ) -> tuple[Layer, ...]:
     """Lay out one of the VGG networks (section 2.1).
 
-    3x3 convolutions keep the map's size (1x1 ones too), stride 1, a ReLU after each; LRN, in A-LRN
-    alone, has AlexNet's constants.
+    3x3 (and 1x1) convolutions with stride 1 keep the map's size; a ReLU follows each. Only A-LRN
+    has LRN, with AlexNet's constants.
 
     Args:
       name: a key of `TABLE_1`.
       num_classes: outputs of fc8.
       width: factor of the number of channels of every hidden layer.
-      crop: side of the training crop in pixels, which fixes the side of fc6's kernel (224: 7).
-      dropout: rate after fc6 and fc7; 0 leaves it out.
-      keep_gain: whether a narrow net has the initial gain of the full one; see `with_gain_of`.
+      crop: side of the training crop in pixels; it determines the side of fc6's kernel (7 for 224).
+      dropout: rate after fc6 and fc7; 0 omits dropout.
+      keep_gain: whether a narrow net gets the full net's initial gain; see `with_gain_of`.
 
     Returns:
       The layers, under Caffe's names.
@@ -66,4 +66,7 @@ def vgg(
         scale_at="train",
     )
     whole = (*layers, *head)
-    return with_gain_of(vgg(name, num_classes), whole) if keep_gain else whole
+    if not keep_gain:
+        return whole
+    # The call without keep_gain lays out the paper's full-width net, whose fan-ins are the target.
+    return with_gain_of(vgg(name, num_classes), whole)

@@ -1,4 +1,4 @@
-"""What becomes of a network that is made narrower, or sees smaller crops, than its paper's."""
+"""Networks that are narrower, or see smaller crops, than those of the papers."""
 
 import dataclasses
 import math
@@ -19,11 +19,11 @@ def scaled(channels: int, width: float, groups: int = 1) -> int:
 
 
 def with_gain_of(full: Sequence[Layer], narrow: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Raise a narrow net's initial deviations until each layer has the gain of the full net's.
+    """Scale a narrow net's initial deviations so that each layer has the full net's gain.
 
-    std <- std * sqrt(fan_in of the full net / fan_in), layer by layer: a layer multiplies the size
-    of its input by sqrt(fan_in / 2) * std after a ReLU, so that the proxy fades as the real net
-    does.
+    std <- std * sqrt(fan_in of the full net / fan_in), layer by layer. A layer followed by a ReLU
+    multiplies the magnitude of its input by sqrt(fan_in / 2) * std, so with the same gain the
+    signal shrinks from layer to layer at the full net's rate.
 
     Args:
       full: the layers of the paper's net.

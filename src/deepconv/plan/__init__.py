@@ -1,5 +1,5 @@
-"""Estimate a run's memory, arithmetic, communication and time before it starts.
+"""Estimate what a run will need before it starts: memory, arithmetic, communication and time.
 
-`deepconv plan` is the command. Nothing below imports this package; it counts the layer records and
-uses no device.
+`deepconv plan` is the command. Everything is counted from the layer records; no device is used, and
+no other package imports this one.
 """

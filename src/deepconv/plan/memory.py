@@ -9,22 +9,22 @@ from deepconv.plan.network import FLOAT, Local
 STATE_SCALARS = 4 * 4
 # label int32, mask bool, position uint32; see `training.step`.
 EXAMPLE = 4 + 1 + 4
-OFFSET = 2 * 4  # int32, of the crop; the step reads it only where a mean image is subtracted
+OFFSET = 2 * 4  # the crop's offset, int32; used by the step only if a mean image is subtracted
 
 
 class Memory(NamedTuple):
-    """What one device holds while it trains, in bytes.
+    """Memory used by one device during training, in bytes.
 
     Attributes:
       parameters: float32.
       velocity: float32.
-      gradients: float32; twice with microbatches, the sum and the part's own.
-      casts: the parameters in the network's dtype, where that is another.
-      batch: uint8 crops, labels and what goes with them.
-      next_batch: the one that waits while this one is computed.
-      scalars: of the train state.
-      activations: estimate of what is kept for the backward pass, of one microbatch.
-      passing: estimate of what the backward pass holds in passing.
+      gradients: float32; counted twice with microbatches (the sum, and one microbatch's own).
+      casts: the parameters in the network's dtype, if it is not float32.
+      batch: uint8 crops, labels, masks and positions.
+      next_batch: the batch queued while this one is computed.
+      scalars: the scalars of the train state.
+      activations: estimate of what one microbatch keeps for the backward pass.
+      passing: estimate of the backward pass's temporaries.
     """
 
     parameters: int
@@ -39,27 +39,27 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return sum(self)
 
     @property
     def arguments(self) -> int:
-        """What the compiled step is given: exact."""
+        """Size of the compiled step's arguments: exact."""
         return self.parameters + self.velocity + self.batch + self.scalars
 
     @property
     def temporaries(self) -> int:
-        """What the compiled step takes besides: an estimate."""
+        """Size of the compiled step's temporaries: an estimate."""
         return self.gradients + self.casts + self.activations + self.passing
 
 
 def needed(net: Local, *, examples: int, microbatches: int, mean_image: bool) -> Memory:
-    """Count the memory of a device.
+    """Count the memory that one device needs.
 
     Args:
-      net: what it runs.
-      examples: of the batch, on this device.
-      microbatches: in how many parts it takes them.
+      net: the network that the device runs.
+      examples: number of the batch's examples on this device.
+      microbatches: number of parts in which it processes them.
       mean_image: whether a mean image is subtracted.
     """
     parameters = FLOAT * net.parameters
@@ -81,7 +81,7 @@ def needed(net: Local, *, examples: int, microbatches: int, mean_image: bool) ->
 def fitting_microbatches(
     net: Local, *, examples: int, mean_image: bool, limit: float
 ) -> int | None:
-    """Return the fewest microbatches that fit into `limit` bytes; None: none do."""
+    """Return the fewest microbatches that fit into `limit` bytes, or None if none do."""
     for parts in range(1, examples + 1):
         if examples % parts == 0:
             memory = needed(net, examples=examples, microbatches=parts, mean_image=mean_image)
@@ -91,14 +91,15 @@ def fitting_microbatches(
 
 
 class Sharding(NamedTuple):
-    """What it would bring to keep the fully connected layers' velocity in parts (ZeRO stage 1).
+    """What sharding the velocity of the fully connected layers would save (ZeRO stage 1).
 
-    Each device updates its part alone: the all-reduce of these gradients becomes a reduce-scatter,
-    and an all-gather of the new parameters follows, which together send what the all-reduce does.
+    Each device would update only its own shard: the all-reduce of these gradients becomes a
+    reduce-scatter followed by an all-gather of the new parameters, which together send as much as
+    the all-reduce.
 
     Attributes:
-      saved: bytes of memory, on each device.
-      examples: how many more of them its activations would have room for.
+      saved: bytes of memory saved on each device.
+      examples: number of additional examples whose activations would fit into that memory.
     """
 
     saved: int
@@ -106,6 +107,6 @@ class Sharding(NamedTuple):
 
 
 def sharding(net: Local, data_devices: int) -> Sharding:
-    """Count what a device would save with its copies' velocities shared out over the data axis."""
+    """Count what each device would save if the velocity were sharded over the data axis."""
     saved = FLOAT * net.fully_connected * (data_devices - 1) // data_devices
     return Sharding(saved, saved // (network.kept(net) + network.passing(net)))

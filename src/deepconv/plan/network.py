@@ -1,4 +1,4 @@
-"""What each device computes of a network, counted from the records of its layers."""
+"""The part of a network that each device computes, counted from the layer records."""
 
 import math
 from typing import NamedTuple
@@ -9,19 +9,19 @@ from deepconv.models import Network, summary, towers
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, LocalConv, Pool
 from deepconv.parallel import MODEL_AXIS
 
-FLOAT = 4  # bytes of a parameter, its velocity and its gradient, whatever the network's dtype
+FLOAT = 4  # bytes per parameter, velocity or gradient element, whatever the network's dtype
 
 
 class Local(NamedTuple):
-    """A network as one device has it: the whole, or one of AlexNet's two towers.
+    """The network on one device: the whole, or one of AlexNet's two towers.
 
     Attributes:
-      layers: what the device runs.
-      rows: of `summary.layer_table`, by name.
+      layers: the layers that the device runs.
+      rows: the rows of `summary.layer_table`, by name.
       crop: side of the crop, in pixels.
-      itemsize: bytes of one activation.
-      model_devices: that share one copy, 1 or 2.
-      shared: number of parameters that every device has: all, or those of the towers' one fc8.
+      itemsize: bytes per activation.
+      model_devices: number of devices that share one copy of the network, 1 or 2.
+      shared: number of parameters that every device has: all, or with two towers those of fc8.
     """
 
     layers: tuple[Layer, ...]
@@ -38,7 +38,7 @@ class Local(NamedTuple):
 
     @property
     def fully_connected(self) -> int:
-        """Number of these that are in fully connected layers."""
+        """Number of parameters in fully connected layers."""
         return sum(
             self.rows[layer.name].parameters
             for layer in self.layers
@@ -47,7 +47,7 @@ class Local(NamedTuple):
 
 
 def local(network: Network, model_devices: int) -> Local:
-    """Follow a crop through what one device runs of a network."""
+    """Return the part of a network that one device runs."""
     layers = network.layers
     if model_devices > 1:
         layers = towers.on_one_device(network, axis=MODEL_AXIS).layers
@@ -61,7 +61,7 @@ def local(network: Network, model_devices: int) -> Local:
 
 
 class Flow(NamedTuple):
-    """A layer between its input, gathered where it gathers, and its output, in elements a crop."""
+    """A layer with the sizes of its input (after a gather) and output, in elements per crop."""
 
     layer: Layer
     inputs: int
@@ -69,7 +69,7 @@ class Flow(NamedTuple):
 
 
 def flows(net: Local) -> list[Flow]:
-    """Return the layers in order with the sizes of what goes in and comes out."""
+    """Return the layers in order with the sizes of their inputs and outputs."""
     found = []
     size = 3 * net.crop**2
     for layer in net.layers:
@@ -82,17 +82,17 @@ def flows(net: Local) -> list[Flow]:
 
 
 def flops(net: Local) -> summary.Flops:
-    """Return one crop's on one device."""
+    """Return the FLOPs for one crop on one device."""
     return summary.flops(net.rows.values())
 
 
 def kept(net: Local) -> int:
-    """Estimate the bytes a crop that the backward pass needs of the forward pass.
+    """Estimate the bytes per crop that the forward pass keeps for the backward pass.
 
-    As XLA fuses the step: the crop in float32; where a ReLU or dropout follows, its output and a
-    byte for whether each unit passed, instead of what went in; every other output once. A
-    normalization keeps two roots in float32 besides, a local convolution the patches that it
-    multiplies, a layer that sees both towers the maps it gathered.
+    Follows XLA's fusion of the step: the crop in float32; for a ReLU or dropout, its output and
+    one byte per unit for the mask, instead of its input; every other output once. In addition, a
+    normalization keeps two roots in float32, a local convolution its patches, and a layer that sees
+    both towers the maps it gathered.
     """
     total = FLOAT * 3 * net.crop**2
     steps = flows(net)
@@ -114,9 +114,9 @@ def kept(net: Local) -> int:
 
 
 def passing(net: Local) -> int:
-    """Estimate the bytes a crop that the backward pass holds in passing.
+    """Estimate the bytes per crop of the backward pass's temporaries.
 
-    The gradients of the largest layer's input and output; a library's own workspace, such as
-    cuDNN's, cannot be counted beforehand.
+    These are the gradients of the largest layer's input and output. A library's own workspace, such
+    as cuDNN's, cannot be counted in advance.
     """
     return net.itemsize * max(flow.inputs + flow.outputs for flow in flows(net))

@@ -1,4 +1,4 @@
-"""A plan as text, and as plain data."""
+"""A plan as text and as JSON values."""
 
 import textwrap
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from deepconv.plan.times import Machine
 
 
 def text(plans: Sequence[StagePlan], machine: Machine) -> str:
-    """Return the whole report; the details are of the last stage, which is the config's own."""
+    """Return the whole report; the details are those of the last stage, the config's own."""
     last = plans[-1]
     copies = f"{machine.devices} x {machine.kind}"
     if last.net.model_devices > 1:
-        copies += ", a tower of the network on each"
+        copies += ", one tower of the network on each"
     return "\n\n".join(
         (
             f"A plan, not a measurement: {copies}\n{_speed(machine)}",
             _schedule(plans, machine),
-            f"The last stage, {last.name}: batches of {last.batch}, {last.examples} on a device"
+            f"Last stage, {last.name}: batches of {last.batch}, {last.examples} per device"
             + (f" in {last.microbatches} microbatches" if last.microbatches > 1 else ""),
             _memory(last, machine),
             _step(last, machine),
@@ -37,7 +37,7 @@ def _speed(machine: Machine) -> str:
     return (
         f"one device: {machine.rate / 1e12:,.4g} TFLOP/s in training, {machine.rate_is}\n"
         f"link: {machine.link / 1e9:,.4g} GB/s ({8 * machine.link / 1e9:,.4g} Gbit/s) from each "
-        "device, at its full rate, without delays"
+        "device, at full rate, without latency"
     )
 
 
@@ -61,10 +61,10 @@ def _schedule(plans: Sequence[StagePlan], machine: Machine) -> str:
         hours = sum(plan.hours for plan in plans)
         rows.append(("all", None, epochs, images, None, hours, None, None))
     cells = [["-" if cell is None and at != 5 else cell for at, cell in enumerate(r)] for r in rows]
-    columns = ("stage", "S", "epochs", "images to see", "s/epoch", "hours", "bound by", "fits")
+    columns = ("stage", "S", "epochs", "images", "s/epoch", "hours", "bound by", "fits")
     return (
         f"{tables.table(columns, cells)}\n"
-        "epochs at the latest: a plateau may end a stage earlier; evaluations are included"
+        "epochs at most: a plateau may end a stage earlier; times include evaluations"
     )
 
 
@@ -75,9 +75,9 @@ def _memory(plan: StagePlan, machine: Machine) -> str:
         ("velocity", memory.velocity, "float32"),
         ("gradients", memory.gradients, "float32" + (", twice" if plan.microbatches > 1 else "")),
         ("parameters, cast", memory.casts, "in the network's dtype"),
-        ("batches", memory.batch + memory.next_batch, "one at work, one that waits"),
+        ("batches", memory.batch + memory.next_batch, "the current one and the next"),
         ("activations", memory.activations, "estimate, kept for the backward pass"),
-        ("in passing", memory.passing, "estimate, without a library's workspace"),
+        ("temporaries", memory.passing, "estimate, without library workspaces"),
         ("all", memory.total, f"of {_gb(limit)} GB, {machine.usable:.0%} of the device's"),
     ]
     cells = [(name, float(_gb(value)), note) for name, value, note in rows if value]
@@ -85,8 +85,8 @@ def _memory(plan: StagePlan, machine: Machine) -> str:
     if memory.total <= limit:
         return f"{told}\nIt fits."
     if plan.fitting is None:
-        return f"{told}\nIt does NOT fit, whatever train.microbatches is."
-    return f"{told}\nIt does NOT fit; train.microbatches={plan.fitting} would."
+        return f"{told}\nIt does NOT fit with any train.microbatches."
+    return f"{told}\nIt does NOT fit; train.microbatches={plan.fitting} would fit."
 
 
 def _step(plan: StagePlan, machine: Machine) -> str:
@@ -97,13 +97,13 @@ def _step(plan: StagePlan, machine: Machine) -> str:
             "compute",
             1e3 * step.computing,
             f"{plan.flops / 1e12:,.4g} TFLOP over all devices, "
-            f"{plan.epoch_flops / 1e15:,.4g} PFLOP an epoch",
+            f"{plan.epoch_flops / 1e15:,.4g} PFLOP per epoch",
         )
     ]
     if plan.gathers:
         rows.append(
             (
-                "the towers' exchange",
+                "tower exchange",
                 1e3 * step.exchanging,
                 f"{_mb(traffic.payload(plan.gathers))} MB of maps and their gradients, each "
                 f"device sends {_mb(traffic.sent(plan.gathers))} MB",
@@ -118,37 +118,37 @@ def _step(plan: StagePlan, machine: Machine) -> str:
             )
         )
     if machine.cores:
-        rows.append(("decoding, meanwhile", 1e3 * step.decoding, f"on {machine.cores} cores"))
+        rows.append(("decoding", 1e3 * step.decoding, f"in parallel, on {machine.cores} cores"))
     rows.append(("all", 1e3 * step.seconds, f"{_count(plan.batch / step.seconds)} images/s"))
     prose = f"Bound by {step.bound}."
     if plan.gradients:
         prose += (
-            " The all-reduce is taken as not overlapped with the backward pass; overlapped as far "
-            f"as there is room, a step takes {1e3 * step.overlapped:.2f} ms."
+            " This assumes no overlap of the all-reduce with the backward pass; with as much "
+            f"overlap as possible, a step takes {1e3 * step.overlapped:.2f} ms."
         )
     wanted = plan.batch / (step.computing + step.exchanging + step.reducing)
     prose += (
-        f" At {_count(machine.decoded)} images/s a core, decoding the {_count(wanted)} images/s "
-        f"that the devices would take needs {wanted / machine.decoded:.1f} cores."
+        f" At {_count(machine.decoded)} images/s per core, decoding {_count(wanted)} images/s to "
+        f"keep the devices busy takes {wanted / machine.decoded:.1f} cores."
     )
-    return f"{tables.table(('time of a step', 'ms', ''), rows, decimals=2)}\n{_filled(prose)}"
+    return f"{tables.table(('time per step', 'ms', ''), rows, decimals=2)}\n{_filled(prose)}"
 
 
 def _sharding(plan: StagePlan, machine: Machine) -> str:
     saved, limit = plan.sharding.saved, machine.usable * machine.memory
-    head = "Sharing out the fully connected layers' velocity over the devices (ZeRO stage 1) "
+    head = "Sharding the fully connected layers' velocity over the devices (ZeRO stage 1) "
     if not saved:
         return _filled(f"{head}saves nothing with one copy of the network.")
     if plan.memory.total <= limit:
-        verdict = "It would not pay: the step fits as it is."
+        verdict = "It is not worthwhile: the step fits without it."
     elif plan.memory.total - saved <= limit:
-        verdict = "It would pay: with it, the step fits."
+        verdict = "It is worthwhile: with it, the step fits."
     else:
-        verdict = "It would not pay by itself: even with it, the step does not fit."
+        verdict = "It is not enough by itself: even with it, the step does not fit."
     return _filled(
-        f"{head}would save {_gb(saved)} GB on each, {saved / machine.memory:.1%} of its memory, as "
-        f"much as {plan.sharding.examples} more examples take. It would send nothing more, a "
-        f"reduce-scatter and an all-gather being an all-reduce. {verdict}"
+        f"{head}would save {_gb(saved)} GB per device, {saved / machine.memory:.1%} of its memory, "
+        f"enough for {plan.sharding.examples} more examples. Communication stays the same: a "
+        f"reduce-scatter and an all-gather send as much as an all-reduce. {verdict}"
     )
 
 
@@ -165,7 +165,7 @@ def _mb(size: float) -> str:
 
 
 def data(plans: Sequence[StagePlan], machine: Machine) -> dict[str, Any]:
-    """Return the same for other programs: bytes, seconds, FLOPs."""
+    """Return the same as JSON values, in bytes, seconds and FLOPs."""
     limit = machine.usable * machine.memory
     return {
         "is": "a plan, not a measurement",

@@ -20,7 +20,7 @@ from deepconv.plan.traffic import Collective
 
 
 class Sizes(NamedTuple):
-    """Of a data set: numbers of images and of classes."""
+    """Numbers of a data set's images and classes."""
 
     train: int
     evaluation: int
@@ -29,7 +29,7 @@ class Sizes(NamedTuple):
 
 DATASETS = {
     "imagenet2012": Sizes(1_281_167, 50_000, 1000),
-    # "15M images, 22K categories" (AlexNet, section 6.1); how many are held out it does not say.
+    # "15M images, 22K categories" (AlexNet, section 6.1); no validation set is mentioned.
     "imagenet_fall2011": Sizes(15_000_000, 50_000, 22_000),
     "cifar10": Sizes(50_000, 10_000, 10),
     "shapes": Sizes(3_600, 600, 12),
@@ -40,27 +40,27 @@ class StagePlan(NamedTuple):
     """One stage, planned.
 
     Attributes:
-      name: of the stage.
-      network: its name.
+      name: name of the stage.
+      network: name of the network.
       scale: smallest and largest shorter side S.
-      epochs: at the latest.
-      images: to see in all of them.
-      batch: over all devices.
-      examples: of the batch on one device.
-      microbatches: in how many parts a device takes them.
-      steps: updates.
-      net: what a device runs.
-      flops: of one step, over all devices.
-      epoch_flops: of one epoch of training, over all devices.
-      memory: of one device.
-      fitting: the fewest microbatches that fit; None: none do.
-      gradients: the sums over devices in a step.
+      epochs: maximum number of epochs.
+      images: training images processed in all epochs.
+      batch: batch size over all devices.
+      examples: examples of a batch on one device.
+      microbatches: number of parts in which a device processes them.
+      steps: number of updates.
+      net: the network on one device.
+      flops: FLOPs of one step, over all devices.
+      epoch_flops: FLOPs of one epoch of training, over all devices.
+      memory: memory of one device.
+      fitting: the smallest number of microbatches that fits; None if none does.
+      gradients: the all-reduces of a step.
       gathers: the exchanges between towers in a step.
-      sharding: what sharing out the fully connected layers' velocity would bring.
-      step: its times.
-      evaluation: seconds of one evaluation.
-      epoch: seconds of one epoch with its evaluations.
-      hours: of the whole stage.
+      sharding: what sharding the fully connected layers' velocity would save.
+      step: times of a step.
+      evaluation: seconds per evaluation.
+      epoch: seconds per epoch, with its evaluations.
+      hours: hours of the whole stage.
     """
 
     name: str
@@ -91,11 +91,11 @@ def sizes(stage: ConfigDict, own: str, given: dict[str, int | None]) -> Sizes:
 
     Args:
       stage: the stage's config.
-      own: name of the data set that `given` is about.
-      given: what the user says of it, by the names of `Sizes`; None: nothing.
+      own: name of the data set that `given` describes.
+      given: sizes given by the user, by the names of `Sizes`; None where not given.
 
     Raises:
-      UserError: if neither the user nor `DATASETS` says.
+      UserError: if neither the user nor `DATASETS` gives a size.
     """
     name, split = stage.dataset.name, stage.dataset.train_split
     said = given if name == own else {}
@@ -104,17 +104,17 @@ def sizes(stage: ConfigDict, own: str, given: dict[str, int | None]) -> Sizes:
     if missing := [key for key, value in found.items() if not value]:
         flag = {"train": "train_images", "evaluation": "eval_images", "classes": "classes"}
         raise UserError(
-            f"the size of {name}, {split}, is not known: say --"
+            f"the size of {name}, {split}, is unknown; give --"
             + ", --".join(f"{flag[key]}=N" for key in missing)
         )
     return Sizes(**{key: int(value) for key, value in found.items() if value})
 
 
 def mesh(devices: int, model_devices: int) -> AbstractMesh:
-    """Return the mesh that a run on so many devices would have.
+    """Return the mesh of a run on this many devices.
 
     Raises:
-      UserError: if there are none, or they do not make pairs.
+      UserError: if the number is not positive, or is odd where pairs are needed.
     """
     if devices < 1:
         raise UserError(f"--devices={devices} must be positive")
@@ -128,7 +128,7 @@ def mesh(devices: int, model_devices: int) -> AbstractMesh:
 
 
 def check_stages(config: ConfigDict, devices: int) -> None:
-    """Raise `UserError` if any stage of a config cannot run on so many devices."""
+    """Raise `UserError` if any stage of a config cannot run on this many devices."""
     for stage in recipe.stages(config):
         check_config(stage.config)
         over = mesh(devices, stage.config.train.model_devices)
@@ -155,8 +155,8 @@ def plan_stage(stage: recipe.Stage, size: Sizes, machine: Machine) -> StagePlan:
         exchanging=traffic.sent(gathers) / machine.link,
         reducing=traffic.sent(gradients) / machine.link,
         decoding=train.batch_size / (machine.decoded * machine.cores) if machine.cores else 0.0,
-        # The backward pass, two thirds of the arithmetic, makes the gradients one by one; those of
-        # microbatches are complete at its very end.
+        # The backward pass, two thirds of the arithmetic, completes the gradients layer by layer;
+        # with microbatches, they are complete only at its end.
         room=computing * 2 / 3 if train.microbatches == 1 else 0.0,
     )
     scoring = network.flops(net).forward * math.ceil(size.evaluation / data_devices)

@@ -1,22 +1,22 @@
-"""How long a step takes, and what bounds it."""
+"""How long a step takes, and what limits it."""
 
 from typing import NamedTuple
 
 
 class Machine(NamedTuple):
-    """What the devices can do.
+    """The devices and their speed.
 
     Attributes:
-      kind: of the devices, a key of `devices.KINDS`.
-      devices: how many.
+      kind: kind of the devices, a key of `devices.KINDS`.
+      devices: number of devices.
       rate: FLOP/s of one device in training.
       rate_is: where that figure comes from, in words.
       measured: whether it was measured.
-      memory: of one device, in bytes.
-      usable: the share of it that jax takes.
-      link: bytes a second that a device sends to the others.
-      decoded: images a second that one core decodes and crops.
-      cores: that decode, over all machines; None: as many as it takes.
+      memory: memory of one device, in bytes.
+      usable: the share of it that jax uses.
+      link: bytes per second that a device sends to the others.
+      decoded: images per second that one core decodes and crops.
+      cores: number of cores that decode, over all machines; None if decoding is no limit.
     """
 
     kind: str
@@ -36,10 +36,10 @@ class Step(NamedTuple):
 
     Attributes:
       computing: the network's arithmetic.
-      exchanging: the towers' maps and their gradients; the next layer waits for them.
-      reducing: the sum of the gradients over the devices.
-      decoding: the next batch, meanwhile, on the host; 0 where the cores are not given.
-      room: of the computing, behind which sums of gradients could hide.
+      exchanging: exchange of the towers' maps and their gradients, which blocks the next layer.
+      reducing: all-reduce of the gradients.
+      decoding: decoding the next batch on the host, in parallel; 0 if `cores` is not given.
+      room: the part of the computing with which the all-reduce could overlap.
     """
 
     computing: float
@@ -50,21 +50,21 @@ class Step(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """With the gradients summed after the backward pass, and decoding alongside."""
+        """Without overlap of the all-reduce with the backward pass; decoding runs in parallel."""
         return max(self.computing + self.exchanging + self.reducing, self.decoding)
 
     @property
     def overlapped(self) -> float:
-        """With the gradients' sums hidden as far as there is room: the least that it can be."""
+        """With as much overlap of the all-reduce as possible: a lower bound."""
         hidden = min(self.reducing, self.room)
         return max(self.computing + self.exchanging + self.reducing - hidden, self.decoding)
 
     @property
     def bound(self) -> str:
-        """What takes the longest."""
+        """The part that takes the longest."""
         parts = {
             "compute": self.computing,
-            "the towers' exchange": self.exchanging,
+            "tower exchange": self.exchanging,
             "all-reduce": self.reducing,
         }
         if self.decoding > sum(parts.values()):

@@ -1,4 +1,4 @@
-"""What the devices send each other in a step."""
+"""What the devices send to each other in a step."""
 
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -13,13 +13,13 @@ METRICS = 3 * 4
 
 
 class Collective(NamedTuple):
-    """An exchange between devices.
+    """A collective operation.
 
     Attributes:
-      kind: what it is.
-      devices: that take part.
-      bytes: of the whole array, as every one of them has it before or after.
-      times: a step.
+      kind: which operation.
+      devices: number of devices that take part.
+      bytes: size of the whole array.
+      times: number of times per step.
     """
 
     kind: Kind
@@ -29,16 +29,16 @@ class Collective(NamedTuple):
 
     @property
     def sent(self) -> float:
-        """Bytes that each device sends a step, and receives, in a ring.
+        """Bytes that each device sends, and receives, per step with a ring algorithm.
 
-        2 (n - 1) / n of the array for an all-reduce, half of that for either of its halves.
+        2 (n - 1) / n of the array for an all-reduce, half of that for a gather or a scatter.
         """
         rounds = 2 if self.kind == "all-reduce" else 1
         return self.times * rounds * (self.devices - 1) / self.devices * self.bytes
 
 
 def gradients(net: Local, data_devices: int) -> list[Collective]:
-    """Return the sums over devices at the end of a step: of the gradients, and of the metrics."""
+    """Return the all-reduces at the end of a step: those of the gradients and of the metrics."""
     everyone = data_devices * net.model_devices
     own, shared = FLOAT * (net.parameters - net.shared), FLOAT * net.shared
     sums = [
@@ -49,12 +49,12 @@ def gradients(net: Local, data_devices: int) -> list[Collective]:
 
 
 def gathers(net: Local, *, examples: int, microbatches: int) -> list[Collective]:
-    """Return the exchanges between the towers of a pair: of maps forward, of gradients backward.
+    """Return the exchanges between two towers: of maps in the forward pass, of gradients backward.
 
     Args:
-      net: what a device runs.
-      examples: of the batch, on the device.
-      microbatches: in how many parts it takes them.
+      net: the network on one device.
+      examples: number of the batch's examples on the device.
+      microbatches: number of parts in which it processes them.
     """
     part = examples // microbatches
     wholes = [
@@ -71,10 +71,10 @@ def gathers(net: Local, *, examples: int, microbatches: int) -> list[Collective]
 
 
 def payload(collectives: Iterable[Collective]) -> int:
-    """Return the bytes of all the arrays of a step."""
+    """Return the total size of the arrays in a step, in bytes."""
     return sum(each.bytes * each.times for each in collectives)
 
 
 def sent(collectives: Iterable[Collective]) -> float:
-    """Return the bytes that each device sends in a step."""
+    """Return the bytes that each device sends per step."""
     return sum(each.sent for each in collectives)

@@ -1,11 +1,11 @@
-"""Checkpoints: all of orbax, nowhere else.
+"""Checkpoints. Orbax is used only in this module.
 
     with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
         found = checkpoints.restore(template)     # (state, meta) or None
         checkpoints.save(step, state, meta)       # returns at once, writes in the background
 
-Orbax makes a checkpoint appear whole or not at all, but would restore altered bytes without a
-word; so every leaf's CRC-32 lies beside the arrays and is compared.
+Orbax writes a checkpoint completely or not at all, but would silently restore altered bytes, so
+every leaf's CRC-32 is stored with the arrays and compared.
 """
 
 import logging
@@ -28,10 +28,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The numbered checkpoints of one run, the newest few of which are kept."""
+    """The numbered checkpoints of one run, of which the newest few are kept."""
 
     def __init__(self, directory: Path, *, keep: int) -> None:
-        """Open a folder of checkpoints, which is made if it is missing.
+        """Open a folder of checkpoints; create it if necessary.
 
         Args:
           directory: the folder.
@@ -44,7 +44,7 @@ class Checkpoints:
                 preservation_policy=preservation_policy.LatestN(keep),
                 cleanup_tmp_directories=True,
                 step_format_fixed_length=8,
-                # Two folders' saves of one step would meet at each other's barriers.
+                # Otherwise saves of the same step in two folders would share barriers.
                 multiprocessing_options=ocp.options.MultiprocessingOptions(
                     barrier_sync_key_prefix=directory.name
                 ),
@@ -52,13 +52,13 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-        """Save a pytree of arrays and a dict of JSON values; a step already saved is left as it is.
+        """Save a pytree of arrays and a dict of JSON values, unless the step is already saved.
 
-        The arrays are copied before this returns and written in the background: an error in
+        The arrays are copied before this returns and written in the background; an error in
         writing is raised by the next call of any method.
 
         Raises:
-          UserError: if this or the save before could not be written.
+          UserError: if this save or the previous one could not be written.
         """
         if step in self._manager.all_steps():
             return
@@ -72,19 +72,19 @@ class Checkpoints:
             raise self._cannot_write(error) from error
 
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
-        """Restore the newest checkpoint that is whole.
+        """Restore the newest undamaged checkpoint.
 
-        One that is damaged is named in the log and set aside under `damaged/`, and the one before
-        it is taken.
+        Damaged ones are reported in the log.
 
         Args:
-          template: the pytree wanted, of arrays or of `jax.ShapeDtypeStruct` with shardings.
+          template: a pytree like the one to restore, of arrays or of `jax.ShapeDtypeStruct`s with
+            shardings.
 
         Returns:
-          The pytree and the dict saved with it, or None where nothing has been saved.
+          The pytree and the dict saved with it, or None if nothing has been saved.
 
         Raises:
-          UserError: if there are checkpoints, and none is whole.
+          UserError: if there are checkpoints, but all are damaged.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
@@ -96,7 +96,7 @@ class Checkpoints:
                     raise
                 reason = str(error).strip().splitlines() or [""]
                 damage = f"{type(error).__name__}: {reason[0][:200]}"
-            # All processes have to go on from the same one.
+            # All processes must resume from the same checkpoint.
             damages = [other for other in parallel.gather(damage) if other]
             if not damages:
                 return found
@@ -105,21 +105,21 @@ class Checkpoints:
                 step,
                 self._directory,
                 damages[0],
-                "; trying the one before it" if step != steps[-1] else "",
+                "; trying the previous one" if step != steps[-1] else "",
             )
         if steps:
             raise UserError(
-                f"no checkpoint in {self._directory} can be read; move it away to start afresh"
+                f"no checkpoint in {self._directory} can be read; move it away to start over"
             )
         return None
 
     def newest(self) -> int | None:
-        """Return the newest step that is whole on disk, without waiting for one being written."""
+        """Return the newest step that is completely on disk, without waiting for running saves."""
         steps = [int(path.name) for path in self._directory.iterdir() if path.name.isdecimal()]
         return max(steps, default=None)
 
     def set_aside_after(self, step: int) -> None:
-        """Move the checkpoints newer than `step`, which turned out damaged, to `damaged/`."""
+        """Move the checkpoints newer than `step`, which are damaged, to `damaged/`."""
         newer = [other for other in self._manager.all_steps() if other > step]
         if newer:
             parallel.on_first(lambda: self._set_aside(newer))
@@ -129,13 +129,13 @@ class Checkpoints:
         for name in (f"{step:08d}" for step in steps):
             target = self._directory.with_name("damaged") / name
             target.parent.mkdir(exist_ok=True)
-            if target.exists():  # of an earlier time; one is enough to look at
+            if target.exists():  # from an earlier time; one is enough to look at
                 shutil.rmtree(self._directory / name)
             else:
                 (self._directory / name).rename(target)
 
     def wait(self) -> None:
-        """Return when everything saved is on disk.
+        """Wait until everything saved is on disk.
 
         Raises:
           UserError: if it could not be written.
@@ -146,7 +146,7 @@ class Checkpoints:
             raise self._cannot_write(error) from error
 
     def close(self) -> None:
-        """Wait, and free the threads."""
+        """Wait for running saves and release the threads."""
         try:
             self.wait()
         finally:
@@ -165,7 +165,7 @@ class Checkpoints:
             self.close()
             return
         if jax.process_count() > 1:
-            return  # the others may have gone, and a save is the work of all
+            return  # other processes may be gone, and a save needs all of them
         try:
             self.close()
         except Exception as second:  # the first error is the one to report
@@ -188,7 +188,7 @@ class Checkpoints:
         if parallel.tells_of_a_lost_process(error):
             raise error
         steps = self._manager.all_steps()
-        kept = f"checkpoint {max(steps)} is safe" if steps else "there is none yet"
+        kept = f"checkpoint {max(steps)} is safe" if steps else "there are no earlier ones"
         text = str(error) or type(error).__name__
         # Tensorstore wraps the system's reason in several layers of file names.
         system = re.search(r": ([^:]*) \[os_error_code", text)

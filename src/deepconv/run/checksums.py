@@ -1,4 +1,4 @@
-"""Checksums of arrays: what a disk or a copy has altered is noticed."""
+"""Checksums of arrays, to detect corruption on disk or in a copy."""
 
 import zlib
 from typing import Any
@@ -11,7 +11,7 @@ from deepconv import parallel
 def checksums(tree: Any) -> dict[str, int]:
     """Return the CRC-32 of the bytes of every leaf, by its path such as `params/fc6/kernel`.
 
-    Whatever lies on the devices of several processes is the whole array's.
+    For an array distributed over several processes, it is that of the whole array.
     """
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {

@@ -1,4 +1,4 @@
-"""The curves of a run as a picture.
+"""The learning curves of a run as a figure.
 
 plot_curves(read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png")
 """
@@ -23,12 +23,12 @@ Array = NDArray[np.float64]
 
 
 def plot_curves(metrics: Sequence[Row], path: Path, *, title: str = "") -> None:
-    """Plot loss, errors and learning rate against epochs into a PNG file.
+    """Plot loss, errors and learning rate against epochs in a PNG file.
 
-    Training is drawn raw and smoothed, and a dotted line marks each drop of the learning rate.
-    With nothing measured yet, the figure says so.
+    Training values are drawn both raw and smoothed, and a dotted line marks each drop of the
+    learning rate. If nothing has been measured yet, the figure says so.
     """
-    # Imported here because it costs a second, which only a run that plots should pay.
+    # Imported here because the import takes a second, which only a run that plots should spend.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 8), dpi=120, layout="constrained")
@@ -79,7 +79,7 @@ def _draw_training(axes: "Axes", label: str, metrics: Sequence[Row], field: str)
     epochs, values = _series(metrics, "train", field)
     if len(values):
         window = np.ones(1 + len(values) // 100)
-        # Near the ends the window holds fewer values, so each sum is divided by how many.
+        # Near the ends the window covers fewer values, so each sum is divided by their number.
         count = np.convolve(np.ones_like(values), window, mode="same")
         smooth = np.convolve(values, window, mode="same") / count
         axes.plot(epochs, values, color="C0", alpha=0.25, linewidth=0.8)
@@ -106,5 +106,5 @@ def _series(metrics: Sequence[Row], kind: str, field: str) -> tuple[Array, Array
 
 
 def _marker(epochs: Array) -> str:
-    # A line through one point cannot be seen.
+    # A line through a single point is invisible.
     return "." if len(epochs) < 10 else ""

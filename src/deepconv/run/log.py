@@ -6,9 +6,9 @@
         log.event(5000, "learning_rate_drop", learning_rate=0.001)
     rows = read_metrics(workdir / "metrics.jsonl")
 
-A log entry is a flat dict, a row: its `kind` (`train`, `eval` or `event`), its `step`, and the
-fields the caller named. Errors are fractions in a row and percentages wherever a person reads
-them. In JSON a NaN or an infinity is `null`, because JSON has no word for either.
+A log entry, a row, is a flat dict: its `kind` (`train`, `eval` or `event`), its `step`, and the
+fields given by the caller. Errors are fractions in a row and percentages in text for people. NaN
+and infinity are `null` in JSON, which can represent neither.
 """
 
 import json
@@ -29,7 +29,7 @@ from deepconv.run.files import RunFolder
 Row = dict[str, Any]
 
 
-# The fields a person watches; the others are only in the files.
+# The fields shown on the terminal; the others are only in the files.
 _PHRASES = {
     "epoch": "epoch {:.2f}",
     "loss": "loss {:.4f}",
@@ -43,22 +43,22 @@ _PHRASES = {
 class RunLog:
     """Record a run in `metrics.jsonl`, in TensorBoard's files and on standard error.
 
-    Opening a log at step s forgets what an interrupted process wrote after s, so that the files
-    read as though the run had never stopped. This holds if what happened at step s is logged
-    before the checkpoint of step s is saved.
+    Opening a log at step s removes what an interrupted process wrote after s, so the files look as
+    if the run had never stopped. This requires that everything at step s is logged before the
+    checkpoint of step s is saved.
     """
 
     def __init__(self, folder: Path, *, step: int, total_steps: int, enabled: bool = True) -> None:
-        """Open the log of the run in `folder`, which is made if it is missing.
+        """Open the log of the run in `folder`, creating the folder if necessary.
 
         Args:
-          folder: The run's folder.
-          step: The step the run starts from. At 0 the log starts empty.
-          total_steps: The step at which the run is complete.
-          enabled: Whether to write at all: False on every process but the first.
+          folder: the run's folder.
+          step: the step the run starts from. At 0 the log starts empty.
+          total_steps: the step at which the run is complete.
+          enabled: whether to write; False on all processes but the first.
 
         Raises:
-          ValueError: If the `metrics.jsonl` to resume is damaged before its last line.
+          ValueError: if an existing `metrics.jsonl` is damaged before its last line.
         """
         self._sinks: list[_Sink] = []
         if enabled:
@@ -79,11 +79,11 @@ class RunLog:
         self._write(kind="eval", step=step, epoch=epoch, **scalars)
 
     def event(self, step: int, name: str, **fields: Any) -> None:
-        """Record that something happened; the fields are anything that JSON can hold."""
+        """Record an event; the fields may be any JSON values."""
         self._write(kind="event", step=step, name=name, **fields)
 
     def close(self) -> None:
-        """Flush and close every file; closing twice does no harm."""
+        """Flush and close all files; may be called twice."""
         for sink in self._sinks:
             sink.close()
 
@@ -111,8 +111,8 @@ class _JsonLines:
         earlier = read_metrics(path) if step and path.exists() else []
         kept = [to_json(row) + "\n" for row in earlier if row["step"] <= step]
         atomic.write(path, "".join(kept).encode())
-        # Line buffering hands each row to the system at once: a killed process loses no more
-        # than the row it was writing.
+        # Line buffering passes each row to the system at once: a killed process loses at most
+        # the row it was writing.
         self._file = path.open("a", buffering=1, encoding="utf-8")
 
     def write(self, row: Row) -> None:
@@ -125,13 +125,13 @@ class _JsonLines:
 class _TensorBoard:
     """Scalars named after the row's kind, such as `eval/top1_error`.
 
-    They are written at once: tensorboardX's own writer leaves it to a thread that goes by the
-    wall clock and that an error ends in silence, after which the run would wait for it forever.
+    They are written at once. tensorboardX's own writer uses a thread that depends on the wall clock
+    and dies silently on an error, after which the run would wait for it forever.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        # Files are named by the second: a run resumed within it would overwrite its past.
+        # Files are named by the second; a run resumed within that second would overwrite its own.
         self._writer = EventsWriter(str(folder / "events"), f".{step:09d}")
         # TensorBoard hides the events of earlier files from this step on.
         purged = SessionLog(status=SessionLog.START)
@@ -191,7 +191,7 @@ class _Progress:
 
     def _time_left(self, step: int) -> str:
         now = time.monotonic()
-        # Counted from the first report, because compilation comes before it and only once.
+        # Measured from the first report, because compilation happens once, before it.
         self._first = self._first or (step, now)
         first_step, first_time = self._first
         if step == first_step:
@@ -205,11 +205,11 @@ def _phrase(row: Row) -> str:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """Read the rows of a `metrics.jsonl`, but for a last line that was never finished.
+    """Read the rows of a `metrics.jsonl`, except an incomplete last line.
 
     Raises:
-      FileNotFoundError: If there is no such file.
-      ValueError: If a line before the last is not JSON.
+      FileNotFoundError: if there is no such file.
+      ValueError: if a line before the last is not JSON.
     """
     lines = path.read_bytes().splitlines()
     rows = []

@@ -1,4 +1,4 @@
-"""Which software a run was made by."""
+"""The software that produced a run."""
 
 import importlib.metadata
 import platform
@@ -19,7 +19,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of all that a run's numbers may depend on; None where not installed."""
+    """Return the versions of all software that a run's numbers may depend on, None if missing."""
     return {
         "python": platform.python_version(),
         **{package: _version(package) for package in _PACKAGES},
@@ -37,9 +37,9 @@ def _version(package: str) -> str | None:
 def git_revision(path: Path) -> str | None:
     """Return the short hash of the commit checked out at `path`, or None outside a repository.
 
-    It ends in `-dirty` where a tracked file differs from that commit.
+    It ends with `-dirty` if a tracked file differs from that commit.
     """
-    # Excluding every tag leaves the hash alone; without locks a commit by hand never collides.
+    # Excluding all tags leaves only the hash; without locks this never blocks a user's commit.
     describe = ("describe", "--always", "--dirty", "--exclude=*")
     try:
         process = subprocess.run(

@@ -1,9 +1,9 @@
-"""A network in one file: safetensors, tensors by name and a JSON of what they are.
+"""A network in one safetensors file: tensors by name, and a JSON description as metadata.
 
     write(Path("vgg16.safetensors"), {"conv1_1/kernel": array, ...}, about)
     tensors, about = read(Path("vgg16.safetensors"))
 
-A file of safetensors is a header and plain numbers: nothing in it can be executed.
+A safetensors file is a header and plain numbers: nothing in it can be executed.
 """
 
 import hashlib
@@ -21,19 +21,19 @@ from deepconv import atomic
 from deepconv.exceptions import UserError
 from deepconv.run.checksums import checksums
 
-# Key of our JSON among the file's metadata, whose values are strings.
+# Key of our JSON description in the file's metadata, whose values are strings.
 _ABOUT = "deepconv"
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Write a file of safetensors that appears whole or not at all.
+    """Write a safetensors file, atomically.
 
     Raises:
       UserError: if it cannot be written.
     """
-    # What is written is the memory as it lies, whatever the strides say.
+    # The library writes the raw memory and ignores strides.
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     try:
         with atomic.replacing(path) as file:
@@ -43,30 +43,30 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read a file of safetensors: its tensors, and its metadata.
+    """Read a safetensors file: its tensors and its metadata.
 
     Raises:
-      UserError: if it is none, or damaged.
+      UserError: if it is not a safetensors file, or is damaged.
     """
     try:
         with safetensors.safe_open(path, "numpy") as file:
             names = file.keys()
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
+        raise UserError(f"no such file: {path}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (safetensors.SafetensorError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged, or no file of safetensors: {error}") from None
+        raise UserError(f"{path} is damaged, or not a safetensors file: {error}") from None
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """Write a network's file.
+    """Write a weights file.
 
     Args:
-      path: of the file, in a folder that exists.
+      path: path of the file, in an existing folder.
       tensors: `{"conv1_1/kernel": float32 [K, K, C, F], ...}`.
-      about: what they are, in JSON.
+      about: the description, in JSON values.
 
     Raises:
       UserError: if it cannot be written.
@@ -95,19 +95,22 @@ def with_checksums(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) 
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write` wrote.
+    """Read a file written by `write`.
 
     Raises:
-      UserError: if the file is another, or damaged.
+      UserError: if it is another kind of file, or is damaged.
     """
     tensors, metadata = read_tensors(path)
     if _ABOUT not in metadata:
-        raise UserError(f"{path} is not a weights file of deepconv")
+        raise UserError(
+            f"{path} is not a deepconv weights file; convert it with deepconv weights import "
+            f"{path} OUT"
+        )
     try:
         about = json.loads(metadata[_ABOUT])
         expected = dict(about["crc32"])
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged: what it says of itself is no JSON of ours") from None
+        raise UserError(f"{path} is damaged: its description cannot be read") from None
     found = checksums(tensors)
     if wrong := [name for name, value in expected.items() if found.get(name) != value]:
         raise UserError(f"{path} is damaged: the checksum of {wrong[0]} is wrong")
@@ -115,12 +118,12 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def digest(about: Mapping[str, Any]) -> str:
-    """Return a short hash of all that a file holds, from what `read` says of it."""
+    """Return a short hash of a file's contents, from the description that `read` returned."""
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def is_one(path: Path) -> bool:
-    """Say whether a file begins as safetensors do: the header's length, then its JSON."""
+    """Return whether a file begins like safetensors: the header's length, then its JSON."""
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < 2**30

@@ -1,6 +1,6 @@
-"""What happens to pixels on the device: mean, flip, RGB PCA jitter; pure functions of (image, key).
+"""Preprocessing on the device: flip, RGB PCA jitter, mean; pure functions of (image, key).
 
-Written for one image; `jax.vmap` makes them batched, with one key per image.
+Written for one image; `jax.vmap` batches them, with one key per image.
 """
 
 import chex
@@ -26,10 +26,10 @@ def pca_shift(alphas: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array)
     Args:
       alphas: `[3]`, the image's random numbers.
       eigenvectors: `[3, 3]`, rows R, G, B, columns components.
-      magnitudes: `[3]`, in the unit of the pixels; see `color.pca_magnitudes`.
+      magnitudes: `[3]`, in the same units as the pixels; see `color.pca_magnitudes`.
 
     Returns:
-      `[3]` R, G, B, in the unit of `magnitudes`.
+      `[3]` R, G, B, in the units of `magnitudes`.
     """
     chex.assert_shape(
         [alphas, eigenvectors, magnitudes],
@@ -44,7 +44,7 @@ def pca_shift(alphas: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array)
 def pca_jitter(
     image: jax.Array, key: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array, std: float
 ) -> jax.Array:
-    """Add one random color shift to every pixel of an image.
+    """Add the same random color shift to every pixel of an image.
 
     Args:
       image: `[H, W, 3]` float, 0..255; the result is not clipped.

@@ -1,12 +1,12 @@
-"""Why a net does not learn: which layer has stopped telling images apart."""
+"""Find out why a net does not learn: which layer's activations no longer depend on the image."""
 
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
-# Between-image spread over magnitude. Healthy layers have 0.1 to 1; a float32 net whose spread is
-# this small next to its biases cannot pass a gradient that SGD at the papers' rates would feel.
+# Ratio of the spread between images to the magnitude. Healthy layers have 0.1 to 1. Below this
+# ratio the biases dominate, and the gradients are too small for SGD at the papers' rates.
 VANISHED = 1e-3
 EXPLODED = 1e6
 # A net whose loss is still this share of ln(C) after an epoch has learned nothing.
@@ -23,20 +23,20 @@ def faulty_layer(activations: Mapping[str, np.ndarray]) -> tuple[str, str] | Non
     """Name the first layer whose activations have vanished or exploded.
 
     Args:
-      activations: by layer in order, each `[N, ...]`, of N >= 2 different images.
+      activations: activations by layer, in order, each `[N, ...]`, of N >= 2 different images.
 
     Returns:
-      (layer, what is wrong with it), or None where nothing is.
+      (layer, what is wrong with it), or None if all layers are healthy.
     """
     for name, values in activations.items():
         values = np.asarray(values, np.float64)
         size = np.sqrt(np.mean(values**2))
         if not np.isfinite(size) or size > EXPLODED:
-            return name, f"exploded: their root mean square is {size:.3g}"
+            return name, f"exploded: the root mean square is {size:.3g}"
         spread = np.sqrt(np.mean(values.var(axis=0)))
         if spread <= VANISHED * size:
             return (
                 name,
-                f"vanished: between images they differ by {spread:.3g}, of a size of {size:.3g}",
+                f"vanished: the spread between images is {spread:.3g} at a magnitude of {size:.3g}",
             )
     return None

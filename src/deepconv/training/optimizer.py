@@ -25,16 +25,16 @@ def sgd(
     v <- momentum * v - weight_decay * lr * w - lr * g
     w <- w + v
 
-    (AlexNet section 5; VGG section 3.1.) The learning rate is inside the velocity: after it drops,
-    what the velocity already holds keeps its scale, where `optax.sgd` and PyTorch rescale it. The
+    (AlexNet section 5; VGG section 3.1.) The learning rate is inside the velocity: when it drops,
+    the velocity accumulated so far keeps its scale, whereas `optax.sgd` and PyTorch rescale it. The
     state is the velocity, a tree like the parameters. `update` takes `learning_rate` as an extra
-    argument, so that a schedule driven by the validation error needs no state here.
+    argument, so a schedule driven by the validation error needs no state here.
 
     Args:
       momentum: factor of the old velocity.
       weight_decay: factor of the parameters, times `decay_mults`.
-      lr_mults: tree like the parameters, each leaf's factor of the learning rate (0 freezes it).
-      decay_mults: tree like the parameters, each leaf's factor of the weight decay.
+      lr_mults: tree like the parameters with the factors of the learning rate (0 freezes a leaf).
+      decay_mults: tree like the parameters with the factors of the weight decay.
     """
 
     def init(params: optax.Params) -> optax.OptState:
@@ -61,11 +61,11 @@ def sgd(
 
 
 def frozen(lr_mults: Any, trained_layers: str) -> Any:
-    """Set the learning rate's factors to 0 in all layers but some.
+    """Set the factors of the learning rate to 0 in all layers except some.
 
     Args:
       lr_mults: tree of floats, `{layer: {"kernel": ..., "bias": ...}}`.
-      trained_layers: regular expression on the whole names of the layers that train.
+      trained_layers: regular expression that must match the whole name of a layer to be trained.
 
     Raises:
       ValueError: if it matches no layer.
@@ -80,18 +80,18 @@ def frozen(lr_mults: Any, trained_layers: str) -> Any:
 
 
 def multipliers(params: Any, rules: Sequence[Rule]) -> tuple[Any, Any]:
-    """Give each parameter its factors of the learning rate and of the weight decay.
+    """Return each parameter's factors of the learning rate and of the weight decay.
 
     Args:
       params: tree of parameters, `{layer: {"kernel": ..., "bias": ...}}`.
-      rules: (regular expression, lr_mult, decay_mult), in order; the first that matches the whole
-        of `layer/kernel` or `layer/bias` holds. A parameter that none matches has 1 and 1.
+      rules: (regular expression, lr_mult, decay_mult), in order; the first that matches all of
+        `layer/kernel` or `layer/bias` applies. A parameter without a match has 1 and 1.
 
     Returns:
       Two trees of floats like `params`.
 
     Raises:
-      ValueError: if an expression matches no parameter at all.
+      ValueError: if an expression matches no parameter.
     """
     compiled = [(re.compile(pattern), lr, decay) for pattern, lr, decay in rules]
     names = jax.tree.map_with_path(lambda path, _: "/".join(key.key for key in path), params)

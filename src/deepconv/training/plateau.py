@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 
 class PlateauState(NamedTuple):
-    """What the schedule remembers, as float32 and int32 scalars.
+    """The schedule's state, as float32 and int32 scalars.
 
     Attributes:
       best: lowest validation error since the start.
-      stale: evaluations since it was last bettered.
-      drops: how often the error has stopped improving.
+      stale: evaluations since it last improved.
+      drops: number of plateaus so far.
     """
 
     best: jax.Array
@@ -33,16 +33,16 @@ def initial() -> PlateauState:
 def update(
     state: PlateauState, error: jax.typing.ArrayLike, *, patience: int, min_delta: float
 ) -> PlateauState:
-    """Take in one validation error.
+    """Update the state with one validation error.
 
-    An error below `best - min_delta` is an improvement; `patience` evaluations without one make a
-    plateau, after which the count begins anew. An error that is not a number is no improvement.
+    An error below `best - min_delta` is an improvement; `patience` evaluations without one are a
+    plateau, after which the count starts again. NaN is not an improvement.
 
     Args:
-      state: the state before.
+      state: the previous state.
       error: validation error, a fraction.
-      patience: evaluations without improvement that make a plateau, at least 1.
-      min_delta: how much lower an error has to be to count, a fraction.
+      patience: evaluations without improvement that are a plateau, at least 1.
+      min_delta: minimum decrease that counts as an improvement, a fraction.
     """
     error = jnp.float32(error)
     improved = error < state.best - min_delta
@@ -61,5 +61,5 @@ def learning_rate(state: PlateauState, *, base: float, factor: float) -> jax.Arr
 
 
 def finished(state: PlateauState, *, max_drops: int) -> jax.Array:
-    """Tell whether the error has stopped improving once more after the last drop."""
+    """Return whether there has been another plateau after the last drop."""
     return state.drops > max_drops

@@ -1,4 +1,4 @@
-"""All that a training run carries from one step to the next."""
+"""The state that a training run carries from one step to the next."""
 
 from typing import Any, NamedTuple
 
@@ -10,13 +10,13 @@ from deepconv.training import plateau
 
 
 class TrainState(NamedTuple):
-    """A plain pytree; nothing else decides how training goes on.
+    """A plain pytree; nothing else affects how training continues.
 
     Attributes:
       step: updates made so far, int32.
       params: `{layer: {"kernel": ..., "bias": ...}}`, float32.
-      opt_state: of the optimizer; with `optimizer.sgd` the velocity, a tree like `params`.
-      plateau: the learning-rate schedule's memory.
+      opt_state: the optimizer's state; for `optimizer.sgd` the velocity, a tree like `params`.
+      plateau: the state of the learning-rate schedule.
     """
 
     step: jax.Array
@@ -26,5 +26,5 @@ class TrainState(NamedTuple):
 
 
 def create(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
-    """Return the state of a run that starts from these parameters."""
+    """Return the initial state of a run with these parameters."""
     return TrainState(jnp.int32(0), params, optimizer.init(params), plateau.initial())

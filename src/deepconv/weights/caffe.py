@@ -1,10 +1,10 @@
-"""Caffe's `.caffemodel` and `.binaryproto`, without Caffe.
+"""Read Caffe's `.caffemodel` and `.binaryproto` files, without Caffe.
 
     source = read(Path("VGG_ILSVRC_16_layers.caffemodel"))
     mean_image = read_mean(Path("ilsvrc_2012_mean.binaryproto"))
 
-Both are protocol buffers; of Caffe's schema (src/caffe/proto/caffe.proto) only the fields that hold
-weights are described here, and the parser passes over all others.
+Both are protocol buffers. Only the fields of Caffe's schema (src/caffe/proto/caffe.proto) that are
+needed for weights are described here; the parser skips all others.
 """
 
 from pathlib import Path
@@ -73,14 +73,17 @@ def read(path: Path) -> Source:
     """Read a network: `conv1/weight` `[O, I, H, W]`, `fc6/weight` `[O, I]`, `fc6/bias` `[O]`.
 
     Raises:
-      UserError: if the file is damaged, cut short or something else, or holds BVLC's CaffeNet,
-        whose tensors are AlexNet's in name and shape but which pools before it normalizes.
+      UserError: if the file is damaged, truncated or another kind of file, or has BVLC's CaffeNet,
+        whose tensors have AlexNet's names and shapes, but which pools before it normalizes.
     """
     net = _parse("NetParameter", path)
     tensors = {}
     for layer in (*net.layer, *net.layers):
         if layer.name == "norm1" and "pool1" in layer.bottom:
-            raise UserError(f"{path} is CaffeNet, which pools before it normalizes: not AlexNet")
+            raise UserError(
+                f"{path} is CaffeNet, not AlexNet: it pools before it normalizes, and cannot be "
+                "imported"
+            )
         for part, blob in zip(("weight", "bias"), layer.blobs, strict=False):
             array = _array(blob, f"{path}: {layer.name}/{part}")
             if part == "bias":
@@ -89,7 +92,7 @@ def read(path: Path) -> Source:
                 array = array.reshape(array.shape[-2:])
             tensors[f"{layer.name}/{part}"] = array
     if not tensors:
-        raise UserError(f"{path} holds no layer with weights")
+        raise UserError(f"{path} has no layer with weights")
     return Source("caffe", tensors)
 
 
@@ -97,12 +100,12 @@ def read_mean(path: Path) -> np.ndarray:
     """Read a mean image; return it as RGB `[S, S, 3]`, 0..255.
 
     Raises:
-      UserError: if it is damaged, or no square image of three channels.
+      UserError: if it is damaged, or not a square image with three channels.
     """
     blob = _array(_parse("BlobProto", path), str(path))
     image = blob.reshape(blob.shape[-3:]) if blob.ndim > 2 else blob
     if image.ndim != 3 or image.shape[0] != 3 or image.shape[1] != image.shape[2]:
-        raise UserError(f"{path} holds no square mean image of three channels")
+        raise UserError(f"{path} is not a square mean image with three channels")
     return np.ascontiguousarray(image[::-1].transpose(1, 2, 0))
 
 
@@ -111,7 +114,7 @@ def _parse(kind: str, path: Path) -> Any:
     try:
         parsed.ParseFromString(path.read_bytes())
     except message.DecodeError:
-        raise UserError(f"{path} is damaged, cut short, or not of Caffe") from None
+        raise UserError(f"{path} is damaged, truncated, or not a Caffe file") from None
     return parsed
 
 

@@ -1,11 +1,12 @@
-"""How other frameworks name and lay out the tensors of these networks, and what ours are made of.
+"""Convert the tensors of these networks from other frameworks' names and layouts to ours.
 
     converted = convert(source)
-    converted.params["conv1_1"]["kernel"]  # [3, 3, 3, 64], for pixels in 0..255 less the mean
+    converted.params["conv1_1"]["kernel"]  # [3, 3, 3, 64], for pixels in 0..255 minus the mean
 
-Tensors are found by name, never by order. A network that normalizes its pixels, x = (p / 255 - m) /
-s, pads with zeros after that; ours pads p - 255 m, which is zero where x is. So 1 / (255 s) goes
-into the first kernel, its bias stays, and every activation is the same, at the borders as well.
+Tensors are matched by name, never by order. A network that normalizes its pixels, x = (p / 255 - m)
+/ s, pads with zeros afterwards; ours pads p - 255 m, which is zero exactly where x is. So 1 / (255
+s) is folded into the first kernel, its bias is unchanged, and every activation is the same,
+including at the borders.
 """
 
 import math
@@ -25,10 +26,10 @@ from deepconv.weights.source import Source
 
 Params = dict[str, dict[str, np.ndarray]]
 
-# ImageNet's for pixels in 0..1, as torchvision and timm subtract and divide.
+# ImageNet's mean and deviation for pixels in 0..1, used by torchvision and timm.
 TORCH_MEAN = 255 * np.array([0.485, 0.456, 0.406])
 TORCH_STD = 255 * np.array([0.229, 0.224, 0.225])
-# Of bvlc_alexnet's mean image, over its pixels.
+# The mean over the pixels of bvlc_alexnet's mean image.
 _BVLC_MEAN = np.array([122.67891434, 116.66876762, 104.00698793])
 
 
@@ -38,7 +39,7 @@ def convolutions(network: Network) -> list[Conv]:
 
 
 def _torchvision(network: Network) -> dict[str, str]:
-    # A Sequential numbers all of its modules; these are our layers, one for one.
+    # A Sequential numbers all its modules, which correspond one to one to our layers.
     names, head = {}, False
     number = 0
     for layer in network.layers:
@@ -74,17 +75,17 @@ class Dialect(NamedTuple):
     """How a framework writes these networks.
 
     Attributes:
-      networks: what it calls them, by our names.
+      networks: its names of the networks, by our names.
       names: from a network to `{our layer: its layer}`.
-      parts: how it names the kernel and the bias of `{layer}`.
+      parts: its names for the kernel and the bias of `{layer}`.
       channels_first: whether kernels are `[O, I, H, W]` and fc6's inputs in the order C, H, W;
         otherwise `[H, W, I, O]`, and H, W, C.
       units_first: whether the weights of fully connected layers are `[O, I]`.
-      bgr: whether the first kernel sees blue first.
-      mean: RGB, 0..255, unless a file states its own.
+      bgr: whether the first kernel expects BGR.
+      mean: RGB, 0..255, unless a file has its own.
       std: RGB, in gray levels.
-      means: by our names, where it is another.
-      options: of `models.create`, where they are not the default.
+      means: means of networks with a different one, by our names.
+      options: options of `models.create` that are not the defaults, by our names.
     """
 
     networks: Mapping[str, str]
@@ -153,7 +154,7 @@ DIALECTS: dict[str, Dialect] = {
 
 
 class Row(NamedTuple):
-    """What became of a tensor."""
+    """What was done with a tensor."""
 
     there: str
     shape_there: str
@@ -163,15 +164,15 @@ class Row(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """A network of ours.
+    """A converted network.
 
     Attributes:
       network: a key of `models.NETWORKS`.
-      options: of `models.create`, with `crop`.
-      classes: how many it tells apart.
+      options: options of `models.create`, including `crop`.
+      classes: number of classes.
       params: float32 `{layer: {"kernel": [K, K, C, F], "bias": [F]}}`.
-      mean_rgb: `[3]`, 0..255, to subtract from its pixels.
-      rows: of every tensor.
+      mean_rgb: `[3]`, 0..255, to subtract from pixels.
+      rows: a row for every tensor.
     """
 
     network: str
@@ -182,7 +183,7 @@ class Converted(NamedTuple):
     rows: list[Row]
 
     def create(self) -> Network:
-        """Create the network, without its parameters."""
+        """Create the network without parameters."""
         return models.create(self.network, self.classes, **self.options)
 
 
@@ -190,7 +191,8 @@ def convert(source: Source) -> Converted:
     """Convert all tensors of a source; none may be missing or left over.
 
     Raises:
-      UserError: if they are not those of a network of the dialect; the first wrong one is named.
+      UserError: if they do not match a network of the dialect; the message names the first
+        mismatch.
     """
     dialect = DIALECTS[source.dialect]
     name, names = _recognize(source, dialect)
@@ -220,7 +222,7 @@ def convert(source: Source) -> Converted:
                 done.append("BGR to RGB")
             if (dialect.std != 1).any():
                 kernel = kernel / dialect.std[:, None]
-                done.append("divided by 255 std")
+                done.append("divided by 255 * std")
         if layer.name in factors:
             kernel = kernel * factors[layer.name]
             done.append(f"times {factors[layer.name]:g} for dropout at test time")
@@ -229,10 +231,10 @@ def convert(source: Source) -> Converted:
             "bias": np.ascontiguousarray(their_bias, np.float32),
         }
         if not all(np.isfinite(part).all() for part in params[layer.name].values()):
-            raise UserError(f"{names[layer.name][0]} or its bias holds what is no number")
+            raise UserError(f"{names[layer.name][0]} or its bias contains NaN or infinity")
         for part, there, words in (
-            ("kernel", names[layer.name][0], ", ".join(done) or "as it is"),
-            ("bias", names[layer.name][1], "as it is"),
+            ("kernel", names[layer.name][0], ", ".join(done) or "unchanged"),
+            ("bias", names[layer.name][1], "unchanged"),
         ):
             rows.append(
                 Row(
@@ -254,7 +256,7 @@ def kernel_shapes(network: Network) -> dict[str, tuple[int, ...]]:
 
 
 def _recognize(source: Source, dialect: Dialect) -> tuple[str, dict[str, tuple[str, str]]]:
-    """Return the network whose names these are, and `{our layer: (its kernel, its bias)}`."""
+    """Return the network with these tensor names, and `{our layer: (its kernel, its bias)}`."""
     known = {
         name: {
             layer: (dialect.parts[0].format(there), dialect.parts[1].format(there))
@@ -270,28 +272,30 @@ def _recognize(source: Source, dialect: Dialect) -> tuple[str, dict[str, tuple[s
     theirs = dialect.networks[name]
     if len(missing) > len(wanted[name]) // 2:
         raise UserError(
-            f"these are the tensors of another network ({_few(list(source.tensors))}); known of "
-            f"{source.dialect} are {', '.join(dialect.networks.values())}"
+            f"these are the tensors of an unknown network ({_few(list(source.tensors))}); known "
+            f"networks of {source.dialect}: {', '.join(dialect.networks.values())}"
         )
     if missing:
         raise UserError(f"{_few(sorted(missing))} of {theirs} missing")
     if extra:
-        raise UserError(f"{_few(sorted(extra))}: not of {theirs}, which is nearest")
+        raise UserError(
+            f"{_few(sorted(extra))}: not part of {theirs}, the most similar known network"
+        )
     return name, known[name]
 
 
 def _options(
     name: str, arrays: Mapping[str, tuple[np.ndarray, ...]], theirs: str
 ) -> dict[str, Any]:
-    """Find out how wide the network is, and for which crops fc6 was made."""
+    """Determine the width of the network and the crop size that fc6 fits."""
     full = models.create(name)
     first, *_, last = [layer for layer in convolutions(full) if not layer.fully_connected]
     width = arrays[first.name][1].size / first.features
     kernel, bias = arrays["fc6"]
     side = math.isqrt(kernel.size // (bias.size * arrays[last.name][1].size))
     trunk = full.layers[: full.layers.index(_fc6(full))]
-    # The others' conv1 pads nothing. Ours pads the far edges, but not so far that it matters where
-    # the crop leaves a remainder of 3, as 227 does.
+    # The other frameworks do not pad conv1. Ours pads the right and bottom edges, which makes no
+    # difference for crops with remainder 3 modulo 4, such as 227.
     likely = (227, *range(35, 512, 4)) if name == "alexnet" else (224, *range(32, 512))
     for crop in likely:
         try:
@@ -299,7 +303,7 @@ def _options(
                 return {"crop": crop} if width == 1 else {"crop": crop, "width": width}
         except ValueError:
             continue
-    raise UserError(f"fc6 has weights {_by(kernel.shape)}, which no crop of {theirs} leads to")
+    raise UserError(f"fc6 has weights {_by(kernel.shape)}, which fit no crop of {theirs}")
 
 
 def _fc6(network: Network) -> Layer:
@@ -315,7 +319,7 @@ def _kernel(
     inputs = side * side * channels
     done = []
     if not dialect.channels_first:
-        # Matlab's axes of length one are gone.
+        # Axes of length one may have been dropped by Matlab.
         found = _without_ones(array.shape)
         if layer.fully_connected and found == _without_ones((inputs, features)):
             done += ["unflattened from HWC"] if side > 1 else []
@@ -335,15 +339,15 @@ def _kernel(
         done.append("OIHW to HWIO")
     if source.flipped and not layer.fully_connected:
         kernel = kernel[::-1, ::-1]
-        done.append("turned by 180 degrees")
+        done.append("rotated by 180 degrees")
     return kernel, done
 
 
 def _dropout_factors(layers: tuple[Layer, ...]) -> dict[str, float]:
-    """Return what the kernels behind our dropout are multiplied by.
+    """Return the factors of the kernels that follow dropout.
 
-    AlexNet's dropout multiplies by 1 - rate at test time; every framework read here divides by it
-    in training instead.
+    AlexNet's dropout multiplies by 1 - rate at test time; all these frameworks divide by it in
+    training instead.
     """
     factors, pending = {}, 1.0
     for layer in layers:
@@ -359,8 +363,8 @@ def _dropout_factors(layers: tuple[Layer, ...]) -> dict[str, float]:
 def to_torchvision(network: str, layers: Network, params: Params) -> dict[str, np.ndarray]:
     """Convert parameters to torchvision's names and layout, the reverse of `convert`.
 
-    The first kernel is multiplied by 255 std, so that pixels are normalized by torchvision's
-    deviations (and by the mean of these parameters).
+    The first kernel is multiplied by 255 * std, so that it expects pixels normalized with
+    torchvision's deviations and the mean of these parameters.
 
     Args:
       network: a key of `models.NETWORKS`.
@@ -373,8 +377,7 @@ def to_torchvision(network: str, layers: Network, params: Params) -> dict[str, n
     dialect = DIALECTS["torchvision"]
     if network not in dialect.networks:
         raise UserError(
-            f"torchvision has no network like {network}; it has those of "
-            f"{', '.join(dialect.networks)}"
+            f"torchvision has no equivalent of {network}, only of {', '.join(dialect.networks)}"
         )
     names = dialect.names(models.create(network))
     tensors = {}
@@ -393,7 +396,7 @@ def to_torchvision(network: str, layers: Network, params: Params) -> dict[str, n
 def _wrong_shape(
     there: str, found: tuple[int, ...], wanted: tuple[int, ...], network: str
 ) -> UserError:
-    return UserError(f"{there} is {_by(found)}, and {_by(wanted)} in such a {network}")
+    return UserError(f"{there} is {_by(found)}, but a {network} like this has {_by(wanted)}")
 
 
 def _described(shape: tuple[int, ...], layer: Conv, dialect: Dialect) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""MatConvNet's `.mat` files of AlexNet and VGG, without Matlab.
+"""Read MatConvNet's `.mat` files of AlexNet and VGG, without Matlab.
 
 source = read(Path("imagenet-vgg-verydeep-16.mat"))
 """
@@ -21,7 +21,7 @@ def read(path: Path) -> Source:
     classes' descriptions from `classes`.
 
     Raises:
-      UserError: if it is damaged, or of a version of Matlab's format that is HDF5.
+      UserError: if it is damaged, or in Matlab's format 7.3, which is HDF5.
     """
     try:
         net = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
@@ -31,10 +31,12 @@ def read(path: Path) -> Source:
         mean = np.asarray(meta.normalization.averageImage, np.float32)
         classes = getattr(getattr(meta, "classes", None), "description", None)
     except NotImplementedError:
-        raise UserError(f"{path} is of Matlab 7.3: save it anew with save(..., '-v7')") from None
+        raise UserError(
+            f"{path} is in Matlab's format 7.3: save it again with save(..., '-v7')"
+        ) from None
     except Exception as error:  # scipy raises anything on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged, or not of MatConvNet: {reason}") from None
+        raise UserError(f"{path} is damaged, or not a MatConvNet file: {reason}") from None
     image = mean if mean.ndim == 3 else None
     return Source(
         "matconvnet",
@@ -52,6 +54,6 @@ def _tensors(layers: Any) -> Any:
         filters, biases = (
             layer.weights if hasattr(layer, "weights") else (layer.filters, layer.biases)
         )
-        # Matlab has no axes of length one at the end, and scipy squeezes all others.
+        # Matlab drops trailing axes of length one, and scipy squeezes all others.
         yield f"{layer.name}/filters", np.asarray(filters)
         yield f"{layer.name}/biases", np.asarray(biases).reshape(-1)

@@ -1,4 +1,4 @@
-"""What a file of another framework holds, before anything is converted."""
+"""The contents of another framework's file, before conversion."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,15 +7,15 @@ import numpy as np
 
 
 class Source(NamedTuple):
-    """Tensors by their names there, and the pixels that the network expects.
+    """Tensors by their original names, and the preprocessing that the network expects.
 
     Attributes:
       dialect: a key of `conversion.DIALECTS`.
-      tensors: by name.
-      mean_rgb: `[3]`, 0..255, if the file states one; None: the framework's.
+      tensors: tensors by name.
+      mean_rgb: `[3]`, 0..255, if the file has one; None for the framework's own.
       mean_image: `[S, S, 3]` RGB, 0..255, of the crop or of the square it is cut from, if any.
-      class_names: of the outputs, in order, if the file states them.
-      flipped: whether kernels are stored for true convolution, turned by 180 degrees.
+      class_names: names of the outputs, in order, if the file has them.
+      flipped: whether kernels are stored for true convolution, rotated by 180 degrees.
     """
 
     dialect: str

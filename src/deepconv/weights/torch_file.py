@@ -1,11 +1,10 @@
-"""PyTorch's `.pth` files, read without PyTorch and without executing anything that is in them.
+"""Read PyTorch's `.pth` files without PyTorch and without executing anything in them.
 
     tensors = read(Path("vgg16-397923af.pth"))  # {"features.0.weight": float32 [64, 3, 3, 3], ...}
 
-Both of PyTorch's formats: the zip archive (since 1.6), and the row of pickles before it, in which
-torchvision's own AlexNet and VGG are published. A pickle is a program; the unpickler here knows
-three functions and the names of storages, all of them this module's own, and refuses every other
-name.
+Reads both of PyTorch's formats: the zip archive (since 1.6), and the older sequence of pickles, in
+which torchvision's AlexNet and VGG are published. A pickle is a program; this unpickler knows three
+functions and the names of storages, all implemented here, and refuses every other name.
 """
 
 import collections
@@ -49,10 +48,10 @@ class _Tensor(NamedTuple):
 
 
 class _Refused(pickle.UnpicklingError):
-    """The pickle names something else than a tensor."""
+    """The pickle refers to something other than a tensor."""
 
 
-# Instances without attributes, not functions: a pickle may try to set some on whatever it names.
+# Instances with empty slots, not functions: a pickle may try to set attributes on what it names.
 class _RebuildTensor:
     __slots__ = ()
 
@@ -88,26 +87,27 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _ADMITTED[module, name]
         except KeyError:
-            raise _Refused(f"it names {module}.{name}, which is no tensor; not executed") from None
+            raise _Refused(f"it refers to {module}.{name}, which is not executed") from None
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, name, key, _, _, *view = pid
         if kind != "storage" or name not in _DTYPES or any(view):
-            raise _Refused("it refers to something that is no storage of numbers")
+            raise _Refused("it refers to something other than a storage of numbers")
         return _Storage(str(key), np.dtype(_DTYPES[name]))
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a state dict, in whatever dtype they were saved.
+    """Read the tensors of a state dict, in the dtypes in which they were saved.
 
-    A checkpoint that holds its state dict under "state_dict" is opened, and "module." taken off
-    the front of names, where DataParallel puts it.
+    A checkpoint with its state dict under "state_dict" is accepted, and DataParallel's prefix
+    "module." is removed from names.
 
     Args:
-      path: of the file.
+      path: path of the file.
 
     Raises:
-      UserError: if it is cut short or damaged, names anything but tensors, or holds no state dict.
+      UserError: if it is truncated or damaged, refers to anything but tensors, or has no state
+        dict.
     """
     try:
         with path.open("rb") as file:
@@ -119,7 +119,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
             state = state["state_dict"]
         if not (isinstance(state, dict) and state):
-            raise UserError(f"{path} holds no state dict of PyTorch")
+            raise UserError(f"{path} does not contain a PyTorch state dict")
         return {
             str(name).removeprefix("module."): _resolve(str(name), tensor, storages)
             for name, tensor in state.items()
@@ -127,10 +127,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
     except (UserError, OSError):
         raise
     except _Refused as error:
-        raise UserError(f"{path} is refused: {error}") from None
+        raise UserError(f"{path} was refused: {error}") from None
     except Exception as error:  # unpickling damaged bytes raises anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged, cut short, or not of PyTorch: {reason}") from None
+        raise UserError(f"{path} is damaged, truncated, or not a PyTorch file: {reason}") from None
 
 
 def _read_archive(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
@@ -139,7 +139,7 @@ def _read_archive(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
         if f"{root}byteorder" in archive.namelist():
             order = archive.read(f"{root}byteorder").decode()
             if order != "little":
-                raise ValueError(f"its numbers are {order}-endian")
+                raise ValueError(f"it is {order}-endian")
         with archive.open(f"{root}data.pkl") as data:
             state = _Unpickler(data).load()
         prefix = f"{root}data/"
@@ -162,9 +162,9 @@ def _read_pickles(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
             return storage
 
     if _Unpickler(file).load() != _MAGIC or _Unpickler(file).load() != _PROTOCOL:
-        raise ValueError("it does not begin as such a file does")
+        raise ValueError("the header is wrong")
     if not _Unpickler(file).load().get("little_endian", True):
-        raise ValueError("its numbers are big-endian")
+        raise ValueError("it is big-endian")
     state = Remembering(file).load()
     keys = _Unpickler(file).load()
     storages = {}
@@ -180,9 +180,9 @@ def _resolve(name: str, tensor: Any, storages: Mapping[str, bytes]) -> np.ndarra
     numbers = np.frombuffer(storages[tensor.storage.key], tensor.storage.dtype)
     reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
     if tensor.offset < 0 or min(tensor.strides, default=0) < 0 or 0 in tensor.shape:
-        raise ValueError(f"{name} is no tensor of this storage")
+        raise ValueError(f"{name} is not a valid view of its storage")
     if tensor.offset + reach >= len(numbers):
-        raise ValueError(f"the numbers of {name} are missing")
+        raise ValueError(f"data of {name} is missing")
     strides = tuple(stride * numbers.itemsize for stride in tensor.strides)
     return np.lib.stride_tricks.as_strided(
         numbers[tensor.offset :], tensor.shape, strides, writeable=False

@@ -1,1 +1,1 @@
-"""Data sets from archives to shards on disk."""
+"""Preparing data sets: from archives to shards on disk."""

@@ -1,8 +1,8 @@
 """Read a prepared data set from end to end and find what is wrong with it.
 
-Every record is read, so that checksums and labels are verified, and one image of each shard is
-decoded. Of ImageNet the counts, the order of the classes, and the label of every file are known,
-and compared. What is wrong is a line each, and the exit status is 2.
+Every record is read, which verifies checksums and labels, and one image of each shard is decoded.
+For ImageNet, the counts, the order of the classes, and the label of every file are compared with
+the published ones. Each fault is one line, and the exit status is then 2.
 """
 
 import collections
@@ -25,10 +25,10 @@ from deepconv.exceptions import UserError
 
 
 class Findings(NamedTuple):
-    """What was found, a line each.
+    """What was found, one line each.
 
     Attributes:
-      facts: what the set holds.
+      facts: the contents of the set.
       faults: what is wrong with it.
     """
 
@@ -37,11 +37,11 @@ class Findings(NamedTuple):
 
 
 class _Contents(NamedTuple):
-    """What some records hold.
+    """The contents of some records.
 
     Attributes:
-      labels: how many records have each label.
-      file_names: of all records, where they are needed.
+      labels: number of records with each label.
+      file_names: file names of all records, if needed.
       faults: what is wrong with the records.
     """
 
@@ -54,12 +54,12 @@ def findings(folder: Path, edition: Edition | None = None, threads: int | None =
     """Read a prepared data set from end to end.
 
     Args:
-      folder: of the set.
-      edition: what ImageNet must hold, if the set is ImageNet or made from it.
-      threads: how many shards are read at once; by default as many as there are cores.
+      folder: folder of the set.
+      edition: ImageNet's known contents, if the set is ImageNet or derived from it.
+      threads: number of shards read at once; by default the number of cores.
 
     Raises:
-      UserError: if it is no classification set in ArrayRecord.
+      UserError: if it is not a classification set in ArrayRecord.
     """
     info = tfds.builder_from_directory(folder).info
     if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
@@ -87,12 +87,12 @@ def _compare_classes(names: Sequence[str], synsets: Sequence[str]) -> list[str]:
     if tuple(names) == tuple(synsets):
         return []
     if sorted(names) == sorted(synsets):
-        return ["the classes are not in the order of their synsets, so that labels mean others"]
+        return ["the classes are not in the order of their synsets, so labels mean other classes"]
     return [f"the {len(names):,} classes are not the {len(synsets):,} synsets of ImageNet"]
 
 
 def _read_split(name: str, split: Any, edition: Edition | None, threads: int) -> _Contents:
-    """Read the shards of a split side by side."""
+    """Read the shards of a split in parallel."""
     whole = _Contents(collections.Counter(), [], [])
     paths = [Path(path) for path in split.filepaths]
     editions = itertools.repeat(edition if name in imagenet.ARCHIVES else None)
@@ -105,7 +105,7 @@ def _read_split(name: str, split: Any, edition: Edition | None, threads: int) ->
                 whole.faults.extend(contents.faults)
                 bar.update(contents.labels.total())
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # an interrupt does not wait for the rest
+        pool.shutdown(wait=False, cancel_futures=True)  # do not wait for the rest on an interrupt
     return whole
 
 
@@ -113,9 +113,9 @@ def _read_shard(path: Path, length: int, edition: Edition | None) -> _Contents:
     """Read all records of a shard and decode the first image.
 
     Args:
-      path: of the file.
-      length: how many records it should have.
-      edition: knows the label of every file.
+      path: path of the file.
+      length: expected number of records.
+      edition: has the label of every file.
     """
     contents = _Contents(collections.Counter(), [], [])
     mislabeled = []
@@ -134,7 +134,7 @@ def _read_shard(path: Path, length: int, edition: Edition | None) -> _Contents:
                     mislabeled.append(f"{file_name} is labeled {label}")
         if contents.labels.total() != length:
             contents.faults.append(
-                f"{path} holds {contents.labels.total():,} records, not {length:,}"
+                f"{path} has {contents.labels.total():,} records, not {length:,}"
             )
     except UserError as error:  # a damaged file
         contents.faults.append(str(error))
@@ -152,12 +152,12 @@ def _decoding_faults(path: Path, image: bytes) -> list[str]:
 
 
 def _summary(labels: collections.Counter[int], class_names: Sequence[str], shard_count: int) -> str:
-    """Return one line on how many images there are, of all classes and of each."""
+    """Return one line with the number of images, in total and per class."""
     start = f"{labels.total():,} images in {shard_count:,} shards"
     if labels.keys() <= {UNKNOWN}:
         return f"{start}, without labels"
     of_class = [labels[label] for label in range(len(class_names))]
-    return f"{start}, {min(of_class):,} to {max(of_class):,} of a class"
+    return f"{start}, {min(of_class):,} to {max(of_class):,} per class"
 
 
 def _label_faults(
@@ -170,18 +170,18 @@ def _label_faults(
     if strange:
         count = sum(labels[label] for label in strange)
         faults.append(
-            f"{count:,} labels are out of range 0 ... {len(class_names) - 1}, {strange[0]} for one"
+            f"{count:,} labels are not in 0 ... {len(class_names) - 1}, for example {strange[0]}"
         )
     empty = [name for label, name in enumerate(class_names) if not labels[label]]
     if empty and split == "train":
-        faults.append(f"{len(empty):,} classes have no image, {empty[0]} for one")
+        faults.append(f"{len(empty):,} classes have no images, for example {empty[0]}")
     return faults
 
 
 def _file_faults(split: str, contents: _Contents, edition: Edition) -> list[str]:
-    """Compare a split with what ImageNet must hold."""
+    """Compare a split with ImageNet's known contents."""
     expected = edition.counts.get(split)
-    if expected is None:  # the test split, which tfds makes where its archive lies ready
+    if expected is None:  # the test split, which tfds prepares if its archive is available
         return []
     faults = []
     count = contents.labels.total()
@@ -189,5 +189,5 @@ def _file_faults(split: str, contents: _Contents, edition: Edition) -> list[str]
         faults.append(f"{count:,} images, not {expected:,}")
     distinct = len(set(contents.file_names))
     if distinct != count:
-        faults.append(f"{count - distinct:,} images are there twice")
+        faults.append(f"{count - distinct:,} images are duplicates")
     return faults

@@ -2,10 +2,10 @@
 
     folder = prepare(Path("/archives"), Path("~/tensorflow_datasets").expanduser())
 
-What comes out is what tfds' own builder makes: the same name and version, features, labels and
-splits, and the same records in the same order, so that `train[:90%]` means the same images. Files
-are copied byte for byte but for the 23 that are not RGB or gray JPEG (22 are CMYK, one is a PNG):
-those become RGB JPEG of quality 100, as with tfds.
+The result is the same as that of tfds' own builder: name and version, features, labels and splits,
+and the same records in the same order, so `train[:90%]` means the same images. Files are copied
+byte for byte except for the 23 that are not RGB or gray JPEGs (22 are CMYK, one is a PNG); as with
+tfds, those become RGB JPEGs of quality 100.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ NAME = "imagenet2012"
 VERSION = "5.1.0"
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
 
-# A reader keeps the files of all shards open, and 1024 is what a process may by default: tfds' own
-# 1024 + 64 shards are more.
+# A reader keeps the files of all shards open. tfds' own 1024 + 64 shards exceed the default limit
+# of 1024 files per process.
 SHARDS = {"train": 256, "validation": 16}
 
 _QUALITY = 100
@@ -40,11 +40,11 @@ _QUALITY = 100
 
 @dataclasses.dataclass(frozen=True)
 class Edition:
-    """What the archives must hold.
+    """The known contents of the archives.
 
     Attributes:
       synsets: the classes in the order of their labels.
-      train_images: how many.
+      train_images: number of training images.
       validation_labels: the synset of each validation image, in the order of their numbers.
     """
 
@@ -64,7 +64,7 @@ class Edition:
         return [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, count + 1)]
 
     def label(self, file_name: str) -> int | None:
-        """Return an image's label, or None if the set has no such file."""
+        """Return the label of a file, or None if the set has no such file."""
         return self._labels.get(self._validation.get(file_name) or file_name.partition("_")[0])
 
     @functools.cached_property
@@ -78,7 +78,7 @@ class Edition:
 
 @functools.cache
 def published() -> Edition:
-    """Return the set of the challenge, with its 1000 classes."""
+    """Return the contents of the challenge's data set, with its 1000 classes."""
 
     def lines(name: str) -> tuple[str, ...]:
         return tuple(tfds.core.tfds_path(f"datasets/imagenet2012/{name}").read_text().split())
@@ -87,12 +87,12 @@ def published() -> Edition:
 
 
 class Picture(NamedTuple):
-    """Where an image lies in an archive.
+    """The location of an image in an archive.
 
     Attributes:
-      file_name: its own, without folders.
-      offset: of its first byte.
-      size: in bytes.
+      file_name: its file name, without folders.
+      offset: offset of its first byte.
+      size: size in bytes.
     """
 
     file_name: str
@@ -107,19 +107,20 @@ def prepare(
     edition: Edition | None = None,
     shard_counts: Mapping[str, int] = SHARDS,
 ) -> Path:
-    """Write the data set, or what is missing of it.
+    """Write the data set, or the missing part of it.
 
     Args:
       tars: the folder of the two archives.
       data_dir: the folder of all data sets.
-      edition: what the archives must hold; by default what was published.
-      shard_counts: of each split.
+      edition: the archives' expected contents; by default the published ones.
+      shard_counts: number of shards of each split.
 
     Returns:
       The folder of the data set.
 
     Raises:
-      UserError: if an archive is missing, cut short or another one, or the disk too small.
+      UserError: if an archive is missing, truncated or not the published one, or the disk is too
+        small.
     """
     edition = edition or published()
     folder = data_dir / NAME / VERSION
@@ -129,8 +130,8 @@ def prepare(
     absent = [archive.name for archive in archives.values() if not archive.is_file()]
     if absent:
         raise UserError(
-            f"{tars} lacks {' and '.join(absent)}: both archives are needed; "
-            "https://image-net.org/download-images has them for those who register"
+            f"{tars} lacks {' and '.join(absent)}; both archives are needed: register at "
+            "https://image-net.org/download-images to get them"
         )
     sizes = {archive.name: archive.stat().st_size for archive in archives.values()}
     shards.require_space(folder, sum(sizes.values()))
@@ -167,10 +168,10 @@ def prepare(
 
 
 def train_pictures(archive: Path, edition: Edition) -> list[Picture]:
-    """List the images of the archive of archives, one for each class, without reading them.
+    """List the images of the training archive, an archive of one per class, without reading them.
 
     Raises:
-      UserError: if it is not whole, or not this archive.
+      UserError: if it is incomplete, or not the published archive.
     """
     pictures: list[Picture] = []
     with _described(archive), tarfile.open(archive, "r:") as classes:
@@ -184,13 +185,13 @@ def train_pictures(archive: Path, edition: Edition) -> list[Picture]:
                 of_class = _pictures(members, found[synset].offset_data)
             for picture in of_class:
                 if not picture.file_name.startswith(f"{synset}_"):
-                    raise UserError(f"{archive}: {picture.file_name} lies in {synset}.tar")
+                    raise UserError(f"{archive}: {picture.file_name} is in {synset}.tar")
             pictures += of_class
     names = {picture.file_name for picture in pictures}
     if {len(names), len(pictures)} != {edition.train_images}:
         raise UserError(
-            f"{archive} holds {len(pictures):,} images, {len(names):,} of them distinct, not "
-            f"{edition.train_images:,}: it is not whole, or not the published archive"
+            f"{archive} has {len(pictures):,} images, {len(names):,} of them distinct, not "
+            f"{edition.train_images:,}: it is incomplete, or not the published archive"
         )
     return pictures
 
@@ -199,7 +200,7 @@ def validation_pictures(archive: Path, edition: Edition) -> list[Picture]:
     """List the validation images without reading them.
 
     Raises:
-      UserError: if the archive is not whole, or another one.
+      UserError: if the archive is incomplete, or not the published one.
     """
     with _described(archive), tarfile.open(archive, "r:") as members:
         pictures = _pictures(members, 0)
@@ -209,9 +210,9 @@ def validation_pictures(archive: Path, edition: Edition) -> list[Picture]:
 
 
 def dealt(split: str, pictures: Sequence[Picture], count: int) -> list[list[Picture]]:
-    """Order the images as tfds does, by a hash of their names, and cut the row into `count` shards.
+    """Order the images as tfds does, by a hash of their names, and divide them into `count` shards.
 
-    Every shard, and every part of a split, is thereby a random sample of the classes.
+    Every shard, and every part of a split, is then a random sample of the classes.
     """
 
     def place(picture: Picture) -> bytes:
@@ -223,7 +224,7 @@ def dealt(split: str, pictures: Sequence[Picture], count: int) -> list[list[Pict
 
 
 def rgb_or_gray_jpeg(data: bytes) -> bytes:
-    """Return an image file as it is, or as RGB JPEG if it is readable but not RGB or gray JPEG."""
+    """Return an image file unchanged, or as RGB JPEG if it is readable but not RGB or gray JPEG."""
     try:
         image = PIL.Image.open(io.BytesIO(data))
         # A JPEG with a preview image appended is an MPO to Pillow.
@@ -231,7 +232,7 @@ def rgb_or_gray_jpeg(data: bytes) -> bytes:
             return data
         file = io.BytesIO()
         decode.decode(data).save(file, "JPEG", quality=_QUALITY, subsampling="4:4:4")
-    except Exception:  # Pillow's plugins raise anything; training counts what cannot be read
+    except Exception:  # Pillow's plugins raise anything; training counts unreadable images
         return data
     return file.getvalue()
 
@@ -267,13 +268,13 @@ def _require_same(archive: Path, what: str, wanted: Sequence[str], found: Sequen
     missing, strange = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing:
         raise UserError(
-            f"{archive} lacks {len(missing):,} of {len(wanted):,} {what}, {missing[0]} for one: it "
-            "is not whole"
+            f"{archive} is incomplete: {len(missing):,} of {len(wanted):,} {what} are missing, for "
+            f"example {missing[0]}"
         )
     if strange:
-        raise UserError(f"{archive} is not the published archive: it holds {strange[0]}")
+        raise UserError(f"{archive} is not the published archive: it contains {strange[0]}")
     if len(found) > len(wanted):
-        raise UserError(f"{archive} holds {len(found):,} {what}, not {len(wanted):,}")
+        raise UserError(f"{archive} has {len(found):,} {what}, not {len(wanted):,}")
 
 
 @contextlib.contextmanager
@@ -281,4 +282,4 @@ def _described(archive: Path | str) -> Iterator[None]:
     try:
         yield
     except tarfile.TarError as error:
-        raise UserError(f"{archive} is cut short or not a tar file: {error}") from None
+        raise UserError(f"{archive} is truncated or not a tar file: {error}") from None

@@ -1,4 +1,4 @@
-"""Rewrite a prepared data set once with smaller images: less to read and to decode in training.
+"""Write a copy of a prepared data set with smaller images, which are faster to read and decode.
 
 write_resized(source, target, shorter=512)
 print(measure(images, (256, 512), shorter=512))
@@ -24,15 +24,15 @@ DEFAULT_QUALITY = 95
 
 
 def shrink(data: bytes, shorter: int, quality: int = DEFAULT_QUALITY) -> bytes:
-    """Rescale an image file to a shorter side, by the filter that training uses.
+    """Rescale an image file to a shorter side, with the filter that training uses.
 
-    A training scale equal to `shorter` therefore sees the pixels that it would have seen, but for
-    what JPEG does to them. Chroma is kept at full resolution.
+    Training at a scale equal to `shorter` therefore sees the same pixels, up to JPEG compression.
+    Chroma is kept at full resolution.
 
     Args:
-      data: the file.
-      shorter: the side, in pixels.
-      quality: of the JPEG.
+      data: the contents of the file.
+      shorter: the shorter side, in pixels.
+      quality: quality of the JPEG.
 
     Returns:
       A JPEG; or `data` itself if the image is not larger, or cannot be read.
@@ -42,7 +42,7 @@ def shrink(data: bytes, shorter: int, quality: int = DEFAULT_QUALITY) -> bytes:
         if min(image.size) <= shorter:
             return data
         image = decode.decode(data)
-    except Exception:  # Pillow's plugins raise anything; training counts what cannot be read
+    except Exception:  # Pillow's plugins raise anything; training counts unreadable images
         return data
     height, width = decode.rescaled_size(image.height, image.width, shorter)
     file = io.BytesIO()
@@ -55,17 +55,19 @@ def shrink(data: bytes, shorter: int, quality: int = DEFAULT_QUALITY) -> bytes:
 def write_resized(
     source: Path, target: Path, *, shorter: int, quality: int = DEFAULT_QUALITY
 ) -> None:
-    """Write a data set again with its images shrunk, or what is missing of it; keep all else.
+    """Write a copy of a data set with smaller images, or the missing part of it.
+
+    Everything except the images is copied unchanged.
 
     Args:
       source: the folder of the prepared set.
       target: `<data_dir>/<name>/<version>`.
-      shorter: the shorter side at most, in pixels.
-      quality: of the JPEGs.
+      shorter: maximum of the shorter side, in pixels.
+      quality: quality of the JPEGs.
 
     Raises:
-      UserError: if the source is no set of images in ArrayRecord or damaged, the target is there
-        and made otherwise, or the disk is too small.
+      UserError: if the source is not a set of images in ArrayRecord or is damaged, the target
+        exists with other settings, or the disk is too small.
     """
     info = tfds.builder_from_directory(source).info
     if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
@@ -106,17 +108,17 @@ def _records(path: Path, shorter: int, quality: int) -> Iterator[bytes]:
 
 
 class Distortion(NamedTuple):
-    """What shrinking did to the crops of some images.
+    """How shrinking changed the crops of some images.
 
     Attributes:
-      scale: the shorter sides S of the crops were drawn from this range.
-      images: how many were read.
-      shrunk: how many of them became smaller.
-      bytes_before: of their files, the mean over all images.
-      bytes_after: likewise.
-      difference: the mean absolute difference in grey levels, the mean over all images.
-      difference_of_shrunk: likewise, over those that became smaller.
-      worst: of one image.
+      scale: range from which the crops' shorter sides S were drawn.
+      images: number of images read.
+      shrunk: number of images that became smaller.
+      bytes_before: mean file size before.
+      bytes_after: mean file size after.
+      difference: mean absolute difference in gray levels, over all images.
+      difference_of_shrunk: likewise, over the images that became smaller.
+      worst: the largest difference of one image.
     """
 
     scale: tuple[int, int]
@@ -129,23 +131,23 @@ class Distortion(NamedTuple):
     worst: float
 
     def __str__(self) -> str:
-        """Return one line for people."""
+        """Return a one-line summary."""
         return (
-            f"S in {list(self.scale)}: crops differ by {self.difference:.2f} grey levels in the "
-            f"mean of {self.images} images, by {self.difference_of_shrunk:.2f} in that of the "
-            f"{self.shrunk} shrunk ones, at most by {self.worst:.2f}; "
-            f"{self.bytes_before / 1e3:.0f} KB a file became {self.bytes_after / 1e3:.0f}"
+            f"S in {list(self.scale)}: crops differ by {self.difference:.2f} gray levels on "
+            f"average over {self.images} images, by {self.difference_of_shrunk:.2f} over the "
+            f"{self.shrunk} shrunk ones, and by at most {self.worst:.2f}; the mean file size went "
+            f"from {self.bytes_before / 1e3:.0f} KB to {self.bytes_after / 1e3:.0f} KB"
         )
 
 
 def measure(
     images: Iterable[bytes], scale: tuple[int, int], *, shorter: int, quality: int = DEFAULT_QUALITY
 ) -> Distortion:
-    """Compare training crops of images with the same crops of the images shrunk.
+    """Compare training crops of images with the same crops of the shrunk images.
 
     Args:
-      images: files; those that cannot be read are left out.
-      scale: the range of the crops' S.
+      images: contents of image files; unreadable ones are skipped.
+      scale: range of the crops' shorter side S.
       shorter: as in `shrink`.
       quality: as in `shrink`.
     """
@@ -164,7 +166,7 @@ def measure(
         )
         rows.append((len(data), len(smaller), smaller != data, np.abs(after - before).mean()))
     if not rows:
-        raise UserError("no image to measure can be read")
+        raise UserError("none of the images to measure can be read")
     before, after, shrunk, difference = map(np.array, zip(*rows, strict=True))
     return Distortion(
         scale,

@@ -1,11 +1,11 @@
-"""Prepared data sets as ArrayRecord, shard by shard: an interrupted preparation can go on.
+"""Write data sets as ArrayRecord, shard by shard; an interrupted preparation can be resumed.
 
     plan = Plan(name, features, {"train": shards}, origin={}, description="", homepage="")
     write(plan, data_dir / name / "1.0.0")
 
-A shard is written under a passing name and takes its own once it is whole. Until the last is there,
-all lie in `<version>.incomplete`, which nothing takes for a data set; the same plan goes on there.
-Records are serialized deterministically, so that it makes no difference how often it was stopped.
+A shard is written under a temporary name and renamed when it is complete. Until the last shard is
+written, all are in `<version>.incomplete`, which is never mistaken for a data set; writing the same
+plan again resumes there. Serialization is deterministic, so interruptions make no difference.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from deepconv.exceptions import UserError
 
 _LOG = logging.getLogger(__name__)
 
-# JPEG does not compress: trying to costs time, when writing and at every reading. Checksums remain.
+# JPEGs do not compress further; trying costs time in writing and reading. Checksums remain.
 _WRITING = "group_size:1,uncompressed"
 _READING = "readahead_buffer_size:0,max_parallelism:0"
 _ORIGIN = "origin.json"
@@ -42,8 +42,8 @@ class Shard(NamedTuple):
     """A part of a split: one file.
 
     Attributes:
-      length: how many records it has.
-      records: makes them, serialized; every attempt at the shard calls it anew.
+      length: number of records.
+      records: returns the serialized records; called again for every attempt at the shard.
     """
 
     length: int
@@ -55,13 +55,13 @@ class Plan:
     """What a data set consists of.
 
     Attributes:
-      name: of the set.
-      features: what a record holds.
+      name: name of the set.
+      features: the features of a record.
       splits: the shards of each split, in order.
-      origin: what the records are made from, and how; plain JSON. Shards of another origin are
-        never mixed with these.
-      description: a sentence.
-      homepage: an address, or nothing.
+      origin: what the records are made from, and how; plain JSON. Shards of different origins are
+        never mixed.
+      description: one sentence.
+      homepage: a URL, or empty.
     """
 
     name: str
@@ -73,12 +73,12 @@ class Plan:
 
 
 def serialize(features: tfds.features.FeaturesDict, example: dict[str, Any]) -> bytes:
-    """Return the record of an example, always the same bytes."""
+    """Serialize an example deterministically."""
     return canonical(tf_example_pb2.Example.FromString(features.serialize_example(example)))
 
 
 def canonical(example: tf_example_pb2.Example) -> bytes:
-    """Serialize with the features in a fixed order; by default it changes with every process."""
+    """Serialize with the features in a fixed order; by default the order varies by process."""
     serialized: bytes = example.SerializeToString(deterministic=True)
     return serialized
 
@@ -92,7 +92,7 @@ def read(path: Path) -> Iterator[bytes]:
     try:
         reader = ArrayRecordReader(str(path), _READING)
         if not reader.ok():
-            raise UserError(f"{path} is damaged: it has no end")
+            raise UserError(f"{path} is damaged: the end of the file is missing")
         for number in range(reader.num_records()):
             yield reader.read([number])[0]
     except RuntimeError as error:
@@ -100,7 +100,7 @@ def read(path: Path) -> Iterator[bytes]:
 
 
 def count(path: Path) -> int | None:
-    """Return the number of records of a shard, or None if there is no whole file."""
+    """Return the number of records of a shard, or None if there is no complete file."""
     if not path.exists():
         return None
     try:
@@ -111,18 +111,18 @@ def count(path: Path) -> int | None:
 
 
 def is_prepared(folder: Path, origin: Mapping[str, str | int]) -> bool:
-    """Return whether the data set is there already, by us or by tfds.
+    """Return whether the data set has been prepared, by us or by tfds.
 
     Raises:
-      UserError: if it is there, but made otherwise or not readable at random.
+      UserError: if it has other settings or a format without random access.
     """
     if not (folder / "dataset_info.json").exists():
         return False
     file_format = tfds.builder_from_directory(folder).info.file_format
     if file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise UserError(
-            f"{folder} is there already, in the format {file_format.value}, which has no random "
-            "access; move it away"
+            f"{folder} already exists in the format {file_format.value}, which does not support "
+            "random access; move it away"
         )
     if (folder / _ORIGIN).exists():
         _require_same_origin((folder / _ORIGIN).read_text(), origin, folder)
@@ -130,36 +130,36 @@ def is_prepared(folder: Path, origin: Mapping[str, str | int]) -> bool:
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Check that the disk has room for what is still missing of a data set.
+    """Check that the disk has room for the missing part of a data set.
 
     Args:
-      folder: of the data set.
-      needed: bytes of the whole set.
+      folder: folder of the data set.
+      needed: size of the whole set in bytes.
 
     Raises:
-      UserError: if it has not.
+      UserError: if there is not enough room.
     """
     written = sum(path.stat().st_size for path in _incomplete(folder).glob("*.array_record-*"))
     existing = next(parent for parent in folder.parents if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed - written:
         raise UserError(
-            f"{existing} has {_gigabytes(free)} free, and up to {_gigabytes(needed - written)} are "
-            "needed; --data_dir names another place"
+            f"{existing} has {_gigabytes(free)} free, but up to {_gigabytes(needed - written)} may "
+            "be needed; choose another folder with --data_dir"
         )
 
 
 def write(plan: Plan, folder: Path, threads: int | None = None) -> None:
-    """Write a data set, or what an interrupted process left undone of it.
+    """Write a data set, or the part that an interrupted process did not write.
 
     Args:
       plan: what to write.
-      folder: `<data_dir>/<name>/<version>`; it appears when the set is whole.
-      threads: how many shards are written at once; by default as many as there are cores.
+      folder: `<data_dir>/<name>/<version>`; it appears when the set is complete.
+      threads: number of shards written at once; by default the number of cores.
 
     Raises:
-      UserError: if it cannot be written, another process writes it, or the beginning that is there
-        is of another origin.
+      UserError: if it cannot be written, another process is writing it, or the existing part is of
+        another origin.
     """
     partial = _incomplete(folder)
     with _claimed(partial, plan.origin):
@@ -172,9 +172,7 @@ def write(plan: Plan, folder: Path, threads: int | None = None) -> None:
         }
         missing = {path: shard for path, shard in planned.items() if count(path) != shard.length}
         if len(missing) < len(planned):
-            _LOG.info(
-                "%d of %d shards are there already", len(planned) - len(missing), len(planned)
-            )
+            _LOG.info("%d of %d shards already exist", len(planned) - len(missing), len(planned))
         total, left = (sum(shard.length for shard in of.values()) for of in (planned, missing))
         with tqdm(
             desc=plan.name, total=total, initial=total - left, unit=" images", disable=None
@@ -190,7 +188,7 @@ def _incomplete(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _claimed(partial: Path, origin: Mapping[str, str | int]) -> Iterator[None]:
-    """Hold the folder of an unfinished data set against other processes and other origins."""
+    """Lock the folder of an unfinished data set against other processes and other origins."""
     partial.mkdir(parents=True, exist_ok=True)
     with (partial / _ORIGIN).open("a+") as file:
         try:
@@ -212,8 +210,8 @@ def _require_same_origin(text: str, origin: Mapping[str, str | int], folder: Pat
     for key in origin:
         if found.get(key) != origin[key]:
             raise UserError(
-                f"{folder} is there already, made with {key}={found.get(key)}, not {origin[key]}: "
-                "delete or move it to make it anew"
+                f"{folder} already exists with {key}={found.get(key)}, not {origin[key]}; delete "
+                "or move it to prepare the data set again"
             )
 
 
@@ -232,12 +230,12 @@ def _write_all(missing: Mapping[Path, Shard], bar: tqdm, threads: int) -> None:
         ):
             done.result()
     finally:
-        stop.set()  # after an error or an interrupt the other threads end with their record
+        stop.set()  # after an error or an interrupt the other threads stop at the next record
         pool.shutdown(cancel_futures=True)
 
 
 def _write_shard(path: Path, shard: Shard, advance: Callable[[], bool]) -> None:
-    """Write a shard under a passing name, then rename it; give up when `advance` says so."""
+    """Write a shard under a temporary name, then rename it; stop when `advance` returns False."""
     passing = path.with_name(path.name + _PASSING)
     writing = functools.partial(_describing, path)
     with writing():
@@ -250,8 +248,8 @@ def _write_shard(path: Path, shard: Shard, advance: Callable[[], bool]) -> None:
     with writing():
         writer.close()
     if count(passing) != shard.length:
-        raise RuntimeError(f"{passing} holds {count(passing)} records, not {shard.length}")
-    # The name must not outlive a power failure that the contents do not.
+        raise RuntimeError(f"{passing} has {count(passing)} records, not {shard.length}")
+    # Otherwise a power failure could leave the final name on incomplete contents.
     descriptor = os.open(passing, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
@@ -262,7 +260,7 @@ def _write_shard(path: Path, shard: Shard, advance: Callable[[], bool]) -> None:
 def _describing(path: Path) -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # whatever the system reports, a full disk for one
+    except RuntimeError as error:  # any system error, such as a full disk
         raise UserError(f"cannot write {path}: {_first_clause(error)}") from None
 
 

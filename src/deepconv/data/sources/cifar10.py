@@ -40,7 +40,7 @@ _RECORD = 1 + 3 * 32 * 32
 
 
 def read_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Parse one of the published files: per image a label, then the red, green and blue planes.
+    """Parse one of the published files: for each image a label, then its R, G and B planes.
 
     Returns:
       uint8 `[N, 32, 32, 3]` images and uint8 `[N]` labels.
@@ -54,9 +54,7 @@ def read_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0]
 
 
-with (
-    tfds.core.registered.skip_registration()
-):  # tfds has a builder of this name, which needs TensorFlow
+with tfds.core.registered.skip_registration():  # tfds' own builder of this name needs TensorFlow
 
     class Cifar10(tfds.core.GeneratorBasedBuilder):
         """The 50,000 training and 10,000 test images, under tfds' own names and splits."""

@@ -1,4 +1,4 @@
-"""Data sets by name: ours, and what tfds has prepared as ArrayRecord; without TensorFlow.
+"""Data sets by name: our own, and those that tfds prepared as ArrayRecord; without TensorFlow.
 
 dataset = open_dataset("imagenet2012", data_dir="")
 dataset.train[0]["image"]  # the bytes of a JPEG
@@ -40,10 +40,10 @@ class Dataset(NamedTuple):
     """An opened data set.
 
     Attributes:
-      train: records `{"image": bytes, "label": int, ...}`.
-      evaluation: likewise.
-      identity: its classes, and what its records are known by.
-      directory: where what is computed of it is kept.
+      train: training records `{"image": bytes, "label": int, ...}`.
+      evaluation: evaluation records, likewise.
+      identity: its classes and a digest of its records.
+      directory: folder for cached statistics.
     """
 
     train: Source
@@ -57,9 +57,9 @@ class Dataset(NamedTuple):
         return self.identity.class_names
 
     def color_statistics(self, scale: int) -> ColorStatistics:
-        """Return the training set's colors at a scale, computed once and kept on disk.
+        """Return the training set's colors at a scale, cached on disk.
 
-        What is kept is used again for the same images alone.
+        The cache is used only as long as the images are the same.
         """
         part = self.identity.train
         split = re.sub(r"\W+", "_", part.split).strip("_")
@@ -68,12 +68,12 @@ class Dataset(NamedTuple):
 
 
 class Split(NamedTuple):
-    """One split of a data set, opened to be evaluated.
+    """One split of a data set, opened for evaluation.
 
     Attributes:
       source: its records.
-      class_names: of the labels 0, 1, ...
-      part: what its records are known by; `part.split` says what was opened.
+      class_names: names of the labels 0, 1, ...
+      part: identifies its records; `part.split` is the split that was opened.
     """
 
     source: Source
@@ -82,7 +82,7 @@ class Split(NamedTuple):
 
 
 def root(data_dir: str) -> Path:
-    """Return the folder of all data sets: as given, else $TFDS_DATA_DIR, else tfds' default."""
+    """Return the folder of all data sets: as given, or $TFDS_DATA_DIR, or tfds' default."""
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -103,18 +103,17 @@ def _version(name: str) -> tuple[int, ...]:
 def open_dataset(
     name: str, *, data_dir: str = "", train_split: str = "train", eval_split: str = "validation"
 ) -> Dataset:
-    """Open a prepared data set, preparing it first where that takes nothing from outside.
+    """Open a prepared data set; prepare it first if that needs no download.
 
     Args:
-      name: its name under tfds, or `folder:` and the path of a folder of pictures (see
+      name: its name in tfds, or `folder:` and the path of a folder of pictures (see
         `folder.open_folder`).
       data_dir: see `root`.
-      train_split: as tfds writes splits, such as `train[:90%]`; of a folder, see
-        `folder.open_split`.
+      train_split: in tfds' notation, such as `train[:90%]`; for a folder, see `folder.open_split`.
       eval_split: likewise.
 
     Raises:
-      UserError: if it is not there, or in a form that cannot be read; the line says what to do.
+      UserError: if it does not exist or is in an unsupported format; the message says what to do.
     """
     if is_folder(name):
         path = _path(name)
@@ -122,7 +121,7 @@ def open_dataset(
             path, train_split=train_split, eval_split=eval_split
         )
         identity = Identity(_shown(class_names), train.part(), evaluation.part())
-        # The user's own folder is left alone.
+        # Nothing is written to the user's own folder.
         location = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
         return Dataset(train, evaluation, identity, root(data_dir) / "folder" / location)
     builder, directory = _builder(name, data_dir)
@@ -135,12 +134,12 @@ def open_split(name: str, split: str | None, *, data_dir: str = "") -> Split:
     """Open one split of a data set, see `open_dataset`.
 
     Args:
-      name: of the data set.
-      split: its name; None: of a folder, see `folder.whole_split`, else `validation`.
+      name: name of the data set.
+      split: name of the split; by default `validation`, or `folder.whole_split` for a folder.
       data_dir: see `root`.
 
     Raises:
-      UserError: if it is not there, or in a form that cannot be read; the line says what to do.
+      UserError: if it does not exist or is in an unsupported format; the message says what to do.
     """
     if is_folder(name):
         path = _path(name)
@@ -150,7 +149,7 @@ def open_split(name: str, split: str | None, *, data_dir: str = "") -> Split:
 
 
 def is_folder(name: str) -> bool:
-    """Say whether a data set's name is that of a folder of pictures."""
+    """Return whether a data set's name is that of a folder of pictures."""
     return name.startswith("folder:")
 
 
@@ -168,14 +167,14 @@ def _builder(name: str, data_dir: str) -> tuple[Any, Path]:
     if directory is None and name in OWN_BUILDERS:
         directory = _prepare(name, data_dir)
     if is_path or (directory is None and Path(name).is_dir()):
-        raise UserError(f"{name} is a path: a folder of pictures is named folder:{name}")
+        raise UserError(f"{name} is a path; for a folder of pictures, write folder:{name}")
     if directory is None:
         looked_for = root(data_dir) / name / "<version>" / "dataset_info.json"
         raise UserError(
-            f"{name} is not there: no {looked_for}. Prepare it (make data-imagenet TARS=..., or "
-            "tfds in the array_record format), or point --config.dataset.data_dir (or "
-            "$TFDS_DATA_DIR) at a folder that holds it; a config's :tiny variant "
-            "(--config=configs/vgg_e.py:tiny) runs on drawn images"
+            f"data set {name} not found: no {looked_for}. Prepare it (deepconv data imagenet, or "
+            "tfds in the array_record format), or set --config.dataset.data_dir (or "
+            "$TFDS_DATA_DIR) to the folder that contains it; a config's :tiny variant "
+            "(--config=configs/vgg_e.py:tiny) trains on drawn images"
         )
     return tfds.builder_from_directory(directory), directory
 
@@ -184,14 +183,14 @@ def _prepare(name: str, data_dir: str) -> Path:
     builder = OWN_BUILDERS[name](data_dir=root(data_dir), file_format="array_record")
     _LOG.info("preparing the data set %s in %s", name, builder.data_dir)
     tfds.display_progress_bar(sys.stderr.isatty())
-    # What tfds prints there speaks of downloads of unknown size.
+    # tfds prints a message about a download of unknown size, which does not apply.
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare()
     return Path(builder.data_dir)
 
 
 def _allow_many_files() -> None:
-    """Raise the limit of open files: a reader keeps all shards open, ImageNet may have 1,088."""
+    """Raise the limit of open files: a reader keeps all shards open, up to 1,088 for ImageNet."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
     if soft < wanted:
@@ -202,24 +201,24 @@ def _open(builder: Any, directory: Path, split: str) -> Split:
     info = builder.info
     if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise UserError(
-            f"{directory} is in the format {info.file_format.value}, which has no random "
+            f"{directory} is in the format {info.file_format.value}, which does not support random "
             "access; prepare it again with file_format=array_record"
         )
     missing = {"image", "label"} - set(info.features)
     if missing:
         raise UserError(
-            f"{directory} has no feature {missing.pop()!r}: it is not a classification set"
+            f"{directory} is not a classification set: it has no feature {missing.pop()!r}"
         )
     _allow_many_files()
     try:
         records = info.splits[split].num_examples
         if not records:
-            raise UserError(f"{directory} has no image in the split {split!r}")
+            raise UserError(f"{directory} has no images in the split {split!r}")
         source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except (KeyError, ValueError) as error:
         reason = str(error.args[0] if error.args else error).splitlines()[0]
         raise UserError(f"{directory}: {reason}") from None
-    # A split such as `train[:90%]+validation` is made of these.
+    # The splits that a split such as `train[:90%]+validation` consists of.
     whole = {base for base in info.splits if re.search(rf"\b{re.escape(base)}\b", split)}
     contents = {
         base: f"{info.splits[base].num_examples} images, {info.splits[base].num_bytes} bytes"

@@ -1,11 +1,11 @@
-"""A data set of one's own: pictures in folders, one folder per class, nothing prepared.
+"""Data sets of your own: pictures in one folder per class, without preparation.
 
     train, evaluation, class_names = open_folder("/data/flowers")
     train[0]  # {"image": the bytes of a file, "label": 0, "file_name": "daisy/0001.jpg"}
 
-Either `train/<class>/*` beside `val/<class>/*` (or `valid/`, `validation/`) and `test/<class>/*`,
-or `<class>/*` alone. Where there are no validation pictures, a part of each class of the training
-pictures is held out. Labels count the classes in the order of their names.
+Either `train/<class>/*` with `val/<class>/*` (or `valid/`, `validation/`) and `test/<class>/*`, or
+only `<class>/*`. If there are no validation pictures, a part of each class of the training pictures
+is held out. Labels number the classes in the order of their names.
 """
 
 import functools
@@ -21,24 +21,24 @@ from deepconv.exceptions import UserError
 
 _LOG = logging.getLogger(__name__)
 
-# By split, the names that its folder may have.
+# The possible folder names of each split.
 FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
-# Every picture of a folder of classes that has no splits.
+# All pictures of a folder of classes without splits.
 ALL = "all"
-# A validation split without a folder of its own.
+# A validation split that has no folder of its own.
 HELD_OUT = "validation (held out)"
 _SPLITS = {name: split for split, names in FOLDERS.items() for name in names} | {ALL: ALL}
 
 
 class FolderSource:
-    """Records of the pictures in a folder of class folders, read when asked for.
+    """Records of the pictures in a folder of class folders, read on demand.
 
     Attributes:
       folder: the folder.
       file_names: `<class>/<path below it>`, sorted within each class.
-      labels: as many.
-      class_names: of the labels 0, 1, ...
-      split: what these pictures are, such as `train` or `HELD_OUT`.
+      labels: the label of each file.
+      class_names: names of the labels 0, 1, ...
+      split: which split these pictures are, such as `train` or `HELD_OUT`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FolderSource:
         """Read one picture.
 
         Raises:
-          UserError: if the file has gone or cannot be read.
+          UserError: if the file no longer exists or cannot be read.
         """
         path = self.folder / self.file_names[record]
         try:
@@ -79,7 +79,7 @@ class FolderSource:
         """Return what identifies these pictures: their names, sizes and modification times.
 
         Raises:
-          UserError: if a file has gone.
+          UserError: if a file no longer exists.
         """
         times = hashlib.sha256()
         counts = dict.fromkeys(self.class_names, 0)
@@ -124,7 +124,7 @@ def open_folder(
     seed: int = 0,
     eval_fraction: float = 0.1,
 ) -> FolderDataset:
-    """Open two splits of a folder of pictures, to train on one and to measure errors on the other.
+    """Open two splits of a folder of pictures, one for training and one for evaluation.
 
     Args:
       path: the folder.
@@ -134,15 +134,13 @@ def open_folder(
       eval_fraction: see `open_split`.
 
     Raises:
-      UserError: see `open_split`; or if a class of the evaluation has no training pictures.
+      UserError: see `open_split`; or if an evaluation class has no training pictures.
     """
     folder = _Folder(Path(path).expanduser(), seed, eval_fraction)
     train = folder.split(train_split, hold_out=_SPLITS.get(eval_split) == "validation")
     evaluation = folder.split(eval_split)
     if missing := [name for name in evaluation.class_names if name not in train.class_names]:
-        raise UserError(
-            f"{evaluation.folder / missing[0]} is a class that {train.folder} does not have"
-        )
+        raise UserError(f"{evaluation.folder / missing[0]} is not a class of {train.folder}")
     _warn_of_shared_names(train, evaluation, folder.path)
     return FolderDataset(train, evaluation, train.class_names)
 
@@ -152,27 +150,26 @@ def open_split(
 ) -> FolderSource:
     """Open one split of a folder of pictures.
 
-    Without a folder of validation pictures, a part of each class is held out. Which pictures it is
-    depends on the seed and the names of the files, and a picture that is added later moves at most
-    one other.
+    Without a folder of validation pictures, a part of each class is held out. Which pictures these
+    are depends on the seed and the file names; adding a picture moves at most one other.
 
     Args:
       path: the folder.
-      split: `train`, `validation` (or `val`, `valid`), `test`, or `all`, every picture of a folder
-        that has no splits.
-      seed: of what is held out; unused where there is a folder of validation pictures.
-      eval_fraction: the part of each class that is held out, likewise.
+      split: `train`, `validation` (or `val`, `valid`), `test`, or `all` for all pictures of a
+        folder without splits.
+      seed: selects the held-out pictures; unused if there is a folder of validation pictures.
+      eval_fraction: the fraction of each class to hold out; unused likewise.
 
     Raises:
-      UserError: if the folder is not laid out like this, has no such split, or cannot be read.
+      UserError: if the folder has another layout or no such split, or cannot be read.
     """
     return _Folder(Path(path).expanduser(), seed, eval_fraction).split(split)
 
 
 def whole_split(path: str | os.PathLike[str]) -> str:
-    """Return the split that an evaluation of a folder is of, where none is named.
+    """Return the split of a folder to evaluate if none is named.
 
-    It is `all` of a folder without splits, else `validation`.
+    It is `all` for a folder without splits, and `validation` otherwise.
 
     Raises:
       UserError: if the folder cannot be read.
@@ -182,18 +179,18 @@ def whole_split(path: str | os.PathLike[str]) -> str:
 
 
 class _Folder:
-    """A folder of pictures whose parts are listed once, when they are first asked for."""
+    """A folder of pictures whose parts are listed once, on demand."""
 
     def __init__(self, path: Path, seed: int, eval_fraction: float) -> None:
         if not 0 < eval_fraction < 1:
-            raise UserError(f"eval_fraction is {eval_fraction}; it has to lie between 0 and 1")
+            raise UserError(f"eval_fraction must be between 0 and 1, not {eval_fraction}")
         self.path, self._seed, self._eval_fraction = path, seed, eval_fraction
 
     @functools.cached_property
     def folders(self) -> dict[str, Path]:
-        """The folder of each split; empty where the folder has no splits.
+        """The folder of each split; empty if the folder has no splits.
 
-        A class may be called "train" or "test"; then it holds pictures and no folders.
+        A class may be called "train" or "test"; then it contains pictures and no folders.
         """
         names = listing.entries(self.path).folders
         known = [name for name in names if name in _SPLITS and name != ALL]
@@ -201,22 +198,22 @@ class _Folder:
         if "train" not in parts and parts != names:
             if len(names) == 1 and (below := listing.entries(self.path / names[0]).folders):
                 raise UserError(
-                    f"{self.path} has one class, {names[0]}, and in it are folders "
-                    f"({', '.join(below[:3])}): name {self.path / names[0]} itself"
+                    f"{self.path} has one class, {names[0]}, which contains folders "
+                    f"({', '.join(below[:3])}); did you mean {self.path / names[0]}?"
                 )
             return {}
         if unknown := [name for name in names if name not in known]:
             raise UserError(
-                f"{self.path / unknown[0]} lies beside {' and '.join(parts)} and is no split: the "
-                "folders of a data set are called train, val (or valid, validation) and test; "
-                "rename it or move it away"
+                f"{self.path / unknown[0]} is next to {' and '.join(parts)} but is not a split; "
+                "the folders of a data set are train, val (or valid, validation) and test: rename "
+                "it or move it away"
             )
         found: dict[str, Path] = {}
         for name in known:
             if (split := _SPLITS[name]) in found:
                 raise UserError(
                     f"{self.path} has two folders of validation pictures, {found[split].name} and "
-                    f"{name}: move one away"
+                    f"{name}; move one away"
                 )
             found[split] = self.path / name
         return found
@@ -225,9 +222,9 @@ class _Folder:
         """Open a split by any of its names.
 
         Args:
-          name: of the split.
-          hold_out: whether the training pictures are without those held out for validation, where
-            there is no folder of these.
+          name: any name of the split.
+          hold_out: whether to exclude the held-out pictures from the training pictures, if there is
+            no validation folder.
         """
         split = _SPLITS.get(name)
         has = {*self.folders} if self.folders else {"train", ALL}
@@ -235,7 +232,7 @@ class _Folder:
             has.add("validation")  # held out where it has no folder
         if split not in has:
             listed = ", ".join(each for each in (*FOLDERS, ALL) if each in has)
-            raise UserError(f"{self.path} has no split {name!r}; it has {listed}")
+            raise UserError(f"{self.path} has no split {name!r}; its splits are {listed}")
         if "validation" not in self.folders and (
             split == "validation" or (split == "train" and hold_out)
         ):
@@ -255,7 +252,7 @@ class _Folder:
         folder = self.folders.get("train", self.path)
         train, evaluation = {}, {}
         for class_name, names in self._pictures(folder).items():
-            # At least one of each class for either, if there are two.
+            # At least one picture of each class on either side, if there are two.
             count = min(max(round(self._eval_fraction * len(names)), 1), len(names) - 1)
             by_chance = sorted(names, key=lambda name: _draw(self._seed, f"{class_name}/{name}"))
             evaluation[class_name] = sorted(by_chance[:count])
@@ -264,11 +261,11 @@ class _Folder:
         validation = _source(folder, evaluation, class_names, HELD_OUT)
         if not len(validation):
             raise UserError(
-                f"{folder} has no class of two pictures or more, so none can be held out for "
+                f"no class in {folder} has two or more pictures, so none can be held out for "
                 "validation"
             )
         _LOG.info("%s: %d pictures are held out for validation", folder, len(validation))
-        rest = _source(folder, train, class_names, "train (but for those held out)")
+        rest = _source(folder, train, class_names, "train (without those held out)")
         return {"train": rest, "validation": validation}
 
     @functools.cache  # noqa: B019 - it lives as long as the call that opens it
@@ -295,13 +292,13 @@ def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
     """Return the sorted names of each class's pictures, the classes sorted too."""
     class_names = listing.entries(folder).folders
     if not class_names:
-        raise UserError(f"{folder} holds no class folders")
+        raise UserError(f"{folder} contains no class folders")
     pictures, others = {}, 0
     for class_name in class_names:
         found = listing.pictures_below(folder / class_name)
         if not found.pictures:
             raise UserError(
-                f"{folder / class_name} is a class without pictures "
+                f"{folder / class_name} is a class folder without pictures "
                 f"({', '.join(listing.EXTENSIONS)})"
             )
         pictures[class_name] = found.pictures
@@ -318,12 +315,12 @@ def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
 
 def _warn_of_shared_names(train: FolderSource, evaluation: FolderSource, folder: Path) -> None:
     if train.folder == evaluation.folder:
-        return  # divided here
+        return  # one folder, divided above
     shared = sorted({*train.file_names} & {*evaluation.file_names})
     if shared:
         _LOG.warning(
-            "%s: %d pictures have the same name for training and evaluation, such as %s; if they "
-            "are the same pictures, the errors mean nothing",
+            "%s: %d pictures have the same name in training and evaluation, such as %s; if they "
+            "are the same pictures, the errors are meaningless",
             folder,
             len(shared),
             shared[0],

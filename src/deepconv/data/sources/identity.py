@@ -1,11 +1,11 @@
-"""What makes a data set the same one when it is opened again, elsewhere or later.
+"""The identity of a data set: how to tell whether it is the same when it is opened again.
 
     identity = dataset.identity
     before = Identity.from_json(json.loads(stored))
-    change = difference(before, identity)  # None, or what differs, in words
+    change = difference(before, identity)  # None, or a description of what differs
 
-Files are known by their names, sizes and modification times, a prepared set by its version and
-counts. Reading every image would tell more and take as long as an epoch.
+Files are identified by their names, sizes and modification times, a prepared set by its version and
+counts. Reading every image would be more certain, but take as long as an epoch.
 """
 
 import hashlib
@@ -19,11 +19,10 @@ class Part(NamedTuple):
 
     Attributes:
       split: its name, such as `train[:90%]` or `validation (held out)`.
-      version: of a prepared set; empty for a folder.
-      records: how many there are.
-      contents: by class (of a folder) or by split (of a prepared set), what is there: a count and
-        a digest.
-      times: digest of the modification times; empty where they are not looked at.
+      version: version of a prepared set; empty for a folder.
+      records: number of records.
+      contents: a count and a digest for each class (of a folder) or split (of a prepared set).
+      times: digest of the modification times; empty if they are ignored.
     """
 
     split: str
@@ -43,9 +42,9 @@ class Identity(NamedTuple):
     """What a run was trained on.
 
     Attributes:
-      class_names: of the labels 0, 1, ...
+      class_names: names of the labels 0, 1, ...
       train: the training part.
-      evaluation: the part that the validation error is measured on.
+      evaluation: the part on which the validation error is measured.
     """
 
     class_names: tuple[str, ...]
@@ -53,7 +52,7 @@ class Identity(NamedTuple):
     evaluation: Part
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the identity as JSON values."""
         return {
             "class_names": [*self.class_names],
             "train": self.train._asdict(),
@@ -62,18 +61,18 @@ class Identity(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Return what `to_json` has written."""
+        """Return the identity from what `to_json` returned."""
         return cls(tuple(value["class_names"]), Part(**value["train"]), Part(**value["evaluation"]))
 
     def without_times(self) -> Self:
-        """Return the identity that copies of the same files on several machines share."""
+        """Return the identity without modification times, equal for copies on several machines."""
         return self._replace(
             train=self.train._replace(times=""), evaluation=self.evaluation._replace(times="")
         )
 
 
 def difference(before: Identity, now: Identity) -> str | None:
-    """Say in words how a data set differs from what it was, or return None."""
+    """Return a description of how a data set has changed, or None."""
     return (
         class_difference(before.class_names, now.class_names)
         or _part_difference("training", before.train, now.train)
@@ -82,7 +81,7 @@ def difference(before: Identity, now: Identity) -> str | None:
 
 
 def class_difference(before: tuple[str, ...], now: tuple[str, ...]) -> str | None:
-    """Say in words how the classes differ from what they were, or return None."""
+    """Return a description of how the classes have changed, or None."""
     if before == now:
         return None
     added = [name for name in now if name not in before]
@@ -99,19 +98,19 @@ def class_difference(before: tuple[str, ...], now: tuple[str, ...]) -> str | Non
 
 def _part_difference(what: str, before: Part, now: Part) -> str | None:
     if before.split != now.split:
-        return f"its {what} split is {now.split} and was {before.split}"
+        return f"its {what} split is now {now.split}, it was {before.split}"
     if before.version != now.version:
-        return f"it is {now.version} and was {before.version}"
+        return f"it is now {now.version}, it was {before.version}"
     different = sorted(
         name
         for name in before.contents.keys() | now.contents.keys()
         if before.contents.get(name) != now.contents.get(name)
     )
     if before.records != now.records or different:
-        counts = f"it has {now.records:,} {what} images and had {before.records:,}"
+        counts = f"it now has {now.records:,} {what} images, it had {before.records:,}"
         if before.records == now.records:
             counts = f"its {what} images have other names or sizes"
-        where = f", for one in {different[0]!r}" if different else ""
+        where = f", for example in {different[0]!r}" if different else ""
         return counts + where
     if before.times != now.times:
         return f"its {what} images have other modification times"

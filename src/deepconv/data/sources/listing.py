@@ -3,10 +3,10 @@
     found = pictures_below(Path("flowers/daisy"))
     found.pictures  # ["0001.jpg", "more/0002.PNG"]
 
-Pictures lie at any depth. Their names end in one of EXTENSIONS, in upper or lower case. Files and
-folders whose names begin with a dot are ignored, and those that systems put among pictures.
-Symbolic links count as what they lead to; one that leads to a folder that it lies in is ignored.
-The order is that of the names' bytes, whatever the locale and the file system.
+Pictures may be at any depth. Their names end in one of EXTENSIONS, in upper or lower case. Ignored
+are files and folders whose names begin with a dot, and folders that operating systems create.
+Symbolic links are followed, except to a folder that contains the link. Names are sorted by their
+bytes, independent of the locale and the file system.
 """
 
 import os
@@ -15,19 +15,19 @@ from typing import NamedTuple
 
 from deepconv.exceptions import UserError
 
-# Those of the formats that `decode` reads.
+# The extensions of the formats that `decode` reads.
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs"),
     *(".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
     *(".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"),
 )
 
-# Of archives made by macOS and of Synology's servers; the latter hold thumbnails.
+# Created in archives by macOS, and by Synology's servers for thumbnails.
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}
 
 
 class Entries(NamedTuple):
-    """The names of what lies directly in a folder, sorted.
+    """The sorted names of a folder's direct entries.
 
     Attributes:
       folders: folders, and links to folders.
@@ -39,11 +39,11 @@ class Entries(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What lies below a folder.
+    """The files below a folder.
 
     Attributes:
-      pictures: their paths from the folder, with `/`, sorted.
-      others: how many files are no pictures.
+      pictures: paths relative to the folder, with `/`, sorted.
+      others: number of files that are not pictures.
     """
 
     pictures: list[str]
@@ -51,7 +51,7 @@ class Found(NamedTuple):
 
 
 def is_picture(name: str) -> bool:
-    """Say whether a file is taken for a picture by its name."""
+    """Return whether a file's name is that of a picture."""
     return not _is_hidden(name) and name.lower().endswith(EXTENSIONS)
 
 
@@ -60,7 +60,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def entries(folder: Path) -> Entries:
-    """List what lies directly in a folder and is not hidden; a link is what it leads to.
+    """List a folder's direct entries that are not hidden, following links.
 
     Raises:
       UserError: if the folder cannot be listed.
@@ -71,7 +71,7 @@ def entries(folder: Path) -> Entries:
             for entry in found:
                 if _is_hidden(entry.name):
                     continue
-                # An entry knows its kind without another call, but raises for a link to itself.
+                # An entry's own methods save a system call, but raise for a link to itself.
                 is_link = entry.is_symlink()
                 if os.path.isdir(entry) if is_link else entry.is_dir():
                     folders.append(entry.name)
@@ -90,7 +90,7 @@ def pictures_below(folder: Path) -> Found:
     """
     pictures: list[str] = []
     others = 0
-    # The folders still to be listed: their path from `folder`, and all that they lie in.
+    # Folders still to be listed: their path relative to `folder`, and the folders they are in.
     waiting = [("", _identities(folder))]
     while waiting:
         inside, above = waiting.pop()
@@ -108,7 +108,7 @@ def pictures_below(folder: Path) -> Found:
 
 
 def _identities(folder: Path) -> frozenset[tuple[int, int]]:
-    """Identify a folder and all that it lies in, by the path that is given and by the real one."""
+    """Identify a folder and all its parents, by the given path and by the real one."""
     paths = {Path(os.path.abspath(folder)), Path(os.path.realpath(folder))}
     return frozenset(_identity(each) for path in paths for each in (path, *path.parents))
 

@@ -17,12 +17,12 @@ from deepconv.inference import buckets
 
 
 def open_pictures(paths: Sequence[Path]) -> FolderSource:
-    """Open files as they are named, and the pictures below folders, see `listing`.
+    """Open the named files, and the pictures below the named folders (see `listing`).
 
-    All have the label 0.
+    All have label 0.
 
     Raises:
-      UserError: if a path does not exist, a folder cannot be listed, or there is no picture at all.
+      UserError: if a path does not exist, a folder cannot be listed, or there are no pictures.
     """
     found: list[str] = []
     for path in paths:
@@ -31,35 +31,37 @@ def open_pictures(paths: Sequence[Path]) -> FolderSource:
         elif path.exists():
             found.append(str(path))
         else:
-            raise UserError(f"there is no picture or folder {path}")
+            raise UserError(f"no such picture or folder: {path}")
     if not found:
-        raise UserError(f"there is no picture in {', '.join(map(str, paths)) or 'what was named'}")
+        raise UserError(f"no pictures in {', '.join(map(str, paths)) or 'the arguments'}")
     return FolderSource(Path(), found, [0] * len(found))
 
 
 def recognized(source: FolderSource, threads: int) -> tuple[FolderSource, list[str]]:
-    """Set aside the files whose header is no picture's, and pictures that are too long.
+    """Exclude files whose header is not that of a picture, and pictures that are too long.
 
-    No pixel is decoded; one of the others may still turn out to be damaged, see `set_aside`.
+    No pixels are decoded; one of the rest may still turn out to be damaged, see `set_aside`.
 
     Args:
       source: the pictures.
-      threads: that read.
+      threads: number of reading threads.
 
     Returns:
-      The others, and a line about each that was set aside.
+      The remaining pictures, and a message for each excluded one.
 
     Raises:
-      UserError: if none is left; the message is the first line.
+      UserError: if none remain; it has the first message.
     """
 
     def fault(record: int) -> str | None:
         try:
             height, width = decode.image_size(source[record]["image"])
         except (decode.UnreadableImageError, UserError) as error:
-            return f"is no picture that can be read: {error}"
+            return f"cannot be read as a picture: {error}"
         if max(height, width) > buckets.MAX_ASPECT_RATIO * min(height, width):
-            return f"is {width}x{height}, longer than {buckets.MAX_ASPECT_RATIO}:1"
+            return (
+                f"is {width}x{height}; the aspect ratio may be at most {buckets.MAX_ASPECT_RATIO}:1"
+            )
         return None
 
     with ThreadPoolExecutor(threads) as pool:
@@ -71,24 +73,24 @@ def recognized(source: FolderSource, threads: int) -> tuple[FolderSource, list[s
 def set_aside(
     source: FolderSource, suspects: Iterable[int]
 ) -> tuple[FolderSource, list[int], list[str]]:
-    """Set aside those of some pictures that cannot be decoded, and say why.
+    """Exclude those of some pictures that cannot be decoded.
 
     Args:
       source: the pictures.
-      suspects: numbers of pictures.
+      suspects: numbers of the pictures to try.
 
     Returns:
-      The others, their numbers, and a line about each that was set aside.
+      The remaining pictures, their numbers, and a message for each excluded one.
 
     Raises:
-      UserError: if none is left; the message is the first line.
+      UserError: if none remain; it has the first message.
     """
 
     def fault(record: int) -> str | None:
         try:
             decode.decode(source[record]["image"])
         except (decode.UnreadableImageError, UserError) as error:
-            return f"is no picture that can be read: {error}"
+            return f"cannot be read as a picture: {error}"
         return None
 
     return _without(source, {int(record): fault(int(record)) for record in suspects})

@@ -1,8 +1,8 @@
-"""The embedded data set: twelve classes that only shape or texture tells apart.
+"""The embedded data set: twelve classes that differ only in shape or texture.
 
-Every image is drawn, so the set needs neither a download nor TensorFlow, and is a pure function of
-a constant seed, the split and the index. Colors, contrast, noise and the area of the foreground
-have the same distribution in every class: a network that scores above chance has learned shape.
+Every image is drawn, so the set needs neither a download nor TensorFlow; it is a pure function of a
+constant seed, the split and the index. Colors, contrast, noise and the area of the foreground have
+the same distribution in every class: a network that is better than chance has learned shape.
 """
 
 import io
@@ -25,7 +25,7 @@ ASPECT_RATIO = 4 / 3
 EXTREME_ASPECT_RATIO = 2.0
 EXTREME_SHARE = 0.04
 
-# The largest fraction is what the sparsest texture can cover inside the square.
+# The largest fraction that the sparsest texture can cover inside the square.
 AREA_FRACTION = (0.12, 0.22)
 MAX_ROTATION = np.pi / 6
 SQUEEZE = (0.88, 1.0)
@@ -110,7 +110,7 @@ def _arrow(rng: np.random.Generator) -> Region:
 
 
 def _patch(rng: np.random.Generator) -> Region:
-    """Return the irregular round patch that a texture fills."""
+    """Return an irregular round patch for a texture to fill."""
     depths, phases = rng.uniform(0, 0.08, size=2), rng.uniform(0, 2 * np.pi, size=2)
 
     def inside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -147,15 +147,15 @@ def _dots(rng: np.random.Generator) -> Region:
 
     def inside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         v = y / spacing + row
-        # Every other row is shifted by half a dot, so that no straight gaps look like stripes.
+        # Every other row is shifted by half a dot, so that the gaps do not look like stripes.
         u = x / spacing + column + 0.5 * (np.floor(v) % 2)
         return np.asarray((u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < 0.35**2)
 
     return _textured(_patch(rng), inside)
 
 
-# A figure draws its proportions and returns the membership test of its points, with coordinates in
-# the unit disk.
+# A figure draws its proportions at random and returns the test of which points belong to it, with
+# coordinates in the unit disk.
 _FIGURES: dict[str, Callable[[np.random.Generator], Region]] = {
     "disk": _disk,
     "ring": _ring,
@@ -199,7 +199,7 @@ def draw_size(rng: np.random.Generator) -> Size:
 def draw_mask(label: int, size: Size, rng: np.random.Generator) -> np.ndarray:
     """Draw where the figure of a class covers the image.
 
-    The figure lies inside the central square and, as far as it fits, in the part that all square
+    The figure is inside the central square and, as far as it fits, in the part that all square
     crops of the shorter side share.
 
     Args:
@@ -250,7 +250,7 @@ def _rasterize(
     """Return the coverage `[H, W]` of a region whose spans begin at the given starts."""
     window, samples = [], []
     for length, (begin, end), start in zip(size, spans, starts, strict=True):
-        # The spans are exact to a step of the unit grid only, a pixel at most.
+        # The spans are exact only to a step of the unit grid, at most a pixel.
         first = max(int(start) - 1, 0)
         last = min(int(start + end - begin) + 3, length)
         pixels = first + (np.arange((last - first) * SUPERSAMPLING) + 0.5) / SUPERSAMPLING
@@ -268,8 +268,8 @@ def _rasterize(
 def paint(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Color a figure and its background.
 
-    The background has a linear gradient, the figure a linear shading of mean 0 and a strength that
-    does not depend on its form, and the whole image noise.
+    The background has a linear gradient, the figure a linear shading with mean 0 and a strength
+    independent of its form, and the whole image has noise.
 
     Args:
       mask: float32 `[H, W]` in [0, 1], the coverage of the figure.
@@ -345,7 +345,7 @@ def draw(label: int, rng: np.random.Generator) -> tuple[np.ndarray, Box]:
 
 
 def example(split: str, index: int) -> dict[str, Any]:
-    """Return one example of the data set, a function of nothing but its arguments and `SEED`.
+    """Return one example of the data set, a pure function of the arguments and `SEED`.
 
     Args:
       split: a name in `SPLITS`.
@@ -368,7 +368,7 @@ def example(split: str, index: int) -> dict[str, Any]:
 
 def _jpeg(image: np.ndarray) -> bytes:
     file = io.BytesIO()
-    # Subsampled chroma would blur fine textures more than plain shapes: a hint beside the form.
+    # Subsampled chroma would blur fine textures more than plain shapes, a cue other than form.
     Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:4:4")
     return file.getvalue()
 
@@ -382,7 +382,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Drawn images of twelve classes that only shape or texture tells apart.",
+            description="Drawn images of twelve classes that differ only in shape or texture.",
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
