@@ -53,7 +53,7 @@ def test_a_layer_that_is_not_there(net, layers, message):
 
 def test_the_examples_of_the_docstring(net):
     indented = [part for part in activations.__doc__.split("\n\n") if part.startswith("    ")]
-    code = textwrap.dedent("\n\n".join(indented[1:]))
+    code = textwrap.dedent("\n\n".join(indented))
     assert "style_loss" in code
     images, style = (jnp.asarray(random_images(1, n, 30, 3), jnp.float32) for n in (40, 50))
     space = {
