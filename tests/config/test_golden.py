@@ -1,6 +1,6 @@
 """Every named config as text, so that a change of one hyper-parameter shows in review.
 
-After a change that is meant: `python -m tests.test_golden_configs` writes the files anew.
+After a change that is meant: `python -m tests.config.test_golden` writes the files anew.
 """
 
 import json
@@ -30,7 +30,7 @@ from deepconv.models.initializers import PRESETS
 from deepconv.models.layers import Conv, LocalConv
 from deepconv.training import optimizer
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parents[1] / "golden"
 CONFIGS = {
     "alexnet": alexnet.get_config(),
     **{f"alexnet_{preset}": alexnet.get_config(preset) for preset in alexnet.PRESETS},

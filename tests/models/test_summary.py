@@ -14,7 +14,7 @@ from deepconv import models
 from deepconv.models import summary
 from tests.faults.processes import PATIENCE_SECONDS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAPER = json.loads((ROOT / "tests" / "paper_tables.json").read_text())
 
 NETWORKS = [

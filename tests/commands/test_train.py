@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.processes import PATIENCE_SECONDS, environment_of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments, devices=1, cwd=ROOT, module="deepconv.main", **environment):

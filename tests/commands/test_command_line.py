@@ -14,7 +14,7 @@ from deepconv.commands import command_line, config_file, figures, plan, summary,
 from deepconv.commands.data import resize
 from deepconv.exceptions import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = """from deepconv.config.schema import default
 
 
