@@ -122,9 +122,9 @@ def table(number: int, workdir: Path) -> str:
         for row in ROWS
         if row.table == number
     ]
-    columns = ("net, S", "Q", "protocol", "paper top-1", "paper top-5", "our top-1", "our top-5")
-    table = tables.table((*columns, "on"), rows)
-    text = f"VGG, {_TITLES[number]}; errors in percent\n\n{table}\n"
+    paper = ("net, S", "Q", "protocol", "paper top-1", "paper top-5")
+    columns = (*paper, "our top-1", "our top-5", "on")
+    text = f"VGG, {_TITLES[number]}; errors in percent\n\n{tables.table(columns, rows)}\n"
     file = workdir / f"table_{number}"
     atomic.write_json(
         file.with_suffix(".json"), [dict(zip(columns, row, strict=True)) for row in rows]
