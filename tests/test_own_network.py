@@ -122,7 +122,7 @@ def test_records_are_read_as_they_were_written():
     assert network_from_json(value) == network
     for key, wrong, message in (
         ("initializer", "hee", "unknown initializer 'hee'; one of"),
-        ("layers", [{"kind": "Convv"}], "layer 0 is of the kind 'Convv'"),
+        ("layers", [{"kind": "Convv"}], "layer 0 has unknown kind 'Convv'"),
     ):
         with pytest.raises(ValueError, match=message):
             network_from_json({**value, key: wrong})

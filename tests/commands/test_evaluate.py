@@ -196,8 +196,8 @@ def test_a_label_that_no_class_has_ends_the_evaluation_before_it_begins(
     monkeypatch.setattr(evaluation, "_survey", wrong)
     monkeypatch.setattr(scoring, "score", None)
     expected = (
-        rf"^shapes, validation: validation_00007\.jpg has label {label}, and the 12 classes "
-        rf"are numbered from 0 to 11; {message}"
+        rf"^shapes, validation: validation_00007\.jpg has label {label}, but the 12 classes "
+        rf"are numbered 0 to 11; {message}"
     )
     with pytest.raises(UserError, match=expected):
         evaluate([run], Request("center"))
@@ -206,7 +206,7 @@ def test_a_label_that_no_class_has_ends_the_evaluation_before_it_begins(
 @pytest.mark.parametrize("label", [-1, 2])
 def test_saved_posteriors_with_a_label_that_no_class_has_are_refused(tmp_path, label):
     scoring.save(SCORED._replace(labels=np.array([0, label])), tmp_path / "bad.npz")
-    with pytest.raises(UserError, match=rf"bad\.npz: b has label {label}, and the 2 classes"):
+    with pytest.raises(UserError, match=rf"bad\.npz: b has label {label}, but the 2 classes"):
         evaluate([], Request(), posteriors=[tmp_path / "bad.npz"])
 
 

@@ -88,7 +88,7 @@ def test_a_config_of_the_package_and_a_copy_of_one_in_an_empty_folder(tmp_path, 
         name = "mine.py:256"
     arguments = ["train", f"--config={name}"]
     process = run(*arguments, cwd=tmp_path, module="deepconv", TFDS_DATA_DIR=str(tmp_path))
-    assert_one_line(process, "imagenet2012 is not there")
+    assert_one_line(process, "data set imagenet2012 not found")
     assert [path.name for path in tmp_path.glob("*")] == ["mine.py"] * copied
 
 

@@ -12,6 +12,7 @@ from configs import alexnet
 from deepconv import models, parallel
 from deepconv.commands import command_line
 from deepconv.commands import figures as command
+from deepconv.data.sources import datasets
 from deepconv.exceptions import UserError
 from deepconv.inference.model import Model, open_model
 from deepconv.training import augment, loop
@@ -117,7 +118,7 @@ def test_the_true_label_has_the_red_bar():
 
 def test_the_outputs_are_those_of_the_network_on_central_crops(run):
     trained = open_model(run, ONE_DEVICE)
-    source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
+    source = datasets.open_dataset(**trained.config.dataset).evaluation
     records = figures.drawn(source, 10, seed=3)
     pictures = figures.look_at(trained, records, "relu7")
     assert [int(label) for label in pictures.labels] == [records[n]["label"] for n in range(10)]
@@ -138,7 +139,7 @@ def test_the_outputs_are_those_of_the_network_on_central_crops(run):
 
 def test_records_that_cannot_be_read_are_left_out(run):
     trained = open_model(run, ONE_DEVICE)
-    source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
+    source = datasets.open_dataset(**trained.config.dataset).evaluation
     broken = [{**source[0], "image": b"?"}, source[1]]
     assert list(figures.look_at(trained, broken, "fc8").labels) == [source[1]["label"]]
     with pytest.raises(UserError, match="none of 1 records can be read"):
@@ -148,7 +149,7 @@ def test_records_that_cannot_be_read_are_left_out(run):
 @pytest.mark.parametrize("label", [-1, 12])
 def test_a_label_that_no_class_has_is_named(run, label):
     trained = open_model(run, ONE_DEVICE)
-    source = figures.datasets.open_dataset(**trained.config.dataset).evaluation
+    source = datasets.open_dataset(**trained.config.dataset).evaluation
     records = [source[0], {**source[1], "label": label}]
     with pytest.raises(UserError, match=rf"^shapes: validation_00001\.jpg has label {label}, "):
         figures.look_at(trained, records, "fc8")

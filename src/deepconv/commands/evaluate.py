@@ -21,6 +21,8 @@ from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.exceptions import UserError
 from deepconv.inference.evaluate import Request, describe, evaluate
 
+INTERRUPTED = "interrupted; run the same command to score the remaining images"
+
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""

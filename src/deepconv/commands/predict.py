@@ -9,6 +9,7 @@ named on stderr and the others are predicted; the exit status is then 2.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from deepconv.inference.evaluate import Request
 from deepconv.inference.model import open_model
 from deepconv.inference.predict import best, log_posteriors
 from deepconv.visualize.sheets import contact_sheet
+
+REQUIRED = ("weights",)
+ARGUMENTS = sys.maxsize
 
 
 def define_flags(values: flags.FlagValues) -> None:

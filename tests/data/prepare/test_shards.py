@@ -1,6 +1,7 @@
 """Sets written by hand are what tfds reads, and an interruption leaves no trace."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -124,7 +125,11 @@ def test_the_bytes_do_not_depend_on_the_process(tmp_path):
     for seed in ("1", "2"):  # the order of a message's fields is drawn when a process starts
         subprocess.run(
             [sys.executable, "-c", textwrap.dedent(script)],
-            env={"PYTHONHASHSEED": seed, "PATH": ""},
+            env={
+                "PYTHONHASHSEED": seed,
+                "PATH": "",
+                "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            },
             check=True,
         )
         there = tmp_path / "there"

@@ -483,7 +483,7 @@ def test_photographs_in_folders_are_batched(imagenette):
     geometry = pipeline.Geometry(crop=64, scale=(64, 96))
     batches = pipeline.train_batches(train, geometry, batch_size=20, seed=0)
     seen = [batches[number] for number in range(3)]
-    assert all(batch["image"].shape == (20, 64, 64, 3) for batch in seen)
-    assert all(batch["readable"].all() for batch in seen)
-    labels = np.concatenate([batch["label"] for batch in seen])
+    assert all(batch["device"]["image"].shape == (20, 64, 64, 3) for batch in seen)
+    assert all(batch["host"]["readable"].all() for batch in seen)
+    labels = np.concatenate([batch["device"]["target"]["label"] for batch in seen])
     assert np.bincount(labels).tolist() == [6] * 10

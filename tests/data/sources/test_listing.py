@@ -76,7 +76,7 @@ def test_the_order_is_that_of_the_bytes(tmp_path):
 def test_the_order_is_the_same_in_any_locale(tmp_path):
     lay(tmp_path, "B.jpg", "a.jpg", "é.jpg", "日.jpg", "z/é.jpg", "_.jpg")
     program = (
-        "import os, sys, pathlib; from deepconv.data import listing; "
+        "import os, sys, pathlib; from deepconv.data.sources import listing; "
         "found = listing.pictures_below(pathlib.Path(sys.argv[1])).pictures; "
         "sys.stdout.buffer.write(b'|'.join(map(os.fsencode, found)))"
     )
