@@ -12,21 +12,19 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from deepconv.models.alexnet import alexnet, alexnet_owt
-from deepconv.models.cifar import cifar
+from deepconv.models import alexnet, cifar, vgg
 from deepconv.models.initializers import PRESETS
 from deepconv.models.layers import Layer
 from deepconv.models.network import Network
-from deepconv.models.vgg import TABLE_1, vgg
 
 __all__ = ["NETWORKS", "Network", "create"]
 
 NETWORKS: dict[str, Callable[..., tuple[Layer, ...]]] = {
-    "alexnet": alexnet,
-    "alexnet_owt": alexnet_owt,
-    **{name: functools.partial(vgg, name) for name in TABLE_1},
-    "cifar10_13pct": cifar,
-    "cifar10_11pct": functools.partial(cifar, lrn=True),
+    "alexnet": alexnet.alexnet,
+    "alexnet_owt": alexnet.alexnet_owt,
+    **{name: functools.partial(vgg.vgg, name) for name in vgg.TABLE_1},
+    "cifar10_13pct": cifar.cifar,
+    "cifar10_11pct": functools.partial(cifar.cifar, lrn=True),
 }
 
 
