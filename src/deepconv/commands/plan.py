@@ -1,4 +1,4 @@
-"""Estimate a run before it: memory, arithmetic, communication, time.
+r"""Estimate a run before it: memory, arithmetic, communication, time.
 
     deepconv plan --config=vgg_d --devices=8 --device_kind=h200
     deepconv plan --config=vgg_d --devices=8 --device_kind=a100 --images_per_second=700 \
