@@ -23,6 +23,7 @@ import shutil
 import sys
 import textwrap
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -378,6 +379,9 @@ def _execute(
     def guarded(argv: Sequence[str]) -> None:
         # Orbax logs an error in writing several times, with tracebacks, before raising it.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # After a failed write, the other writes of the same save are reported once more at exit.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
         logging.getLogger().setLevel(logging.ERROR)
         sys.unraisablehook = _without_echoes
         try:
