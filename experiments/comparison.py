@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from deepconv import tables
 from deepconv.run import log
+from deepconv.run.files import RunFolder
 from deepconv.training import loop
 
 
@@ -74,7 +75,7 @@ def _folder_name(label: str, seed: int) -> str:
 
 def results(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """Return the `result.json` of every run."""
-    return [json.loads((folder / "result.json").read_text()) for folder in folders]
+    return [json.loads(RunFolder(folder).result.read_text()) for folder in folders]
 
 
 def last_errors(folders: Sequence[Path], key: str = "top1_error") -> list[float]:

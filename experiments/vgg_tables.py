@@ -22,6 +22,7 @@ from deepconv.commands import command_line
 from deepconv.config.recipe import SCALES
 from deepconv.exceptions import UserError
 from deepconv.inference.evaluate import Request, evaluate
+from deepconv.run.files import RunFolder
 
 
 class Row(NamedTuple):
@@ -97,11 +98,11 @@ _TITLES = {
 
 def our_errors(row: Row, workdir: Path) -> tuple[float | None, float | None, str]:
     """Return our top-1 and top-5 error in percent and the data set; None where a run is missing."""
-    if not all((workdir / run / "result.json").exists() for run, _ in row.stages):
+    if not all(RunFolder(workdir / run).result.exists() for run, _ in row.stages):
         return None, None, ""
     members = []
     for run, scales in row.stages:
-        config = json.loads((workdir / run / "config.json").read_text())
+        config = json.loads(RunFolder(workdir / run).config.read_text())
         smallest = SCALES[run.split("_")[-1].replace("fc", "jitter")].smallest
         factor = config["input"]["scale"][0] / smallest
         request = Request(row.protocol, tuple(round(scale * factor) for scale in scales))

@@ -126,3 +126,17 @@ def truncated(encode):
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     data = encode(noise)
     return data[: len(data) // 2]
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Return a function from the name of a file of real images to its path, which may skip."""
+
+    def find(name):
+        beside = Path(__file__).parents[2] / "shared" / "data"
+        file = Path(os.environ.get("DEEPCONV_SHARED_DATA", beside)) / name
+        if not file.exists():
+            pytest.skip(f"no real images: {file} is not there; see $DEEPCONV_SHARED_DATA")
+        return file
+
+    return find

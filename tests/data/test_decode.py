@@ -4,8 +4,6 @@ import concurrent.futures
 import fractions
 import io
 import math
-import os
-import pathlib
 import struct
 import zipfile
 
@@ -633,12 +631,9 @@ def test_a_format_that_would_start_another_program_is_refused():
 
 
 @pytest.fixture(scope="module")
-def photographs():
+def photographs(shared_data):
     """Return 30 untouched photographs of ImageNet's validation set and 60 of a smaller size."""
-    beside = pathlib.Path(__file__).parents[3] / "shared" / "data"
-    file = pathlib.Path(os.environ.get("DEEPCONV_SHARED_DATA", beside)) / "ilsvrc_val750_s320.zip"
-    if not file.exists():
-        pytest.skip(f"no photographs: {file} is not there; see $DEEPCONV_SHARED_DATA")
+    file = shared_data("ilsvrc_val750_s320.zip")
     with zipfile.ZipFile(file) as archive:
         names = [name for name in sorted(archive.namelist()) if name.endswith(".JPEG")]
         untouched = [name for name in names if "originals30/" in name]

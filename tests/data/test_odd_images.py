@@ -1,8 +1,6 @@
 """Every file of the odd corpus is read as RGB or refused, in little memory."""
 
 import json
-import os
-import pathlib
 import subprocess
 import sys
 import zipfile
@@ -57,12 +55,9 @@ for name in json.load(sys.stdin):
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
+def corpus(tmp_path_factory, shared_data):
     """Return the folder of the files and their descriptions."""
-    beside = pathlib.Path(__file__).parents[3] / "shared" / "data"
-    file = pathlib.Path(os.environ.get("DEEPCONV_SHARED_DATA", beside)) / "odd_images.zip"
-    if not file.exists():
-        pytest.skip(f"no odd images: {file} is not there; see $DEEPCONV_SHARED_DATA")
+    file = shared_data("odd_images.zip")
     folder = tmp_path_factory.mktemp("odd")
     with zipfile.ZipFile(file) as archive:
         archive.extractall(folder)

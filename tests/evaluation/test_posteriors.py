@@ -2,8 +2,6 @@
 
 import functools
 import io
-import os
-import pathlib
 import zipfile
 
 import jax
@@ -241,11 +239,8 @@ def test_dense_evaluation_does_not_see_left_from_right():
     np.testing.assert_allclose(one, other, atol=ROUNDING)
 
 
-def test_photographs_of_twenty_aspect_ratios_are_scored_as_they_are_alone():
-    beside = pathlib.Path(__file__).parents[3] / "shared" / "data"
-    file = pathlib.Path(os.environ.get("DEEPCONV_SHARED_DATA", beside)) / "ilsvrc_val750_s320.zip"
-    if not file.exists():
-        pytest.skip(f"no photographs: {file} is not there; see $DEEPCONV_SHARED_DATA")
+def test_photographs_of_twenty_aspect_ratios_are_scored_as_they_are_alone(shared_data):
+    file = shared_data("ilsvrc_val750_s320.zip")
     network, params = make_net("vgg_a_lrn")
     by_ratio = {}
     with zipfile.ZipFile(file) as archive:

@@ -216,6 +216,32 @@ def define_json(values: flags.FlagValues, what: str) -> None:
     flags.DEFINE_string("json", None, f"Also write {what} to this .json file.", flag_values=values)
 
 
+def define_protocol(values: flags.FlagValues) -> None:
+    """Define --protocol and --scales, of the commands that classify."""
+    # It imports jax, which not every command needs.
+    from deepconv.evaluation.protocols import PROTOCOLS
+
+    flags.DEFINE_enum(
+        "protocol", "dense", [*PROTOCOLS], "How images are looked at.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "scales",
+        [],
+        "The shorter sides Q in pixels, such as 256,384,512; by default the network's own.",
+        flag_values=values,
+    )
+
+
+def define_data_dir(values: flags.FlagValues) -> None:
+    """Define --data_dir, of the commands that prepare or check data sets."""
+    flags.DEFINE_string(
+        "data_dir",
+        "",
+        "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own.",
+        flag_values=values,
+    )
+
+
 def define_threads(values: flags.FlagValues) -> None:
     """Define --threads, of the commands that decode many images."""
     flags.DEFINE_integer(

@@ -17,7 +17,6 @@ from absl import flags
 
 from deepconv import atomic
 from deepconv.commands import command_line
-from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.exceptions import UserError
 from deepconv.inference.evaluate import Request, describe, evaluate
 
@@ -27,15 +26,7 @@ INTERRUPTED = "interrupted; run the same command to score the remaining images"
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
     command_line.define_weights(values)
-    flags.DEFINE_enum(
-        "protocol", "dense", [*PROTOCOLS], "How images are looked at.", flag_values=values
-    )
-    flags.DEFINE_list(
-        "scales",
-        [],
-        "The shorter sides Q in pixels, such as 256,384,512; by default the config's.",
-        flag_values=values,
-    )
+    command_line.define_protocol(values)
     flags.DEFINE_list(
         "ensemble",
         [],

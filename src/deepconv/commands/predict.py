@@ -19,7 +19,6 @@ from absl import flags
 from deepconv import atomic, drawing, naming, parallel, tables
 from deepconv.commands import command_line
 from deepconv.data.sources import pictures
-from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.inference import scoring
 from deepconv.inference.evaluate import Request
 from deepconv.inference.model import open_model
@@ -33,15 +32,7 @@ ARGUMENTS = sys.maxsize
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
     command_line.define_weights(values)
-    flags.DEFINE_enum(
-        "protocol", "dense", [*PROTOCOLS], "How pictures are looked at.", flag_values=values
-    )
-    flags.DEFINE_list(
-        "scales",
-        [],
-        "The shorter sides Q in pixels, such as 256,384,512; by default the network's own.",
-        flag_values=values,
-    )
+    command_line.define_protocol(values)
     command_line.define_json(values, "the labels")
     flags.DEFINE_string(
         "sheet", None, "Also draw the pictures to this .png file.", flag_values=values

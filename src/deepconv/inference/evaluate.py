@@ -6,7 +6,6 @@
 Posteriors are computed once and kept in each run's folder; see `scoring`.
 """
 
-import functools
 import hashlib
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from deepconv import atomic, naming, parallel, tables
 from deepconv.data.labels import check_labels
+from deepconv.data.pipeline import Source
 from deepconv.data.sources import datasets
 from deepconv.evaluation.ensemble import ScoredImages, combine
 from deepconv.evaluation.protocols import PROTOCOLS
@@ -124,7 +124,8 @@ def score_runs(
                 f"{name} ({_few(opened.class_names)})"
             )
     threads = threads or os.cpu_count() or 1
-    survey = _survey(threads, name, split, settings["data_dir"], opened.part.digest)
+    key = (name, split, settings["data_dir"], opened.part.digest)
+    survey = _survey(opened.source, threads, key)
     check_labels(
         survey.labels,
         len(opened.class_names),
@@ -174,13 +175,23 @@ def _file_name(text: str) -> str:
     return f"{name[: _LONGEST_NAME // 4]}_{digest}"  # a character takes up to four bytes
 
 
-# A table of many rows asks for the same images each time, and a survey reads every file.
-@functools.lru_cache(maxsize=1)
-def _survey(
-    threads: int, name: str, split: str | None, data_dir: str, contents: str
-) -> buckets.Survey:
-    """Survey a split; `contents`, its digest, is what makes a stored survey out of date."""
-    return buckets.survey(datasets.open_split(name, split, data_dir=data_dir).source, threads)
+# The latest survey, by what it is of. A table of many rows asks for the same images each time, and
+# a survey reads every file.
+_surveyed: dict[tuple[str | None, ...], buckets.Survey] = {}
+
+
+def _survey(source: Source, threads: int, key: tuple[str | None, ...]) -> buckets.Survey:
+    """Survey a split, unless it was the latest.
+
+    Args:
+      source: the split.
+      threads: how many read.
+      key: changes with the images.
+    """
+    if key not in _surveyed:
+        _surveyed.clear()
+        _surveyed[key] = buckets.survey(source, threads)
+    return _surveyed[key]
 
 
 def _few(names: Sequence[str]) -> str:

@@ -212,7 +212,7 @@ def _compare_network(folder: Path, network: Network) -> None:
     try:
         before = recorded_network(folder)
     except ValueError as error:
-        raise UserError(f"{folder / 'network.json'} is damaged: {error}") from None
+        raise UserError(f"{RunFolder(folder).network} is damaged: {error}") from None
     if before is None or before.layers == network.layers:
         return
     known = {*before.layers}

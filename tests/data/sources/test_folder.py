@@ -452,12 +452,9 @@ def test_a_name_in_two_classes_is_nothing(tmp_path, caplog):
 
 
 @pytest.fixture(scope="module")
-def imagenette(tmp_path_factory):
+def imagenette(tmp_path_factory, shared_data):
     """Return a folder with 6 + 3 photographs of each of ten classes of ImageNet."""
-    beside = pathlib.Path(__file__).parents[4] / "shared" / "data"
-    file = pathlib.Path(os.environ.get("DEEPCONV_SHARED_DATA", beside)) / "imagenette224_sub.zip"
-    if not file.exists():
-        pytest.skip(f"no photographs: {file} is not there; see $DEEPCONV_SHARED_DATA")
+    file = shared_data("imagenette224_sub.zip")
     root = tmp_path_factory.mktemp("imagenette")
     with zipfile.ZipFile(file) as archive:
         taken = {}

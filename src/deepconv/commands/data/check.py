@@ -24,12 +24,7 @@ REQUIRED = ("name",)
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
     flags.DEFINE_string("name", None, "The data set, prepared.", flag_values=values)
-    flags.DEFINE_string(
-        "data_dir",
-        "",
-        "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own.",
-        flag_values=values,
-    )
+    command_line.define_data_dir(values)
     command_line.define_json(values, "what was found")
 
 
@@ -37,12 +32,7 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     """Print what the set holds and what is wrong with it."""
     name = options.name
     path = command_line.output_file(options, "json", ".json")
-    folder = datasets.prepared_directory(name, options.data_dir)
-    if folder is None:
-        raise UserError(
-            f"{name} is not prepared under {datasets.root(options.data_dir)}; "
-            "--data_dir names another place"
-        )
+    folder = datasets.require_prepared(name, options.data_dir)
     is_imagenet = re.fullmatch(rf"{imagenet.NAME}(_s\d+)?", name)
     found = check.findings(folder, imagenet.published() if is_imagenet else None)
     for line in (f"{name} in {folder}", *found.facts, *(f"wrong: {line}" for line in found.faults)):

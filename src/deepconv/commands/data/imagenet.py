@@ -10,6 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
+from deepconv.commands import command_line
 from deepconv.data.prepare import imagenet
 from deepconv.data.sources import datasets
 
@@ -20,12 +21,7 @@ INTERRUPTED = "interrupted; the shards that are complete are kept"
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
     flags.DEFINE_string("tars", None, "The folder of its archives.", flag_values=values)
-    flags.DEFINE_string(
-        "data_dir",
-        "",
-        "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own.",
-        flag_values=values,
-    )
+    command_line.define_data_dir(values)
 
 
 def main(options: flags.FlagValues, _: Sequence[str]) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import flags
 
+from deepconv.commands import command_line
 from deepconv.data.pipeline import Source
 from deepconv.data.prepare import resize
 from deepconv.data.sources import datasets
-from deepconv.exceptions import UserError
 
 REQUIRED = ("name",)
 INTERRUPTED = "interrupted; the shards that are complete are kept"
@@ -40,23 +40,13 @@ def define_flags(values: flags.FlagValues) -> None:
         0,
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "data_dir",
-        "",
-        "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own.",
-        flag_values=values,
-    )
+    command_line.define_data_dir(values)
 
 
 def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     """Write the smaller set, or measure what it would do."""
     name, shorter, quality = options.name, options.shorter, options.quality
-    folder = datasets.prepared_directory(name, options.data_dir)
-    if folder is None:
-        raise UserError(
-            f"{name} is not prepared under {datasets.root(options.data_dir)}; "
-            "--data_dir names another place"
-        )
+    folder = datasets.require_prepared(name, options.data_dir)
     if options.measure:
         dataset = datasets.open_dataset(
             name, data_dir=options.data_dir, train_split="train", eval_split="train"

@@ -96,6 +96,20 @@ def prepared_directory(name: str, data_dir: str) -> Path | None:
     return max(versions, key=lambda path: _version(versions[path]), default=None)
 
 
+def require_prepared(name: str, data_dir: str) -> Path:
+    """Return `prepared_directory`.
+
+    Raises:
+      UserError: if no version is prepared.
+    """
+    directory = prepared_directory(name, data_dir)
+    if directory is None:
+        raise UserError(
+            f"{name} is not prepared under {root(data_dir)}; --data_dir names another place"
+        )
+    return directory
+
+
 def _version(name: str) -> tuple[int, ...]:
     return tuple(int(part) if part.isdecimal() else -1 for part in name.split("."))
 
