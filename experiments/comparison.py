@@ -103,7 +103,7 @@ def running_training_errors(folder: Path, *, epochs: float = 1.0) -> Curve:
 
 
 def _curve(folder: Path, kind: str) -> Curve:
-    rows = [r for r in log.read_metrics(folder / "metrics.jsonl") if r["kind"] == kind]
+    rows = [r for r in log.read_metrics(RunFolder(folder).metrics) if r["kind"] == kind]
     return Curve(np.array([r["epoch"] for r in rows]), np.array([r["top1_error"] for r in rows]))
 
 
