@@ -1,0 +1,1 @@
+"""Fixed descriptors of a network and linear classifiers on them (VGG appendix B)."""
