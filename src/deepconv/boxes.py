@@ -78,10 +78,3 @@ def iou(box: Any, other: Any) -> Any:
     shared = intersection(box, other)
     union = area(box) + area(other) - shared
     return xp.where(union > 0, shared / xp.where(union > 0, union, xp.ones_like(union)), 0.0)
-
-
-def visible(box: np.ndarray, window: Crop) -> np.ndarray:
-    """Return which fraction `[...]` of boxes of the picture, `[..., 4]`, lies within a crop."""
-    inside = to_window(box, window)
-    whole = np.array([0.0, 0.0, 1.0, 1.0])
-    return np.asarray(intersection(inside, whole) / area(inside))

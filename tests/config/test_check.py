@@ -10,6 +10,7 @@ from configs import (
     alexnet,
     cifar10,
     finetune,
+    localization,
     quickstart,
     vgg_a,
     vgg_a_lrn,
@@ -27,6 +28,7 @@ CONFIGS = {
     "alexnet": alexnet,
     "cifar10": cifar10,
     "finetune": finetune,
+    "localization": localization,
     "quickstart": quickstart,
     "vgg_a": vgg_a,
     "vgg_a_lrn": vgg_a_lrn,
@@ -36,7 +38,7 @@ CONFIGS = {
     "vgg_e": vgg_e,
 }
 NAN, INF = float("nan"), float("inf")
-TINY = sorted(set(CONFIGS) - {"cifar10", "finetune", "quickstart"})
+TINY = sorted(set(CONFIGS) - {"cifar10", "finetune", "localization", "quickstart"})
 
 
 def changed(**values):

@@ -1,5 +1,6 @@
 """Networks by name; a wrong option is refused with its value in the message."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -50,3 +51,26 @@ def test_the_names():
 def test_what_is_impossible(name, options, message):
     with pytest.raises(ValueError, match=message):
         models.create(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "parameters"), [("single", 134_276_932), ("per_class", 150_648_544)]
+)
+def test_networks_for_boxes_have_the_papers_number_of_parameters(boxes, parameters):
+    model = models.create("vgg_d", boxes=boxes)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
+
+
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_any_network_predicts_boxes(name):
+    for boxes, outputs in (("single", 4), ("per_class", 28)):
+        model = models.create(name, num_classes=7, boxes=boxes)
+        classifier = models.create(name, num_classes=7)
+        assert model.layers[:-1] == classifier.layers[:-1]
+        assert model.layers[-1].features == outputs
+
+
+def test_boxes_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match="boxes='two' is not one of"):
+        models.create("vgg_d", boxes="two")

@@ -28,6 +28,14 @@ INTERRUPTED = (
     "from where it did"
 )
 
+# What a run may be judged by.
+_COLUMNS = {
+    "top1_error": "top-1 error %",
+    "top5_error": "top-5 error %",
+    "localization_error": "localization error %",
+    "iou": "mean IoU %",
+}
+
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
@@ -116,13 +124,14 @@ def _status(run: Path) -> str:
 
 def summary(result: dict[str, Any]) -> str:
     """Return the table of a run's errors, in percent."""
+    shown = {name: title for name, title in _COLUMNS.items() if name in result["last"]}
     rows = [
-        (name, row["step"], 100 * row["top1_error"], 100 * row["top5_error"], row["images"])
+        (name, row["step"], *(100 * row[column] for column in shown), row["images"])
         for name, row in (("best", result["best"]), ("last", result["last"]))
     ]
     head = (
         f"{result['network']} on {result['dataset']}, {result['protocol']}, seed {result['seed']}, "
         f"{result['epochs']:.1f} epochs in {result['seconds']:.0f} s"
     )
-    columns = ("checkpoint", "step", "top-1 error %", "top-5 error %", "images")
+    columns = ("checkpoint", "step", *shown.values(), "images")
     return f"\n{head}\n{tables.table(columns, rows, decimals=2)}\n"

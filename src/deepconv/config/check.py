@@ -86,6 +86,7 @@ _RULES = {
     "model.width": _POSITIVE,
     "model.dropout": _BELOW_1,
     "model.dtype": _one_of("float32", "bfloat16"),
+    "model.boxes": _one_of(*models.OUTPUTS),
     "init.layers": _PATTERN,
     "input.scale": _Rule(
         _is_scale, "(smallest, largest), two whole numbers of pixels, the smaller one first"

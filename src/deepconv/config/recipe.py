@@ -14,6 +14,10 @@ submission: "jitter_fc", in place of the last.
 categories, then ILSVRC-2012): the net on a larger data set, then on the config's own from all its
 layers but fc8, whose classes are others.
 
+"localization" (VGG appendix A): a classifier as "vgg" trains it at S = 256 or 384, or the one that
+`init.checkpoint` names; then a network that predicts boxes at the same S, all its layers but fc8
+from the classifier, at a tenth of the learning rate.
+
 What a key means for one stage is not handed on to the next: `init` concerns the first stage alone,
 `optimizer.trained_layers` the last. All other settings hold in every stage.
 """
@@ -24,7 +28,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from deepconv.config.check import check_config
-from deepconv.config.schema import default
+from deepconv.config.schema import default, predicts_boxes
 from deepconv.exceptions import UserError
 
 # "The first four convolutional layers" of A, matched by the place in Table 1's blocks where shapes
@@ -35,6 +39,9 @@ ALL_BUT_FC8 = r"(?!fc8$).*"
 FULLY_CONNECTED = r"fc.*"
 # The paper has no learning rate for fine-tuning; VGG's for each later stage.
 FINE_TUNING_RATE = 0.1
+# Of a network for boxes: 1e-3 where the classifier's is 1e-2.
+LOCALIZATION_RATE = 0.1
+LOCALIZATION_SCALES = ("256", "384")
 
 
 class Stage(NamedTuple):
@@ -85,8 +92,8 @@ SCALES = {
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
     """Return the stages that a config asks for, in order, with those that they need.
 
-    `config.recipe.name` is "single", one run in the work directory itself, "pretrained", or "vgg",
-    of which `config.recipe.stage` is the last stage wanted.
+    `config.recipe.name` is "single", one run in the work directory itself, "pretrained", or "vgg" or
+    "localization", of which `config.recipe.stage` is the last scale wanted.
 
     Raises:
       UserError: if the config is wrong, the recipe or the stage does not exist or has no data set,
@@ -106,7 +113,11 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
             return _vgg(config)
         case "pretrained":
             return _pretrained(config)
-    raise UserError(f"unknown recipe.name {config.recipe.name!r}; one of single, vgg, pretrained")
+        case "localization":
+            return _localization(config)
+    raise UserError(
+        f"unknown recipe.name {config.recipe.name!r}; one of single, vgg, pretrained, localization"
+    )
 
 
 def _pretrained(config: ConfigDict) -> tuple[Stage, ...]:
@@ -173,6 +184,33 @@ def _vgg(config: ConfigDict) -> tuple[Stage, ...]:
     if config.recipe.pretrain:
         found[1].config.init.layers = FROM_A
     return tuple(found)
+
+
+def _localization(config: ConfigDict) -> tuple[Stage, ...]:
+    if not predicts_boxes(config):
+        raise UserError("recipe.name='localization' needs model.boxes, 'single' or 'per_class'")
+    scale = config.recipe.stage
+    if scale not in LOCALIZATION_SCALES:
+        raise UserError(
+            f"unknown recipe.stage {scale!r} of recipe.name='localization'; one of "
+            f"{', '.join(LOCALIZATION_SCALES)}"
+        )
+    given = config.init.checkpoint
+    boxes = _scaled(config, scale, first=bool(given), last=True)
+    boxes.init.layers = ALL_BUT_FC8
+    boxes.optimizer.learning_rate = config.optimizer.learning_rate * LOCALIZATION_RATE
+    if config.input.color == "computed":
+        boxes.input.color = "inherited"  # what the classifier's layers are used to
+    fully_connected = "_fc" if boxes.optimizer.trained_layers == FULLY_CONNECTED else ""
+    name = f"{config.model.name}_{scale}_boxes_{config.model.boxes}{fully_connected}"
+    if given:
+        return (Stage(name, boxes, None),)
+    classifier = copy.deepcopy(config)
+    with classifier.unlocked():
+        del classifier.model["boxes"]
+    classifier.optimizer.trained_layers = EVERYTHING
+    before = _vgg(classifier)
+    return (*before, Stage(name, boxes, before[-1].name))
 
 
 def _scaled(config: ConfigDict, name: str, *, first: bool, last: bool) -> ConfigDict:

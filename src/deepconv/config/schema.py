@@ -22,16 +22,19 @@ def default() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # from 0 to 2^32 - 1
 
-    # The network and its options, as in `models.create`: a config names those that its network has.
+    # The network and its options, as in `models.create`: a config names those that its network has,
+    # and `boxes`, "single" or "per_class", of a network that predicts boxes.
     config.model = ConfigDict(
         {"name": "vgg_a", "initializer": "glorot", "dtype": "float32", "crop": 224}
     )
 
     # The stages to run; see recipe.py.
     config.recipe = ConfigDict()
-    # One run, or "vgg" or "pretrained": stages, each in a folder of the work directory.
+    # One run, or "vgg", "pretrained" or "localization": stages, each in a folder of the work
+    # directory.
     config.recipe.name = "single"
-    config.recipe.stage = ""  # the last stage wanted, of "vgg": 256, 384, jitter or jitter_fc
+    config.recipe.stage = ""  # the last stage wanted, of "vgg": 256, 384, jitter or jitter_fc;
+    # of "localization": 256 or 384, the scale of the classifier and of the network for boxes
     config.recipe.pretrain = False  # whether "vgg" starts from net A
     # The larger data set that "pretrained" trains on first, as in dataset.
     config.recipe.pretrain_dataset = ""
@@ -174,6 +177,11 @@ def drop_steps(config: ConfigDict, images: int) -> tuple[int, ...]:
 
 def _model_options(config: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in config.model.items() if key != "dtype"}
+
+
+def predicts_boxes(config: ConfigDict) -> bool:
+    """Return whether the config's network predicts boxes, `model.boxes`, and no classes."""
+    return bool(config.model.get("boxes", ""))
 
 
 def create_model(config: ConfigDict, num_classes: int) -> Network:

@@ -25,6 +25,7 @@ from absl import flags
 
 from deepconv import naming
 from deepconv.data import decode
+from deepconv.data.targets import CLASS, Target
 from deepconv.exceptions import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -40,11 +41,16 @@ MAX_UNREADABLE_IN_A_ROW = 100
 MAX_FRUITLESS_STARTS = 3
 
 
+# A random crop shows at least this fraction of the object that it is to be recognized as, as in
+# OverFeat; if so many draws do not, the best of them is taken. A class is shown by any crop.
+MIN_SHOWN = 0.5
+MAX_DRAWS = 50
+
+
 class Source(Protocol):
     """Records by number: `{"image": the bytes of an image file, "label": int, ...}`.
 
-    A source whose images have another target than a class has `"target"`, a dict of arrays, in
-    place of the label.
+    See `targets` for what other tasks have in place of the label, or besides.
     """
 
     def __len__(self) -> int: ...
@@ -58,13 +64,6 @@ def record_name(example: dict[str, Any], record: int) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     return naming.decoded(str(value))
-
-
-def target_of(record: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Return what a record's image is to be recognized as; of a classifier, `label` int32."""
-    if "target" in record:
-        return {name: np.asarray(value) for name, value in record["target"].items()}
-    return {"label": np.asarray(record["label"], np.int32)}
 
 
 def unreadable(images: str) -> UserError:
@@ -89,11 +88,37 @@ class Geometry:
     scale: tuple[int, int]
     square: bool = False
 
-    def random(self, height: int, width: int, rng: np.random.Generator) -> decode.Crop:
+    def random(
+        self,
+        height: int,
+        width: int,
+        rng: np.random.Generator,
+        shown: Callable[[decode.Crop], float] = lambda _: 1.0,
+    ) -> decode.Crop:
         """Draw S, then a crop; every position inside the image (or its square) is equally likely.
 
         AlexNet's paper counts 32 x 32 positions of a 224 crop in 256 pixels; there are 33 x 33.
+
+        Args:
+          height: of the image, in pixels.
+          width: of the image, in pixels.
+          rng: of the example.
+          shown: which fraction of the object a crop shows. A crop that shows less than MIN_SHOWN
+            is drawn again, S too; if MAX_DRAWS crops do, the first of those that show the most is
+            taken.
         """
+        best, most = None, -1.0
+        for _ in range(MAX_DRAWS):
+            window = self._drawn(height, width, rng)
+            visible = shown(window)
+            if visible >= MIN_SHOWN:
+                return window
+            if visible > most:
+                best, most = window, visible
+        assert best is not None
+        return best
+
+    def _drawn(self, height: int, width: int, rng: np.random.Generator) -> decode.Crop:
         shorter = int(rng.integers(*self.scale, endpoint=True))
         window = self._window(height, width, shorter)
         top, left, spare_y, spare_x = self._spare(window, shorter)
@@ -128,19 +153,27 @@ class Geometry:
 
 
 def _cut(
-    record: dict[str, Any], choose: Callable[[int, int], decode.Crop], geometry: Geometry
+    record: dict[str, Any],
+    choose: Callable[[int, int], decode.Crop],
+    geometry: Geometry,
+    target: Target,
 ) -> dict[str, Any]:
     pixels, window = decode.load_crop(record["image"], choose)
     return {
         "image": pixels,
-        "target": target_of(record),
+        "target": target.of(record, window),
         "offset": np.asarray(geometry.offset(window), np.int32),
         "mask": np.True_,
     }
 
 
 def load_train(
-    source: Source, geometry: Geometry, placed: tuple[int, int], rng: np.random.Generator
+    source: Source,
+    geometry: Geometry,
+    placed: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    target: Target = CLASS,
 ) -> Example:
     """Cut a random crop from a record, or from the next one that can be read.
 
@@ -149,6 +182,7 @@ def load_train(
       geometry: how to crop.
       placed: (position in the stream, number of the record).
       rng: the example's own generator.
+      target: what crops are to be recognized as.
 
     Returns:
       For the devices `image` uint8 `[S, S, 3]`, `target`, `offset` int32 `[2]` of the crop in the
@@ -160,12 +194,13 @@ def load_train(
     """
     position, record = placed
     for skipped in range(min(len(source), MAX_UNREADABLE_IN_A_ROW)):
+        found = source[(record + skipped) % len(source)]
+
+        def choose(height: int, width: int, found: dict[str, Any] = found) -> decode.Crop:
+            return geometry.random(height, width, rng, functools.partial(target.shown, found))
+
         try:
-            cut = _cut(
-                source[(record + skipped) % len(source)],
-                lambda height, width: geometry.random(height, width, rng),
-                geometry,
-            )
+            cut = _cut(found, choose, geometry, target)
         except decode.UnreadableImageError:
             continue
         return {
@@ -183,6 +218,7 @@ def train_batches(
     *,
     batch_size: int,
     seed: int,
+    target: Target = CLASS,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset:
@@ -196,6 +232,7 @@ def train_batches(
       geometry: how to crop.
       batch_size: of the global batch; the processes divide it.
       seed: fixes the order and everything drawn.
+      target: what crops are to be recognized as.
       process_index: which part is wanted.
       process_count: of how many.
     """
@@ -205,14 +242,16 @@ def train_batches(
         .shuffle()
         .repeat(None)
         .map_with_index(lambda position, record: (position, int(record)))
-        .random_map(functools.partial(load_train, source, geometry))
+        .random_map(functools.partial(load_train, source, geometry, target=target))
     )
     return stream[process_index::process_count].batch(
         batch_size // process_count, drop_remainder=True
     )
 
 
-def load_eval(source: Source, geometry: Geometry, record: int) -> Example:
+def load_eval(
+    source: Source, geometry: Geometry, record: int, *, target: Target = CLASS
+) -> Example:
     """Cut the central crop; a number past the end, or a record that cannot be read, is masked."""
     record = int(record)
     there = record < len(source)
@@ -221,13 +260,13 @@ def load_eval(source: Source, geometry: Geometry, record: int) -> Example:
     readable = True
     device = {
         "image": np.zeros((geometry.crop, geometry.crop, 3), np.uint8),
-        "target": target_of(found),
+        "target": target.of(found, geometry.central(geometry.crop, geometry.crop)),
         "offset": np.zeros(2, np.int32),
         "mask": np.False_,
     }
     if there:
         try:
-            device = _cut(found, geometry.central, geometry)
+            device = _cut(found, geometry.central, geometry, target)
         except decode.UnreadableImageError:
             readable = False
     host = {"record": np.int64(record), "readable": np.bool_(readable)}
@@ -239,6 +278,7 @@ def eval_batches(
     geometry: Geometry,
     *,
     batch_size: int,
+    target: Target = CLASS,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset:
@@ -248,13 +288,16 @@ def eval_batches(
       source: the records.
       geometry: how to crop.
       batch_size: of the global batch; the processes divide it.
+      target: what crops are to be recognized as.
       process_index: which part is wanted.
       process_count: of how many.
     """
     batches = -(-len(source) // batch_size)
     return (
         grain.MapDataset.range(batches * batch_size)
-        .map(functools.partial(load_eval, source, geometry))[process_index::process_count]
+        .map(functools.partial(load_eval, source, geometry, target=target))[
+            process_index::process_count
+        ]
         .batch(batch_size // process_count)
     )
 

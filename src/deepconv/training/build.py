@@ -10,13 +10,19 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from deepconv import compilation, parallel, preprocess
-from deepconv.config.schema import create_model, drop_steps, num_steps, step_of
+from deepconv.config.schema import (
+    create_model,
+    drop_steps,
+    num_steps,
+    predicts_boxes,
+    step_of,
+)
 from deepconv.data.color import ColorStatistics, pca_magnitudes
 from deepconv.evaluation.errors import Sums
 from deepconv.exceptions import UserError
 from deepconv.models.network import Network
 from deepconv.training import augment, optimizer, plateau, schedule, state
-from deepconv.training.losses import CLASSIFICATION, Task
+from deepconv.training.losses import CLASSIFICATION, LOCALIZATION, Task
 from deepconv.training.state import TrainState
 from deepconv.training.step import Batch, Metrics, make_eval_step, make_train_step, state_specs
 
@@ -43,6 +49,11 @@ class Functions(NamedTuple):
     activations: Callable[[Any, Batch], dict[str, jax.Array]]
 
 
+def task_of(config: ConfigDict) -> Task:
+    """Return what a config's network is trained to do."""
+    return LOCALIZATION if predicts_boxes(config) else CLASSIFICATION
+
+
 def build(
     config: ConfigDict,
     colors: ColorStatistics,
@@ -50,7 +61,7 @@ def build(
     num_classes: int,
     images: int,
     mesh: Mesh,
-    task: Task = CLASSIFICATION,
+    task: Task | None = None,
 ) -> Functions:
     """Make the functions that a config describes.
 
@@ -60,12 +71,13 @@ def build(
       num_classes: outputs of the network.
       images: size of the training set, which makes epochs of steps.
       mesh: the devices.
-      task: the loss and the metrics.
+      task: the loss and the metrics; by default the config's own.
 
     Raises:
       UserError: if a rule of `optimizer.multipliers` matches no parameter, or the warm-up takes all
         updates.
     """
+    task = task or task_of(config)
     model = create_model(config, num_classes)
     image = jax.ShapeDtypeStruct((1, model.crop, model.crop, 3), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
@@ -94,6 +106,7 @@ def build(
         augment.for_training,
         mean=mean,
         flip=config.augment.flip,
+        mirror=task.mirror,
         pca_std=config.augment.pca_std,
         eigenvectors=jnp.asarray(colors.eigenvectors, jnp.float32),
         magnitudes=jnp.asarray(

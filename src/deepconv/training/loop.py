@@ -32,7 +32,7 @@ from deepconv.run.checkpoint import Checkpoints
 from deepconv.run.files import RunFolder
 from deepconv.run.workdir import claim, require_space
 from deepconv.training import health, plateau, start, stream
-from deepconv.training.build import Functions, build
+from deepconv.training.build import Functions, build, task_of
 from deepconv.training.losses import CLASSIFICATION, Task
 from deepconv.training.stage import Opened, open_all
 from deepconv.training.state import TrainState
@@ -66,7 +66,7 @@ def train(
     folder: Path,
     stage_before: Path | None = None,
     *,
-    task: Task = CLASSIFICATION,
+    task: Task | None = None,
     debug_nans: bool = False,
 ) -> dict[str, Any]:
     """Train as the config says; resume an interrupted run, only report a complete one.
@@ -75,7 +75,7 @@ def train(
       config: see `config.schema.default`.
       folder: of the run; everything is written there.
       stage_before: the run of the stage before in a recipe; see `start` for what a run starts from.
-      task: the loss and the metrics.
+      task: the loss and the metrics; by default the config's own.
       debug_nans: whether to look at the loss after every step, at the price of a copy of the
         parameters, and to name the layer in which it ceased to be a number.
 
@@ -92,10 +92,11 @@ def train(
 
 
 def train_stage(
-    stage: Opened, folder: Path, *, task: Task = CLASSIFICATION, debug_nans: bool = False
+    stage: Opened, folder: Path, *, task: Task | None = None, debug_nans: bool = False
 ) -> dict[str, Any]:
     """Train a stage that has been opened; see `train`."""
     config, source, mesh, dataset = stage
+    task = task or task_of(config)
     run_folder = RunFolder(folder)
     with contextlib.ExitStack() as claimed:
         parallel.on_first(lambda: claimed.enter_context(claim(folder, config, dataset.identity)))
@@ -269,14 +270,18 @@ class _Run:
         return self.step >= self.total_steps or bool(last_drop)
 
     def _train_batches(self) -> Iterator[Any]:
-        for batch in stream.train(self.config, self.dataset.train, first=self.step):
+        for batch in stream.train(
+            self.config, self.dataset.train, target=self.task.target, first=self.step
+        ):
             host = batch["host"]
             self._check_labels(batch, self.dataset.train)
             self.unread |= {int(record) for record in host["record"][~host["readable"]]}
             yield parallel.shard_batch(batch["device"], self.mesh)
 
     def _eval_batches(self) -> Iterator[Any]:
-        for batch in stream.evaluation(self.config, self.dataset.evaluation):
+        for batch in stream.evaluation(
+            self.config, self.dataset.evaluation, target=self.task.target
+        ):
             host = batch["host"]
             if not host["readable"].all():
                 names = _names(self.dataset.evaluation, host["record"][~host["readable"]])

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from deepconv import parallel
 from deepconv.config.check import check_config
+from deepconv.config.schema import predicts_boxes
 from deepconv.data.sources import datasets, identity
 from deepconv.data.sources.datasets import Dataset
 from deepconv.data.sources.identity import Identity
@@ -50,9 +51,9 @@ def open_all(stages: Sequence[tuple[ConfigDict, Path | None]]) -> list[Opened]:
         (config, start.source_of(config, stage_before), mesh_for(config))
         for config, stage_before in stages
     ]
-    opened: dict[str, Dataset] = {}
+    opened: dict[tuple[str, bool], Dataset] = {}
     for config, _, _ in checked:
-        key = config.dataset.to_json()
+        key = _data_of(config)
         if key not in opened:
             opened[key] = open_dataset(config)
         if len(opened[key].train) < config.train.batch_size:
@@ -61,9 +62,12 @@ def open_all(stages: Sequence[tuple[ConfigDict, Path | None]]) -> list[Opened]:
                 f"train.batch_size={config.train.batch_size}"
             )
     return [
-        Opened(config, source, mesh, opened[config.dataset.to_json()])
-        for config, source, mesh in checked
+        Opened(config, source, mesh, opened[_data_of(config)]) for config, source, mesh in checked
     ]
+
+
+def _data_of(config: ConfigDict) -> tuple[str, bool]:
+    return config.dataset.to_json(), predicts_boxes(config)
 
 
 def mesh_for(config: ConfigDict) -> Mesh:
@@ -88,7 +92,9 @@ def open_dataset(config: ConfigDict) -> Dataset:
     Raises:
       UserError: if it cannot be opened, or several processes do not see the same.
     """
-    dataset = parallel.first_then_all(lambda: datasets.open_dataset(**config.dataset))
+    dataset = parallel.first_then_all(
+        lambda: datasets.open_dataset(**config.dataset, boxes=predicts_boxes(config))
+    )
     # Each machine may have a copy of its own, with times of its own.
     seen = parallel.gather(dataset.identity.without_times().to_json())
     for process, value in enumerate(seen[1:], start=1):

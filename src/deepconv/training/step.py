@@ -111,7 +111,7 @@ def _assert_sums(sums: Sums, function: str) -> None:
 def make_train_step(
     model: Network,
     optimizer: optax.GradientTransformation,
-    preprocess: Callable[[Batch, jax.Array], jax.Array],
+    preprocess: Callable[[Batch, jax.Array], tuple[jax.Array, losses.Target]],
     mesh: Mesh,
     *,
     learning_rate: Callable[[TrainState], jax.Array],
@@ -125,7 +125,8 @@ def make_train_step(
       model: the network; its score map must be 1x1 on the batch's images.
       optimizer: any of optax; one that takes `learning_rate` as an extra argument, as
         `optimizer.sgd` does, is given it.
-      preprocess: `(batch, keys [N]) -> float32 [N, H, W, 3]`, see `augment.for_training`.
+      preprocess: `(batch, keys [N]) -> (float32 [N, H, W, 3], target)`, see
+        `augment.for_training`.
       mesh: the batch is split over its axis `data`; the state is as `state_specs` has it.
       learning_rate: the schedule; of an optimizer that has its own, what is to be reported.
       seed: the run's seed.
@@ -147,12 +148,12 @@ def make_train_step(
         count = jnp.maximum(lax.psum(batch["mask"].sum(), everywhere), 1)
 
         def loss_of(params: Any, part: Batch) -> tuple[jax.Array, Sums]:
-            images = preprocess(part, example_keys(seed, part["position"], 0))
+            images, target = preprocess(part, example_keys(seed, part["position"], 0))
             dropout_keys = example_keys(seed, part["position"], 1)
             score_map: Any = local.apply(
                 {"params": params}, images, train=True, dropout_keys=dropout_keys
             )
-            sums = loss(_scores(score_map), part["target"], part["mask"])
+            sums = loss(_scores(score_map), target, part["mask"])
             _assert_sums(sums, "loss")
             return sums["loss"] / count, sums
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from deepconv.data import pipeline
 from deepconv.data.pipeline import Geometry, NumpyBatch, Source
+from deepconv.data.targets import CLASS, Target
 
 
 def geometry(config: ConfigDict) -> Geometry:
@@ -27,13 +28,14 @@ def threads(config: ConfigDict) -> int:
 
 
 def train(
-    config: ConfigDict, source: Source, *, first: int = 0
+    config: ConfigDict, source: Source, *, target: Target = CLASS, first: int = 0
 ) -> Generator[NumpyBatch, None, None]:
     """Iterate over this process's training batches, without end.
 
     Args:
       config: of the run.
       source: its training set.
+      target: what crops are to be recognized as.
       first: number of the batch to begin with.
     """
     batches = pipeline.train_batches(
@@ -41,6 +43,7 @@ def train(
         geometry(config),
         batch_size=config.train.batch_size,
         seed=config.seed,
+        target=target,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -49,18 +52,22 @@ def train(
     )
 
 
-def evaluation(config: ConfigDict, source: Source) -> Generator[NumpyBatch, None, None]:
+def evaluation(
+    config: ConfigDict, source: Source, *, target: Target = CLASS
+) -> Generator[NumpyBatch, None, None]:
     """Iterate over this process's batches of central crops, each record once.
 
     Args:
       config: of the run.
       source: its evaluation set.
+      target: what crops are to be recognized as.
     """
     scale = config.evaluation.scale
     batches = pipeline.eval_batches(
         source,
         dataclasses.replace(geometry(config), scale=(scale, scale)),
         batch_size=config.evaluation.batch_size,
+        target=target,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
