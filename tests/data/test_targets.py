@@ -77,7 +77,7 @@ def batches_of(source, geometry, target, **options):
 
 
 def test_crops_that_show_too_little_are_drawn_again(source):
-    geometry = Geometry(crop=32, scale=(40, 60))
+    geometry = Geometry(crop=32, scale=(36, 44))
     free = [
         targets.BOX.shown(source[record], geometry.random(*SIZE, np.random.default_rng(record)))
         for record in range(16)

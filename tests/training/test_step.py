@@ -97,7 +97,7 @@ def test_one_update_is_the_gradient_of_the_mean_loss_and_the_papers_rule(exact, 
     batch = make_batch(masked=masked)
 
     keys = functools.partial(example_keys, 3, jnp.asarray(batch["position"]))
-    images = PREPROCESS(batch, keys(0))
+    images, _ = PREPROCESS(batch, keys(0))
     kept = np.flatnonzero(batch["mask"])
 
     def loss_of(p):

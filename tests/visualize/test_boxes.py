@@ -109,10 +109,11 @@ def test_of_too_many_pictures_or_boxes_the_first_are_drawn(monkeypatch):
 
 def test_a_class_without_a_box_is_only_listed():
     boxes = np.stack([np.full(4, np.nan), BOXES[0]])
-    picture, listed = box_sheet([boxed(boxes=boxes, names=("a", "b"))]).axes
+    own = boxed(boxes=boxes, names=("a", "b"))
+    picture, listed = box_sheet([own._replace(scores=[-np.inf, 3.5])]).axes
     assert texts(picture) == ["2"]
     assert len(outlines(picture)) == 1
-    assert texts(listed)[1::3] == ["a", "b"]
+    assert texts(listed) == ["1", "a", "no box", "2", "b", "3.5"]
     nothing, _ = box_sheet([boxed(boxes=np.zeros((0, 4)), names=())]).axes
     assert not outlines(nothing)
 
@@ -133,6 +134,15 @@ def test_odd_names_are_drawn_literally(tmp_path, name, shown):
     assert "\n" not in figure.axes[0].get_title()
     drawing.save(figure, Path(tmp_path / "sheet.png"))
     assert (tmp_path / "sheet.png").stat().st_size
+
+
+def test_wide_names_leave_the_pictures_their_size():
+    def widths(name):
+        figure = box_sheet([boxed(names=(name, "b", "c"))] * 2)
+        figure.draw_without_rendering()
+        return [axes.get_window_extent().width for axes in figure.axes]
+
+    assert widths("W" * 60) == pytest.approx(widths("a"))
 
 
 def test_what_does_not_fit_is_refused():

@@ -20,7 +20,7 @@ WIDTH, LIST_HEIGHT = 2.4, 1.0  # of a picture and of the list under it, in inche
 MOST_UPRIGHT = 1.4  # height over width; taller pictures are drawn narrower
 MOST_PICTURES = 60
 MOST_BOXES = 5
-LONGEST_TITLE = 36  # columns over a picture
+LONGEST_TITLE = 32  # columns over a picture
 LONGEST_NAME = 29  # columns of a class's name
 # Told apart by people who are color-blind too (Okabe and Ito); the true boxes' green is not used.
 COLORS = ("#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#d55e00")
@@ -158,8 +158,12 @@ def _list_boxes(axes: Axes, own: Boxed) -> None:
     lines = list(zip(own.names, own.scores, COLORS, strict=False))[:MOST_BOXES]
     for place, (name, score, color) in enumerate(lines):
         axes.barh(place, 0.07, color=color, height=0.85)
-        axes.text(0.035, place, str(place + 1), ha="center", va="center", fontsize=7)
+        # A name of wide letters ends at its score, and makes no picture smaller.
+        style: dict[str, Any] = {"va": "center", "fontsize": 7, "clip_on": True, "in_layout": False}
+        axes.text(0.035, place, str(place + 1), ha="center", **style)
         text = naming.shortened(name, LONGEST_NAME)
-        axes.text(0.09, place, text, va="center", fontsize=7, **drawing.LITERAL)
-        axes.text(1.0, place, f"{score:.3g}", ha="right", va="center", fontsize=7)
+        axes.text(0.09, place, text, **style, **drawing.LITERAL)
+        number = f"{score:.3g}" if np.isfinite(score) else "no box"
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.text(1.0, place, number, ha="right", bbox=ground, **style)
     axes.set(xlim=(0, 1), ylim=(MOST_BOXES - 0.4, -0.6))
