@@ -13,6 +13,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
+# Names the boxes among a part's contents; no folder and no split has a name with a slash.
+BOXES = "boxes/"
+
 
 class Part(NamedTuple):
     """One split of a data set.
@@ -21,7 +24,8 @@ class Part(NamedTuple):
       split: its name, such as `train[:90%]` or `validation (held out)`.
       version: version of a prepared set; empty for a folder.
       records: number of records.
-      contents: a count and a digest for each class (of a folder) or split (of a prepared set).
+      contents: a count and a digest for each class (of a folder) or split (of a prepared set), and
+        under `BOXES` of the boxes, if it was opened with them.
       times: digest of the modification times; empty if they are ignored.
     """
 
@@ -106,6 +110,8 @@ def _part_difference(what: str, before: Part, now: Part) -> str | None:
         for name in before.contents.keys() | now.contents.keys()
         if before.contents.get(name) != now.contents.get(name)
     )
+    if different == [BOXES]:
+        return f"the boxes of its {what} images have changed"
     if before.records != now.records or different:
         counts = f"it now has {now.records:,} {what} images, it had {before.records:,}"
         if before.records == now.records:
