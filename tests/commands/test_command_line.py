@@ -190,6 +190,11 @@ def test_what_is_wrong_with_flags_is_one_line(command, arguments, words):
     assert "\n" not in str(error.value)
 
 
+def command_named(name):
+    module = name.replace(" ", ".").replace("-", "_")
+    return importlib.import_module(f"deepconv.commands.{module}")
+
+
 def names_of_commands():
     for name in command_line.COMMANDS:
         module = importlib.import_module(f"deepconv.commands.{name}")
@@ -202,7 +207,7 @@ def names_of_commands():
 @pytest.mark.parametrize("name", [*names_of_commands()])
 def test_help_shows_the_synopsis_and_the_required_flags_first(name, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "72")
-    command = importlib.import_module(f"deepconv.commands.{name.replace(' ', '.')}")
+    command = command_named(name)
     required = getattr(command, "REQUIRED", ())
     for flag in ("--help", "-h"):
         with pytest.raises(SystemExit) as end:
@@ -229,7 +234,7 @@ def test_alone_it_lists_the_commands(argv, capsys):
     assert max(map(len, lines)) <= 100
     with pytest.raises(SystemExit):
         command_line.start(["data", *argv])
-    assert "  resize    Rewrite a prepared data set" in capsys.readouterr().out
+    assert "  resize          Rewrite a prepared data set" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -253,7 +258,7 @@ def test_an_unknown_command_is_one_line(argv, line, capsys):
 
 @pytest.mark.parametrize("name", [*names_of_commands()])
 def test_one_vocabulary(name):
-    command = importlib.import_module(f"deepconv.commands.{name.replace(' ', '.')}")
+    command = command_named(name)
     values = flags.FlagValues()
     command.define_flags(values)
     assert not {*values} & {"which", "run", "path", "output"}

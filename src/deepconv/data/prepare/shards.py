@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 # JPEGs do not compress further; trying costs time in writing and reading. Checksums remain.
 _WRITING = "group_size:1,uncompressed"
 _READING = "readahead_buffer_size:0,max_parallelism:0"
-_ORIGIN = "origin.json"
+ORIGIN = "origin.json"
 _PASSING = ".part"
 
 
@@ -124,8 +124,8 @@ def is_prepared(folder: Path, origin: Mapping[str, str | int]) -> bool:
             f"{folder} already exists in the format {file_format.value}, which does not support "
             "random access; move it away"
         )
-    if (folder / _ORIGIN).exists():
-        _require_same_origin((folder / _ORIGIN).read_text(), origin, folder)
+    if (folder / ORIGIN).exists():
+        _require_same_origin((folder / ORIGIN).read_text(), origin, folder)
     return True
 
 
@@ -190,7 +190,7 @@ def _incomplete(folder: Path) -> Path:
 def _claimed(partial: Path, origin: Mapping[str, str | int]) -> Iterator[None]:
     """Lock the folder of an unfinished data set against other processes and other origins."""
     partial.mkdir(parents=True, exist_ok=True)
-    with (partial / _ORIGIN).open("a+") as file:
+    with (partial / ORIGIN).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
