@@ -45,6 +45,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "localize",
     "features",
     "saliency",
     "figures",

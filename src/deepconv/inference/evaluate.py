@@ -22,7 +22,7 @@ from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.evaluation.report import report
 from deepconv.exceptions import UserError
 from deepconv.inference import buckets, scoring
-from deepconv.inference.model import open_model, results_folder
+from deepconv.inference.model import Model, open_model, results_folder
 from deepconv.run import provenance
 from deepconv.run.workdir import hold, require_unseen, require_writable
 
@@ -57,6 +57,24 @@ class Request(NamedTuple):
         """Return the name of a file of results, without its ending."""
         best = "_best" if self.checkpoint == "best" else ""
         return f"{'_and_'.join(views)}_q{'-'.join(map(str, scales))}{best}"
+
+
+class Images(NamedTuple):
+    """The images of an evaluation.
+
+    Attributes:
+      source: their records.
+      survey: of them.
+      described: the data set and the split, for people.
+      digest: changes with the images.
+      class_names: names of the labels 0, 1, ...
+    """
+
+    source: Source
+    survey: buckets.Survey
+    described: str
+    digest: str
+    class_names: tuple[str, ...]
 
 
 class ScoredRun(NamedTuple):
@@ -105,47 +123,21 @@ def score_runs(
     for net, parts in zip(nets, wanted, strict=True):
         for view, scale in parts:
             scoring.require_view(net, view, scale)
-    own = nets[0].config.dataset
-    settings = {**own, **(dataset or {})}
-    name, split = settings["name"], settings["eval_split"]
-    if name != own.name and datasets.is_folder(name):
-        split = (dataset or {}).get("eval_split")  # the run's own split is of another folder
-    opened = datasets.open_split(name, split, data_dir=settings["data_dir"])
-    described = f"{name}, {opened.part.split}"
-    for run, net in zip(runs, nets, strict=True):
-        if net.config.dataset.name == name and run.is_dir():
-            require_unseen(run, opened.part)
-    for index, (run, net) in enumerate(zip(runs, nets, strict=True)):
-        if net.unnamed and len(net.class_names) == len(opened.class_names):
-            nets[index] = net._replace(class_names=opened.class_names)
-        elif net.class_names != opened.class_names:
-            raise UserError(
-                f"{run} was trained on different classes ({_few(net.class_names)}) than those of "
-                f"{name} ({_few(opened.class_names)})"
-            )
     threads = threads or os.cpu_count() or 1
-    key = (name, split, settings["data_dir"], opened.part.digest)
-    survey = _survey(opened.source, threads, key)
-    check_labels(
-        survey.labels,
-        len(opened.class_names),
-        dataset=described,
-        name_of=survey.image_ids.__getitem__,
-    )
+    nets, images = open_images(runs, nets, dataset, threads=threads)
     scored = []
     for run, net, parts in zip(runs, nets, wanted, strict=True):
-        folder = _kept_in(run, out) / "evaluation" / _file_name(described)
-        require_writable(folder, "--out=FOLDER keeps everything elsewhere")
+        folder = kept_in(run, images.described, out)
         with hold(folder):
             computed = tuple(
                 scoring.score(
                     net,
                     view=view,
                     scale=scale,
-                    source=opened.source,
-                    survey=survey,
-                    dataset=described,
-                    contents=opened.part.digest,
+                    source=images.source,
+                    survey=images.survey,
+                    dataset=images.described,
+                    contents=images.digest,
                     path=folder / f"{request.stem([view], [scale])}.npz",
                     mesh=mesh,
                     threads=threads,
@@ -157,13 +149,81 @@ def score_runs(
     return scored
 
 
-def _kept_in(run: Path, out: Path | None) -> Path:
-    """Return where what is computed of a run is kept."""
+def open_images(
+    runs: Sequence[Path],
+    nets: Sequence[Model],
+    dataset: dict[str, str] | None,
+    *,
+    threads: int,
+    boxes: bool = False,
+) -> tuple[list[Model], Images]:
+    """Open the images that runs are evaluated on, those of the first one's data set.
+
+    Args:
+      runs: their folders, or files of weights.
+      nets: their networks.
+      dataset: replaces keys of `config.dataset` of the first run: other images of its classes.
+      threads: how many read.
+      boxes: whether every record shall have boxes.
+
+    Returns:
+      The networks, their classes named, and the images.
+
+    Raises:
+      UserError: if the images cannot be opened, a network has seen them in training, or their
+        classes are not the network's.
+    """
+    own = nets[0].config.dataset
+    settings = {**own, **(dataset or {})}
+    name, split = settings["name"], settings["eval_split"]
+    if name != own.name and datasets.is_folder(name):
+        split = (dataset or {}).get("eval_split")  # the run's own split is of another folder
+    opened = datasets.open_split(name, split, data_dir=settings["data_dir"], boxes=boxes)
+    described = f"{name}, {opened.part.split}"
+    named = []
+    for run, net in zip(runs, nets, strict=True):
+        if net.config.dataset.name == name and run.is_dir():
+            require_unseen(run, opened.part)
+        if net.unnamed and len(net.class_names) == len(opened.class_names):
+            named.append(net._replace(class_names=opened.class_names))
+        elif net.class_names != opened.class_names:
+            raise UserError(
+                f"{run} was trained on different classes ({_few(net.class_names)}) than those of "
+                f"{name} ({_few(opened.class_names)})"
+            )
+        else:
+            named.append(net)
+    key = (name, split, settings["data_dir"], opened.part.digest)
+    survey = _survey(opened.source, threads, key)
+    check_labels(
+        survey.labels,
+        len(opened.class_names),
+        dataset=described,
+        name_of=survey.image_ids.__getitem__,
+    )
+    return named, Images(opened.source, survey, described, opened.part.digest, opened.class_names)
+
+
+def kept_in(run: Path, described: str, out: Path | None) -> Path:
+    """Return the folder where what is computed of a run and a set of images is kept.
+
+    Args:
+      run: the folder of a run, or a file of weights.
+      described: the images, see `Images`.
+      out: a folder that everything is kept in instead of the run's own.
+
+    Raises:
+      UserError: if nothing can be written there.
+    """
     if out is None:
-        return results_folder(run)
-    # Runs of one name may lie in several folders.
-    digest = hashlib.sha256(os.fsencode(run.absolute())).hexdigest()[:8]
-    return out / f"{run.stem if run.is_file() else run.absolute().name}_{digest}"
+        folder = results_folder(run)
+    else:
+        # Runs of one name may lie in several folders.
+        digest = hashlib.sha256(os.fsencode(run.absolute())).hexdigest()[:8]
+        folder = out / f"{run.stem if run.is_file() else run.absolute().name}_{digest}"
+    folder = folder / "evaluation" / _file_name(described)
+    require_writable(folder, "--out=FOLDER keeps everything elsewhere")
+    return folder
 
 
 def _file_name(text: str) -> str:

@@ -31,8 +31,8 @@ from deepconv.inference.buckets import Bucket
 MOST_BUCKETS = 8
 
 # `(params, images uint8 [n, H, W, 3], extents [n, 2]) -> float32 [n, ...]`, each image in the upper
-# left of its canvas, `extents` its (height, width).
-Function = Callable[[Any, jax.Array, jax.Array], jax.Array]
+# left of its canvas, `extents` its (height, width); what is given of each image follows.
+Function = Callable[..., jax.Array]
 
 
 class Store:
@@ -90,6 +90,7 @@ def compute(
     threads: int,
     description: str,
     strict: bool = True,
+    given: np.ndarray | None = None,
 ) -> np.ndarray:
     """Compute the rows of a set of images, or what is still missing of them.
 
@@ -106,6 +107,7 @@ def compute(
       threads: how many decode.
       description: of the progress bar.
       strict: whether an image that cannot be read is an error; else its row is NaN.
+      given: `[N, ...]`, what the function is given of each image besides, such as its label.
 
     Returns:
       float32 `[N, ...]`.
@@ -117,7 +119,7 @@ def compute(
         jax.shard_map(
             function,
             mesh=mesh,
-            in_specs=(P(), P(parallel.DATA_AXIS), P(parallel.DATA_AXIS)),
+            in_specs=(P(), *[P(parallel.DATA_AXIS)] * (2 if given is None else 3)),
             out_specs=P(parallel.DATA_AXIS),
         )
     )
@@ -136,7 +138,9 @@ def compute(
             batches = buckets.bucket_batches(source, scale, missing, batch_size=size, strict=strict)
             pending: tuple[np.ndarray, jax.Array] | None = None
             for batch in pipeline.iter_from(batches, 0, threads=threads):
-                arrays = parallel.shard_batch((batch["image"], batch["extent"]), mesh)
+                # The row of an empty canvas, of record -1, is not kept.
+                more = () if given is None else (given[batch["record"]],)
+                arrays = parallel.shard_batch((batch["image"], batch["extent"], *more), mesh)
                 # The rows before are written while the device computes these.
                 pending, before = (batch["record"], step(params, *arrays)), pending
                 bar.update(_write(into, before))

@@ -34,8 +34,9 @@ def random_flip(
       The image and its target, both mirrored or neither.
     """
     flip = jax.random.bernoulli(key)
-    chosen = functools.partial(jnp.where, flip)
-    return chosen(image[:, ::-1], image), jax.tree.map(chosen, mirror(target), target)
+    both = (image[:, ::-1], mirror(target)), (image, target)
+    chosen: tuple[jax.Array, Any] = jax.tree.map(functools.partial(jnp.where, flip), *both)
+    return chosen
 
 
 def pca_shift(alphas: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array) -> jax.Array:

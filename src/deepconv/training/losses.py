@@ -81,7 +81,7 @@ def euclidean(outputs: jax.Array, target: Target, mask: jax.Array) -> Sums:
     """Sum the Euclidean loss of boxes, and how many are wrong (VGG appendix A).
 
     1/2 ||b - t||^2 for b the predicted and t the true (cx, cy, w, h), as fractions of the crop; of
-    a network with a box for each class, b is that of the true class, and the others get no gradient.
+    a network with a box for each class, b is that of the true class; the others get no gradient.
 
     Args:
       outputs: `[N, 4]` or `[N, 4 C]` float32, see `predicted_box`.
