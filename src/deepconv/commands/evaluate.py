@@ -3,11 +3,11 @@
     deepconv evaluate --weights=runs/vgg_d_jitter --protocol=dense --scales=256,384,512
     deepconv evaluate --weights=runs/vgg_d_jitter --ensemble=runs/vgg_e_jitter
     deepconv evaluate --ensemble=one.npz,another.npz --out=fused   # without any network
-    deepconv evaluate --weights=vgg16.safetensors    # a file of deepconv weights import
+    deepconv evaluate --weights=vgg16.safetensors    # from deepconv weights import
 
 Protocols: center, ten_crop, nine_view (3x3 crops, for the CIFAR-10 nets), dense, multi_crop (5x5
-crops and their mirror images), and multi_crop_and_dense. Several scales, protocols and networks
-count alike: posteriors are averaged.
+crops and their mirror images), and multi_crop_and_dense. The posteriors of several scales and
+networks are averaged with equal weight.
 """
 
 from collections.abc import Sequence
@@ -30,28 +30,38 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "ensemble",
         [],
-        "More runs and files of weights, or .npz files of posteriors.",
+        "More runs or weights files, or .npz files of posteriors.",
         flag_values=values,
     )
     flags.DEFINE_enum(
         "average",
         "scores",
         ["scores", "posteriors"],
-        "What is averaged over the dense map.",
+        "What to average over the dense score map.",
         flag_values=values,
     )
-    flags.DEFINE_string("dataset", None, "Other images of the same classes.", flag_values=values)
+    flags.DEFINE_string(
+        "dataset",
+        None,
+        "Another data set with the same classes, such as folder:/path; by default the config's.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "split",
         None,
-        "Their split; by default the config's eval_split, or all of a plain folder.",
+        "The split to evaluate; by default the config's eval_split, or all of a plain folder.",
         flag_values=values,
     )
-    flags.DEFINE_string("data_dir", None, "Where prepared data sets lie.", flag_values=values)
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "The folder of prepared data sets; by default the config's.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "out",
         None,
-        "The folder of the results; nothing is then written elsewhere.",
+        "Write everything to this folder instead of the runs' own.",
         flag_values=values,
     )
     command_line.define_json(values, "the result")
@@ -59,8 +69,9 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(options: flags.FlagValues, _: Sequence[str]) -> None:
-    """Evaluate, then print the errors and where everything lies."""
+    """Evaluate, then print the errors and the path of the results."""
     json_file = command_line.output_file(options, "json", ".json")
+    out = command_line.output_folder(options, "out")
     named = [options.weights] if options.weights else []
     paths = [Path(name).absolute() for name in named + options.ensemble]
     if not paths:
@@ -76,7 +87,7 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
         Request(options.protocol, scales, options.average, options.checkpoint),
         posteriors=[path for path in paths if path.suffix == ".npz"],
         dataset={key: value for key, value in dataset.items() if value is not None},
-        out=Path(options.out).absolute() if options.out else None,
+        out=out,
         threads=options.threads,
     )
     if json_file:

@@ -30,6 +30,16 @@ from deepconv.exceptions import UserError
 
 _LOG = logging.getLogger(__name__)
 
+# What to do about a data set that is not found, in terms of the command's own flags.
+_TRAINING_HINT = (
+    "set --config.dataset.data_dir (or $TFDS_DATA_DIR) to the folder that contains it; a config's "
+    ":tiny variant (--config=configs/vgg_e.py:tiny) trains on generated images"
+)
+_EVALUATION_HINT = (
+    "set --data_dir (or $TFDS_DATA_DIR) to the folder that contains it; --dataset=folder:/path "
+    "evaluates a folder of pictures"
+)
+
 OWN_BUILDERS: dict[str, Callable[..., tfds.core.DatasetBuilder]] = {
     "shapes": Shapes,
     "cifar10": Cifar10,
@@ -138,7 +148,7 @@ def open_dataset(
         # Nothing is written to the user's own folder.
         location = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
         return Dataset(train, evaluation, identity, root(data_dir) / "folder" / location)
-    builder, directory = _builder(name, data_dir)
+    builder, directory = _builder(name, data_dir, _TRAINING_HINT)
     parts = [_open(builder, directory, split) for split in (train_split, eval_split)]
     identity = Identity(parts[0].class_names, parts[0].part, parts[1].part)
     return Dataset(parts[0].source, parts[1].source, identity, directory)
@@ -159,7 +169,8 @@ def open_split(name: str, split: str | None, *, data_dir: str = "") -> Split:
         path = _path(name)
         source = folder.open_split(path, folder.whole_split(path) if split is None else split)
         return Split(source, _shown(source.class_names), source.part())
-    return _open(*_builder(name, data_dir), "validation" if split is None else split)
+    opened = _builder(name, data_dir, _EVALUATION_HINT)
+    return _open(*opened, "validation" if split is None else split)
 
 
 def is_folder(name: str) -> bool:
@@ -175,7 +186,7 @@ def _path(name: str) -> Path:
     return Path(name.removeprefix("folder:")).expanduser()
 
 
-def _builder(name: str, data_dir: str) -> tuple[Any, Path]:
+def _builder(name: str, data_dir: str, hint: str) -> tuple[Any, Path]:
     is_path = name.startswith(("/", ".", "~"))
     directory = None if is_path else prepared_directory(name, data_dir)
     if directory is None and name in OWN_BUILDERS:
@@ -185,10 +196,8 @@ def _builder(name: str, data_dir: str) -> tuple[Any, Path]:
     if directory is None:
         looked_for = root(data_dir) / name / "<version>" / "dataset_info.json"
         raise UserError(
-            f"data set {name} not found: no {looked_for}. Prepare it (deepconv data imagenet, or "
-            "tfds in the array_record format), or set --config.dataset.data_dir (or "
-            "$TFDS_DATA_DIR) to the folder that contains it; a config's :tiny variant "
-            "(--config=configs/vgg_e.py:tiny) trains on drawn images"
+            f"data set {name} not found: {looked_for} does not exist. Prepare it (deepconv data "
+            f"imagenet, or tfds in the array_record format), or {hint}"
         )
     return tfds.builder_from_directory(directory), directory
 
