@@ -333,7 +333,7 @@ def _listed(path: str, names: Sequence[str]) -> str:
         text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
         lines.append(f"  {name:{widest}}  {text.split(chr(10))[0]}")
     usage = " ".join(["deepconv", *words, "ACTION" if words else "COMMAND", "--help"])
-    return "\n".join([*lines, "", f"Run {usage} for its description and flags."])
+    return "\n".join([*lines, "", f"Run {usage} for a description and the flags."])
 
 
 def _words(path: str) -> list[str]:

@@ -122,9 +122,9 @@ def define_flags(values: flags.FlagValues) -> None:
     count(
         "cores", "Number of cores that decode, over all machines; by default decoding is no limit."
     )
-    count("train_images", "Number of training images; by default known for the usual data sets.")
-    count("eval_images", "Number of evaluation images, likewise.")
-    count("classes", "Number of classes, likewise.")
+    count("train_images", "Number of training images, if the data set is not a usual one.")
+    count("eval_images", "Number of evaluation images, if the data set is not a usual one.")
+    count("classes", "Number of classes, if the data set is not a usual one.")
     command_line.define_json(values, "the plan")
 
 

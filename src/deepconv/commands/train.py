@@ -48,7 +48,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "num_processes",
         None,
-        "Number of processes that train together; 1 disables detection.",
+        "Number of processes that train together; 1 disables cluster detection.",
         flag_values=values,
     )
     flags.DEFINE_integer("process_id", None, "Index of this process, from 0.", flag_values=values)
