@@ -117,7 +117,7 @@ def test_other_classes(tmp_path, records):
 
 def test_a_split_is_missing(tmp_path, records):
     del records["validation"]
-    one_fault(prepare(tmp_path, records), "no split validation")
+    one_fault(prepare(tmp_path, records), "the split validation is missing")
 
 
 def test_images_are_missing(tmp_path, records):

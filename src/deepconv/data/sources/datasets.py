@@ -107,7 +107,7 @@ def prepared_directory(name: str, data_dir: str) -> Path | None:
 
 
 def require_prepared(name: str, data_dir: str) -> Path:
-    """Return `prepared_directory`.
+    """Return `prepared_directory`, which must exist.
 
     Raises:
       UserError: if no version is prepared.
@@ -115,7 +115,7 @@ def require_prepared(name: str, data_dir: str) -> Path:
     directory = prepared_directory(name, data_dir)
     if directory is None:
         raise UserError(
-            f"{name} is not prepared under {root(data_dir)}; --data_dir names another place"
+            f"{name} is not prepared under {root(data_dir)}; if it is elsewhere, set --data_dir"
         )
     return directory
 
@@ -192,7 +192,7 @@ def _builder(name: str, data_dir: str, hint: str) -> tuple[Any, Path]:
     if directory is None and name in OWN_BUILDERS:
         directory = _prepare(name, data_dir)
     if is_path or (directory is None and Path(name).is_dir()):
-        raise UserError(f"{name} is a path; for a folder of pictures, write folder:{name}")
+        raise UserError(f"{name} is a path; for a folder of pictures, use folder:{name}")
     if directory is None:
         looked_for = root(data_dir) / name / "<version>" / "dataset_info.json"
         raise UserError(
@@ -213,7 +213,7 @@ def _prepare(name: str, data_dir: str) -> Path:
 
 
 def _allow_many_files() -> None:
-    """Raise the limit of open files: a reader keeps all shards open, up to 1,088 for ImageNet."""
+    """Raise the limit on open files: a reader keeps all shards open, up to 1,088 for ImageNet."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
     if soft < wanted:
