@@ -44,7 +44,10 @@ def test_nothing_behind_the_last_layer_is_computed_or_needed(net):
 
 @pytest.mark.parametrize(
     ("layers", "message"),
-    [(["relu9_9"], r"no layer 'relu9_9'; there are conv1_1, relu1_1"), ([], "no layer is named")],
+    [
+        (["relu9_9"], r"no layer 'relu9_9'; the layers are conv1_1, relu1_1"),
+        ([], "no layer is given"),
+    ],
 )
 def test_a_layer_that_is_not_there(net, layers, message):
     with pytest.raises(ValueError, match=message):
@@ -57,7 +60,7 @@ def test_the_examples_of_the_docstring(net):
     assert "style_loss" in code
     images, style = (jnp.asarray(random_images(1, n, 30, 3), jnp.float32) for n in (40, 50))
     space = {
-        "activations": activations, "trained": net, "jax": jax, "jnp": jnp,
+        "activations": activations, "model": net, "jax": jax, "jnp": jnp,
         "images": images, "style": style,
     }  # fmt: skip
     exec(code, space)
