@@ -111,7 +111,8 @@ def test_another_network(tmp_path):
     path = tmp_path / "net.safetensors"
     safetensors.numpy.save_file({"layer1.0.conv1.weight": np.zeros((4, 4))}, path)
     with pytest.raises(
-        UserError, match=r"an unknown network \(layer1\.0\.conv1\.weight\); known networks of"
+        UserError,
+        match=r"unknown network, with tensors layer1\.0\.conv1\.weight; known networks of",
     ):
         importing.read(path)
 
@@ -126,7 +127,7 @@ def test_a_wrong_number_of_classes(saved, tmp_path):
 def test_a_truncated_file(kept, saved):
     path = saved()
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    with pytest.raises(UserError, match=r"net\.safetensors is (damaged|none of)"):
+    with pytest.raises(UserError, match=r"net\.safetensors is (damaged|not a \.pth)"):
         importing.read(path)
 
 
