@@ -3,8 +3,8 @@
     sums = softmax_cross_entropy(scores, target, mask)
     loss = sums["loss"] / mask.sum()
 
-Sums, so that microbatches, devices and batches are added up and divided once. A task of one's own
-is a `Task` of two functions like these; the step and the loop do not know which it is.
+Sums can be added up over microbatches, devices and batches, and divided once. A custom task is a
+`Task` of two functions like these; the step and the loop do not depend on which it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,13 +21,13 @@ Function = Callable[[jax.Array, Target, jax.Array], Sums]
 
 
 class Task(NamedTuple):
-    """What a network learns, and what it is judged by.
+    """What a network learns, and how it is evaluated.
 
     Attributes:
       loss: its sum named `loss` is minimized; the others are logged with it.
       metrics: what an evaluation reports.
-      criterion: the metric, lower is better, that the plateau schedule and the best checkpoint go
-        by.
+      criterion: the metric, lower is better, that drives the plateau schedule and selects the best
+        checkpoint.
     """
 
     loss: Function
@@ -43,7 +43,7 @@ def softmax_cross_entropy(scores: jax.Array, target: Target, mask: jax.Array) ->
     Args:
       scores: `[N, C]` float32, before the softmax.
       target: `label` int32 `[N]`, in 0..C-1.
-      mask: `[N]` bool; examples where it is False count for nothing.
+      mask: `[N]` bool; examples where it is False are ignored.
 
     Returns:
       `loss`, in nats, and `top1_error`, scalars.

@@ -1,4 +1,4 @@
-"""A config's own batches.
+"""The batches that a config describes.
 
 for batch in stream.train(config, dataset.train, first=step):
     state, metrics = step(state, parallel.shard_batch(batch["device"], mesh))
@@ -16,25 +16,25 @@ from deepconv.data.pipeline import Geometry, NumpyBatch, Source
 
 
 def geometry(config: ConfigDict) -> Geometry:
-    """Return how a training crop is cut."""
+    """Return how to cut a training crop."""
     scale = config.input.scale
     return Geometry(config.model.crop, (scale[0], scale[1]), config.input.square)
 
 
 def threads(config: ConfigDict) -> int:
-    """Return how many threads decode, in this process or in each worker."""
+    """Return the number of decoding threads, in this process or in each worker."""
     return config.input.threads or os.cpu_count() or 1
 
 
 def train(
     config: ConfigDict, source: Source, *, first: int = 0
 ) -> Generator[NumpyBatch, None, None]:
-    """Iterate over this process's training batches, without end.
+    """Iterate over this process's training batches, endlessly.
 
     Args:
-      config: of the run.
+      config: the run's config.
       source: its training set.
-      first: number of the batch to begin with.
+      first: number of the first batch.
     """
     batches = pipeline.train_batches(
         source,
@@ -53,7 +53,7 @@ def evaluation(config: ConfigDict, source: Source) -> Generator[NumpyBatch, None
     """Iterate over this process's batches of central crops, each record once.
 
     Args:
-      config: of the run.
+      config: the run's config.
       source: its evaluation set.
     """
     scale = config.evaluation.scale
