@@ -191,7 +191,7 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused(train, tmp_path, mon
     assert needed == pytest.approx(4 * parameters * (3 * 2 + 2) / 1e6, abs=0.1)
     (tmp_path / "run").rename(tmp_path / "first")
     monkeypatch.setattr(workdir.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match=r"checkpoints need up to .*, but only 0\.0 MB are free"):
+    with pytest.raises(UserError, match=r"checkpoints need up to .*, but only 0\.0 MB is free"):
         train(make_config())
     assert not (tmp_path / "run" / "checkpoints").exists()
 

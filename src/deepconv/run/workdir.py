@@ -1,4 +1,4 @@
-"""Check a run's folder: that it is this run's, that no other process uses it, and disk space."""
+"""Lock a run's folder, and check that it belongs to the run and that the disk has room."""
 
 import contextlib
 import fcntl
@@ -184,10 +184,10 @@ def require_space(folder: Path, state: Any, *, keep: int) -> None:
     free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in files)
     if free < needed:
         raise UserError(
-            f"checkpoints need up to {readable(needed)}, but only {readable(free)} are free in "
+            f"checkpoints need up to {readable(needed)}, but only {readable(free)} is free in "
             f"{folder}; choose another --workdir, or a smaller checkpoint.keep"
         )
-    _LOG.info("checkpoints need up to %s; %s are free", readable(needed), readable(free))
+    _LOG.info("checkpoints need up to %s; %s is free", readable(needed), readable(free))
 
 
 def _compare(path: Path, config: ConfigDict) -> None:
