@@ -29,6 +29,8 @@ from deepconv.inference.model import open_model
 from deepconv.inference.predict import best, log_posteriors
 from deepconv.weights import exporting
 
+pytestmark = pytest.mark.slow  # nearly all of them train
+
 run, out, photos, data_dir = map(Path, sys.argv[1:])
 assert "mine" not in models.NETWORKS
 model = open_model(run)

@@ -196,6 +196,7 @@ def test_what_cannot_be_measured(monkeypatch):
         session.measure(request_for())
 
 
+@pytest.mark.slow
 def test_other_contenders_take_turns_with_ours():
     config = vgg_a.get_config("256,tiny")
     config.update_from_flattened_dict(

@@ -221,6 +221,7 @@ def test_an_image_is_cropped_anew_in_each_epoch(source):
 # (seed, position) and nothing else.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threads", "workers"), [(1, 0), (3, 0), (1, 1), (2, 2)])
 @pytest.mark.parametrize("step", [0, 5])
 def test_iteration_from_any_step_is_random_access(source, threads, workers, step):
@@ -230,6 +231,7 @@ def test_iteration_from_any_step_is_random_access(source, threads, workers, step
         assert_equal(next(iterator), batches[number])
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_stream_goes_on(source):
     batches = train(source)
     iterator = pipeline.iter_from(batches, 0, threads=1, workers=1)

@@ -19,6 +19,7 @@ def random_images(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
+@pytest.mark.slow
 def test_outputs_are_the_whole_networks_for_any_size(net):
     look = activations.extractor(net, ["relu3_2", "conv1_1", "pool5", "fc7"])
     for images in (random_images(2, 32, 32, 3), random_images(1, 40, 67, 3)):
@@ -54,6 +55,7 @@ def test_a_layer_that_is_not_there(net, layers, message):
         activations.extractor(net, layers)
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_docstring(net):
     indented = [part for part in activations.__doc__.split("\n\n") if part.startswith("    ")]
     code = textwrap.dedent("\n\n".join(indented))

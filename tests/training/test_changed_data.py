@@ -15,6 +15,8 @@ from deepconv.inference.evaluate import Request, evaluate
 from deepconv.training import loop
 from tests.faults.processes import Command
 
+pytestmark = pytest.mark.slow  # nearly all of them train
+
 CLASSES = ("arrow", "bolt", "cross")
 
 

@@ -116,6 +116,7 @@ def test_the_true_label_has_the_red_bar():
     assert pairs[0].patches[0].get_width() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_outputs_are_those_of_the_network_on_central_crops(run):
     trained = open_model(run, ONE_DEVICE)
     source = datasets.open_dataset(**trained.config.dataset).evaluation

@@ -17,6 +17,7 @@ def net(narrow_file):
     return model.open_model(narrow_file)
 
 
+@pytest.mark.slow
 def test_grad_cam_is_its_definition(net):
     """Against a derivative taken channel by channel, by moving that channel's map as a whole."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
