@@ -99,7 +99,7 @@ experiment-finetune: $(STAMP)  ## fine-tune a net from drawn images on photograp
 bench-dense: $(STAMP)  ## time dense evaluation against 150 crops (full-width VGG-D)
 	$(BIN)/python -m experiments.bench_dense
 
-experiment-alexnet-presets: $(STAMP)  ## which of AlexNet's presets train?
+experiment-alexnet-presets: $(STAMP)  ## compare AlexNet's presets
 	$(BIN)/python -m experiments.alexnet_presets --workdir=$(RUNS)/alexnet_presets
 
 sweep-alexnet-ablations: $(STAMP)  ## train AlexNet without each of its parts; VARIANT=tiny

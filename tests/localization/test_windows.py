@@ -120,23 +120,16 @@ def test_of_a_larger_map_the_places_with_the_highest_posteriors_are_kept(network
 
 
 def test_places_are_a_stride_apart():
-    for name, stride in (("vgg_d", 32), ("alexnet", 32), ("cifar10_13pct", 8)):
+    for name in ("vgg_d", "alexnet"):
         model = models.create(name, CLASSES)
-        if name != "cifar10_13pct":
-            assert windows.stride_of(model.layers, model.crop) == stride
+        assert windows.stride_of(model.layers, model.crop) == 32
 
 
 def test_a_place_far_from_the_edge_sees_its_crop_alone():
     # Padding makes crops at the edge of an image differ from those within; a network without any
     # padding has none of that, and the box of every place is that of its crop.
     model = models.create("vgg_a", CLASSES, boxes="per_class", crop=CROP, width=1 / 16, dropout=0.0)
-    unpadded = []
-    for layer in model.layers:
-        padded = any(getattr(layer, "padding", ()))
-        name = layer.name
-        if padded:
-            continue
-        unpadded.append(layer)
+    unpadded = [layer for layer in model.layers if not any(getattr(layer, "padding", ()))]
     model = model.clone(layers=tuple(unpadded))
     params = model.init(jax.random.key(0), jnp.zeros((1, CROP, CROP, 3)))["params"]
     pixels, extents = images((96, 128))

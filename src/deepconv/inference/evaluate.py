@@ -28,7 +28,7 @@ from deepconv.run.workdir import hold, require_unseen, require_writable
 
 # Rows of each part of the printed report; the JSON has more.
 _ROWS = 10
-# Systems allow 255 bytes of a file's name.
+# File systems allow names of up to 255 bytes.
 _LONGEST_NAME = 120
 
 
@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
     Attributes:
       protocol: a key of `PROTOCOLS`.
-      scales: the shorter sides Q; empty: the one of the network's own config.
+      scales: the shorter sides Q; empty: that of the network's own config.
       average: what dense evaluation averages over the map, "scores" or "posteriors".
       checkpoint: which parameters, "last" or "best"; see `open_model`.
     """
@@ -49,12 +49,12 @@ class Request(NamedTuple):
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The views that make the protocol, keys of `protocols.VIEWS`."""
+        """The views that make up the protocol, keys of `protocols.VIEWS`."""
         dense = "dense" if self.average == "scores" else "dense_posteriors"
         return tuple(dense if view == "dense" else view for view in PROTOCOLS[self.protocol])
 
     def stem(self, views: Sequence[str], scales: Sequence[int]) -> str:
-        """Return the name of a file of results, without its ending."""
+        """Return the name of a results file, without its extension."""
         best = "_best" if self.checkpoint == "best" else ""
         return f"{'_and_'.join(views)}_q{'-'.join(map(str, scales))}{best}"
 
@@ -78,12 +78,12 @@ class Images(NamedTuple):
 
 
 class ScoredRun(NamedTuple):
-    """A run's posteriors of a set of images.
+    """A run's posteriors for a set of images.
 
     Attributes:
-      name: of the run.
-      parts: one of each view at each scale.
-      file: without its ending, where the results of all of them together belong.
+      name: the run's name.
+      parts: one for each view at each scale.
+      file: path of the results of all parts together, without its extension.
     """
 
     name: str
@@ -102,12 +102,12 @@ def score_runs(
     """Score runs on the images of the first one's data set; posteriors on disk are reused.
 
     Args:
-      runs: their folders, or files of weights; the posteriors of each are kept under `evaluation/`
+      runs: run folders, or weights files; the posteriors of each are kept under `evaluation/`
         in its `results_folder`.
-      request: how each of them is evaluated.
-      dataset: replaces keys of `config.dataset` of the first run: other images of its classes.
-      out: a folder that everything is kept in instead, each run's in a subfolder.
-      threads: how many decode; 0: one for each core.
+      request: how to evaluate each run.
+      dataset: replaces keys of the first run's `config.dataset`: other images of its classes.
+      out: folder to keep everything in instead, with a subfolder for each run.
+      threads: number of decoding threads; 0: one per core.
 
     Raises:
       UserError: if the input cannot be used; the message says what to do.
@@ -227,7 +227,7 @@ def kept_in(run: Path, described: str, out: Path | None) -> Path:
 
 
 def _file_name(text: str) -> str:
-    """Return what a folder of the results of a data set is called, no longer than systems allow."""
+    """Return the folder name for a data set's results, short enough for file systems."""
     name = re.sub(r"\W+", "_", text)
     if len(os.fsencode(name)) <= _LONGEST_NAME:
         return name
@@ -235,17 +235,17 @@ def _file_name(text: str) -> str:
     return f"{name[: _LONGEST_NAME // 4]}_{digest}"  # a character takes up to four bytes
 
 
-# The latest survey, by what it is of. A table of many rows asks for the same images each time, and
-# a survey reads every file.
+# The latest survey, by its key. A table of many rows needs the same images each time, and a survey
+# reads every file.
 _surveyed: dict[tuple[str | None, ...], buckets.Survey] = {}
 
 
 def _survey(source: Source, threads: int, key: tuple[str | None, ...]) -> buckets.Survey:
-    """Survey a split, unless it was the latest.
+    """Survey a split, or return the cached survey if it was the latest.
 
     Args:
       source: the split.
-      threads: how many read.
+      threads: number of reading threads.
       key: changes with the images.
     """
     if key not in _surveyed:
@@ -263,8 +263,8 @@ def summarize(scored: ScoredImages, file: Path, **about: Any) -> dict[str, Any]:
 
     Args:
       scored: the posteriors.
-      file: without its ending.
-      **about: further entries of the JSON.
+      file: path of the results, without its extension.
+      **about: additional entries of the JSON.
 
     Returns:
       The content of the JSON.
@@ -331,12 +331,12 @@ def evaluate(
     """Evaluate runs and posteriors from earlier evaluations, together.
 
     Args:
-      runs: folders of runs, or files of weights, ours or of another framework.
-      request: how each of them is evaluated.
-      posteriors: `.npz` files, which count as much as a run.
+      runs: run folders, or weights files, ours or another framework's.
+      request: how to evaluate each run.
+      posteriors: `.npz` files, each weighted like a run.
       dataset: see `score_runs`.
-      out: the folder of the results, and of all that is kept; by default `evaluation/<data set>` in
-        the first run's for the results, and in each run's for what is kept of it.
+      out: folder for the results and for the posteriors; by default `evaluation/<data set>`, in
+        the first run's folder for the results, and in each run's for its posteriors.
       threads: see `score_runs`.
 
     Returns:
@@ -346,7 +346,7 @@ def evaluate(
       UserError: if the input cannot be used; the message says what to do.
     """
     if not runs and not posteriors:
-        raise UserError("nothing to evaluate: give a run, a file of weights, or posteriors")
+        raise UserError("nothing to evaluate: pass a run, a weights file, or posteriors")
     saved = [scoring.load(path) for path in posteriors]
     for path, member in zip(posteriors, saved, strict=True):
         check_labels(
@@ -381,6 +381,6 @@ def evaluate(
 
 
 def _name(scored: ScoredImages, path: Path) -> str:
-    """Return what to call saved posteriors: by their run, if they are of one, and their file."""
+    """Name saved posteriors after their file, and after their run if there is only one."""
     runs = {part.get("run") for part in scored.origin.get("mean_of", [scored.origin])}
     return f"{runs.pop()}_{path.stem}" if len(runs) == 1 and None not in runs else path.stem

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from deepconv import atomic, drawing, naming, parallel, tables
-from deepconv.data import decode
+from deepconv import atomic, naming, parallel, tables
 from deepconv.evaluation.ensemble import combine
 from deepconv.exceptions import UserError
 from deepconv.inference import evaluate as classification
@@ -32,9 +30,6 @@ from deepconv.run.workdir import hold
 
 # Rows of each part of the printed report; the JSON has more.
 _ROWS = 10
-_WORST_DRAWN = 12
-# Widest picture of the sheet, in pixels.
-_SHOWN = 320
 
 
 class Request(NamedTuple):
@@ -60,11 +55,17 @@ class Result(NamedTuple):
       about: the content of the JSON file.
       text: the same for people, shorter.
       file: the JSON file.
+      images: what was evaluated.
+      guesses: what was found in each image.
+      true_boxes: of each image, float32 `[K, 4]`.
     """
 
     about: dict[str, Any]
     text: str
     file: Path
+    images: Images
+    guesses: Guesses
+    true_boxes: tuple[np.ndarray, ...]
 
 
 def evaluate(
@@ -76,7 +77,7 @@ def evaluate(
     out: Path | None = None,
     threads: int = 0,
 ) -> Result:
-    """Evaluate networks for boxes on a data set, and write JSON, text and a sheet of the worst.
+    """Evaluate networks for boxes on a data set, and write the results as JSON and text.
 
     Args:
       runs: folders of runs, or files of weights; the boxes of several are united.
@@ -211,7 +212,7 @@ def _written(
     folder: Path,
 ) -> Result:
     labels, ids = images.survey.labels, images.survey.image_ids
-    true = [np.asarray(images.source[record]["boxes"]) for record in range(len(ids))]
+    true = tuple(np.asarray(images.source[record]["boxes"]) for record in range(len(ids)))
     summary = (
         report_given_class(guesses.boxes[:, 0], labels, true, images.class_names, ids)
         if classifier is None
@@ -235,8 +236,7 @@ def _written(
     atomic.write_json(file, about)
     text = describe(about)
     atomic.write(file.with_suffix(".txt"), f"{text}\n".encode("utf-8", naming.ERRORS))
-    drawing.save(_sheet_of_worst(about, guesses, images, true), file.with_suffix(".png"))
-    return Result(about, text, file)
+    return Result(about, text, file, images, guesses, true)
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -272,30 +272,3 @@ def describe(result: dict[str, Any]) -> str:
 
 def _between(interval: Sequence[float]) -> str:
     return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
-
-
-def _sheet_of_worst(
-    about: dict[str, Any], guesses: Guesses, images: Images, true: Sequence[np.ndarray]
-) -> Figure:
-    # Drawing is a wing that nothing else needs.
-    from deepconv.visualize.boxes import Boxed, box_sheet
-
-    number = {name: record for record, name in enumerate(images.survey.image_ids)}
-    drawn = []
-    for row in about["worst"][:_WORST_DRAWN]:
-        record = number[row["image"]]
-        picture, _ = decode.load_crop(
-            images.source[record]["image"],
-            lambda height, width: decode.whole(height, width, min(_SHOWN, height, width)),
-        )
-        drawn.append(
-            Boxed(
-                f"{row['image']}: {row['true']}",
-                picture,
-                guesses.boxes[record],
-                [images.class_names[label] for label in guesses.classes[record]],
-                guesses.scores[record],
-                true[record],
-            )
-        )
-    return box_sheet(drawn)

@@ -66,9 +66,9 @@ def create(
     if boxes not in OUTPUTS:
         raise ValueError(f"boxes={boxes!r} is not one of {', '.join(map(repr, OUTPUTS))}")
     if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}; one of {', '.join(NETWORKS)}")
+        raise ValueError(f"unknown network {name!r}; choose from {', '.join(NETWORKS)}")
     if initializer not in PRESETS:
-        raise ValueError(f"unknown initializer {initializer!r}; one of {', '.join(PRESETS)}")
+        raise ValueError(f"unknown initializer {initializer!r}; choose from {', '.join(PRESETS)}")
     parameters = inspect.signature(NETWORKS[name]).parameters
     known = [option for option, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
     if unknown := sorted(set(options) - set(known)):

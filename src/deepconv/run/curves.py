@@ -34,7 +34,7 @@ def plot_curves(metrics: Sequence[Row], path: Path, *, title: str = "") -> None:
     Training values are drawn both raw and smoothed, and a dotted line marks each drop of the
     learning rate. If nothing has been measured yet, the figure says so.
     """
-    # Imported here because the import takes a second, which only a run that plots should spend.
+    # Imported here because the import takes a second, which only plotting should cost.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 8), dpi=120, layout="constrained")

@@ -53,7 +53,7 @@ def pca_shift(alphas: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array)
     chex.assert_shape(
         [alphas, eigenvectors, magnitudes],
         [(3,), (3, 3), (3,)],
-        custom_message="the colors have 3 components, of R, G and B each",
+        custom_message="alphas and magnitudes must be [3], eigenvectors [3, 3]",
     )
     # Three products and a sum by hand: a matrix product would run at the accelerator's reduced
     # precision.
@@ -96,11 +96,11 @@ def for_training(
     """Augment a batch's crops and subtract the mean.
 
     Args:
-      batch: with `image` uint8 `[N, H, W, 3]`, `offset` and `target`.
+      batch: a dict with `image` uint8 `[N, H, W, 3]`, `offset` and `target`.
       keys: `[N]`, one per image.
       mean: see `preprocess.subtract`.
       flip: whether to mirror at random.
-      pca_std: see `pca_jitter`; 0 leaves the colors alone.
+      pca_std: see `pca_jitter`; 0 leaves the colors unchanged.
       eigenvectors: see `pca_shift`.
       magnitudes: see `pca_shift`.
       mirror: from one target to that of the mirror image.

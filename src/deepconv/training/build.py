@@ -1,4 +1,4 @@
-"""From a config to the pure functions of a run."""
+"""Build the pure functions of a run from its config."""
 
 import functools
 from collections.abc import Callable
@@ -33,11 +33,11 @@ class Functions(NamedTuple):
     Attributes:
       model: the network.
       initial_state: `() -> state`, random weights from the config's seed.
-      placement: sharding of a state on the mesh, a tree that begins like a state.
+      placement: sharding of a state on the mesh, a prefix tree of the state.
       train_step: `(state, batch) -> (state, metrics)`; the state is donated.
       eval_step: `(params, batch) -> sums`.
-      after_evaluation: `(state, error) -> state`, what the schedule makes of a validation error.
-      activations: `(params, batch) -> {layer: activations}`, to find out why a net does not learn.
+      after_evaluation: `(state, error) -> state`, updates the schedule with a validation error.
+      activations: `(params, batch) -> {layer: activations}`, to diagnose a net that does not learn.
     """
 
     model: Network
@@ -63,19 +63,19 @@ def build(
     mesh: Mesh,
     task: Task | None = None,
 ) -> Functions:
-    """Make the functions that a config describes.
+    """Build the functions that a config describes.
 
     Args:
-      config: checked.
-      colors: of the training set.
+      config: the checked config.
+      colors: the training set's color statistics.
       num_classes: outputs of the network.
-      images: size of the training set, which makes epochs of steps.
+      images: size of the training set, to convert epochs to steps.
       mesh: the devices.
       task: the loss and the metrics; by default the config's own.
 
     Raises:
-      UserError: if a rule of `optimizer.multipliers` matches no parameter, or the warm-up takes all
-        updates.
+      UserError: if a rule of `optimizer.multipliers` matches no parameter, or the warm-up takes the
+        whole run.
     """
     task = task or task_of(config)
     model = create_model(config, num_classes)
@@ -94,12 +94,12 @@ def build(
     )
 
     def initial_state() -> TrainState:
-        # The default generator takes seconds to compile for every shape of a parameter.
+        # The default generator takes seconds to compile for each parameter shape.
         key = jax.random.key(config.seed, impl="rbg")
         params = model.init(key, jnp.zeros(image.shape))["params"]
         return state.create(params, tx)
 
-    square = config.evaluation.scale  # of the mean image, where the config names it
+    square = config.evaluation.scale  # side of the mean image, if the config uses one
     mean = jnp.asarray(preprocess.mean_for(colors, config.input.mean, square=square))
     for_evaluation = functools.partial(augment.for_evaluation, mean=mean)
     for_training = functools.partial(
@@ -135,13 +135,13 @@ def build(
     def after_evaluation(current: TrainState, error: jax.typing.ArrayLike) -> TrainState:
         if fixed is not None:
             return current
-        memory = plateau.update(
+        updated = plateau.update(
             current.plateau,
             error,
             patience=config.plateau.patience,
             min_delta=config.plateau.min_delta,
         )
-        return current._replace(plateau=parallel.replicate(memory, mesh))
+        return current._replace(plateau=parallel.replicate(updated, mesh))
 
     def activations(params: Any, batch: Batch) -> Any:
         return model.apply({"params": params}, for_evaluation(batch), method="activations")

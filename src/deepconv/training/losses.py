@@ -3,8 +3,8 @@
     sums = softmax_cross_entropy(scores, target, mask)
     loss = sums["loss"] / mask.sum()
 
-Sums, so that microbatches, devices and batches are added up and divided once. A task of one's own
-is a `Task` of two functions like these; the step and the loop do not know which it is.
+Sums can be added up over microbatches, devices and batches, and divided once. A custom task is a
+`Task` of two functions like these; the step and the loop do not depend on which it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,15 +29,15 @@ LEAST_OVERLAP = 0.5
 
 
 class Task(NamedTuple):
-    """What a network learns, and what it is judged by.
+    """What a network learns, and how it is evaluated.
 
     Attributes:
       loss: its sum named `loss` is minimized; the others are logged with it.
       metrics: what an evaluation reports.
-      criterion: the metric, lower is better, that the plateau schedule and the best checkpoint go
-        by.
-      target: what crops are to be recognized as.
-      mirror: from a crop's target to that of its mirror image.
+      criterion: the metric, lower is better, that drives the plateau schedule and selects the best
+        checkpoint.
+      target: how the target of a crop is made.
+      mirror: maps a crop's target to that of its mirror image.
     """
 
     loss: Function
@@ -55,7 +55,7 @@ def softmax_cross_entropy(scores: jax.Array, target: Target, mask: jax.Array) ->
     Args:
       scores: `[N, C]` float32, before the softmax.
       target: `label` int32 `[N]`, in 0..C-1.
-      mask: `[N]` bool; examples where it is False count for nothing.
+      mask: `[N]` bool; examples where it is False are ignored.
 
     Returns:
       `loss`, in nats, and `top1_error`, scalars.

@@ -1,4 +1,4 @@
-"""A config's own batches.
+"""The batches that a config describes.
 
 for batch in stream.train(config, dataset.train, first=step):
     state, metrics = step(state, parallel.shard_batch(batch["device"], mesh))
@@ -17,26 +17,26 @@ from deepconv.data.targets import CLASS, Target
 
 
 def geometry(config: ConfigDict) -> Geometry:
-    """Return how a training crop is cut."""
+    """Return how to cut a training crop."""
     scale = config.input.scale
     return Geometry(config.model.crop, (scale[0], scale[1]), config.input.square)
 
 
 def threads(config: ConfigDict) -> int:
-    """Return how many threads decode, in this process or in each worker."""
+    """Return the number of decoding threads, in this process or in each worker."""
     return config.input.threads or os.cpu_count() or 1
 
 
 def train(
     config: ConfigDict, source: Source, *, target: Target = CLASS, first: int = 0
 ) -> Generator[NumpyBatch, None, None]:
-    """Iterate over this process's training batches, without end.
+    """Iterate over this process's training batches, endlessly.
 
     Args:
-      config: of the run.
+      config: the run's config.
       source: its training set.
-      target: what crops are to be recognized as.
-      first: number of the batch to begin with.
+      target: how the target of a crop is made.
+      first: number of the first batch.
     """
     batches = pipeline.train_batches(
         source,
@@ -58,9 +58,9 @@ def evaluation(
     """Iterate over this process's batches of central crops, each record once.
 
     Args:
-      config: of the run.
+      config: the run's config.
       source: its evaluation set.
-      target: what crops are to be recognized as.
+      target: how the target of a crop is made.
     """
     scale = config.evaluation.scale
     batches = pipeline.eval_batches(

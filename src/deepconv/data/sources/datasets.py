@@ -34,6 +34,16 @@ from deepconv.exceptions import UserError
 
 _LOG = logging.getLogger(__name__)
 
+# What to do about a data set that is not found, in terms of the command's own flags.
+_TRAINING_HINT = (
+    "set --config.dataset.data_dir (or $TFDS_DATA_DIR) to the folder that contains it; a config's "
+    ":tiny variant (--config=configs/vgg_e.py:tiny) trains on generated images"
+)
+_EVALUATION_HINT = (
+    "set --data_dir (or $TFDS_DATA_DIR) to the folder that contains it; --dataset=folder:/path "
+    "evaluates a folder of pictures"
+)
+
 OWN_BUILDERS: dict[str, Callable[..., tfds.core.DatasetBuilder]] = {
     "shapes": Shapes,
     "cifar10": Cifar10,
@@ -101,7 +111,7 @@ def prepared_directory(name: str, data_dir: str) -> Path | None:
 
 
 def require_prepared(name: str, data_dir: str) -> Path:
-    """Return `prepared_directory`.
+    """Return `prepared_directory`, which must exist.
 
     Raises:
       UserError: if no version is prepared.
@@ -109,7 +119,7 @@ def require_prepared(name: str, data_dir: str) -> Path:
     directory = prepared_directory(name, data_dir)
     if directory is None:
         raise UserError(
-            f"{name} is not prepared under {root(data_dir)}; --data_dir names another place"
+            f"{name} is not prepared under {root(data_dir)}; if it is elsewhere, set --data_dir"
         )
     return directory
 
@@ -151,7 +161,7 @@ def open_dataset(
         sources = [part.source for part in parts]
         splits = _of_files(sources, [part.boxes for part in parts] if boxes else None, name)
     else:
-        builder, directory = _builder(name, data_dir)
+        builder, directory = _builder(name, data_dir, _TRAINING_HINT)
         splits = [_open(builder, directory, split, boxes) for split in (train_split, eval_split)]
     train, evaluation = splits
     if is_folder(name) or _is_voc(name):
@@ -183,7 +193,7 @@ def open_split(name: str, split: str | None, *, data_dir: str = "", boxes: bool 
     if _is_voc(name):
         (part,) = voc.open_splits(_path(name), [split], compare_sizes=boxes)
         return _of_files([part.source], [part.boxes] if boxes else None, name)[0]
-    return _open(*_builder(name, data_dir), split, boxes)
+    return _open(*_builder(name, data_dir, _EVALUATION_HINT), split, boxes)
 
 
 def is_folder(name: str) -> bool:
@@ -226,20 +236,18 @@ def _boxed(split: Split, boxes: Boxes, name: str) -> Split:
     return split._replace(source=source, part=part)
 
 
-def _builder(name: str, data_dir: str) -> tuple[Any, Path]:
+def _builder(name: str, data_dir: str, hint: str) -> tuple[Any, Path]:
     is_path = name.startswith(("/", ".", "~"))
     directory = None if is_path else prepared_directory(name, data_dir)
     if directory is None and name in OWN_BUILDERS:
         directory = _prepare(name, data_dir)
     if is_path or (directory is None and Path(name).is_dir()):
-        raise UserError(f"{name} is a path; for a folder of pictures, write folder:{name}")
+        raise UserError(f"{name} is a path; for a folder of pictures, use folder:{name}")
     if directory is None:
         looked_for = root(data_dir) / name / "<version>" / "dataset_info.json"
         raise UserError(
-            f"data set {name} not found: no {looked_for}. Prepare it (deepconv data imagenet, or "
-            "tfds in the array_record format), or set --config.dataset.data_dir (or "
-            "$TFDS_DATA_DIR) to the folder that contains it; a config's :tiny variant "
-            "(--config=configs/vgg_e.py:tiny) trains on drawn images"
+            f"data set {name} not found: {looked_for} does not exist. Prepare it (deepconv data "
+            f"imagenet, or tfds in the array_record format), or {hint}"
         )
     return tfds.builder_from_directory(directory), directory
 
@@ -255,7 +263,7 @@ def _prepare(name: str, data_dir: str) -> Path:
 
 
 def _allow_many_files() -> None:
-    """Raise the limit of open files: a reader keeps all shards open, up to 1,088 for ImageNet."""
+    """Raise the limit on open files: a reader keeps all shards open, up to 1,088 for ImageNet."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
     if soft < wanted:

@@ -1,4 +1,4 @@
-"""Data sets of your own: pictures in one folder per class, without preparation.
+"""Your own data sets: pictures in one folder per class, without preparation.
 
     train, evaluation, class_names = open_folder("/data/flowers")
     train[0]  # {"image": the bytes of a file, "label": 0, "file_name": "daisy/0001.jpg"}
@@ -211,14 +211,14 @@ class _Folder:
             raise UserError(
                 f"{self.path / unknown[0]} is next to {' and '.join(parts)} but is not a split; "
                 "the folders of a data set are train, val (or valid, validation) and test: rename "
-                "it or move it away"
+                "it or move it elsewhere"
             )
         found: dict[str, Path] = {}
         for name in known:
             if (split := _SPLITS[name]) in found:
                 raise UserError(
                     f"{self.path} has two folders of validation pictures, {found[split].name} and "
-                    f"{name}; move one away"
+                    f"{name}; move one elsewhere"
                 )
             found[split] = self.path / name
         return found
@@ -259,9 +259,9 @@ class _Folder:
         for class_name, names in self._pictures(folder).items():
             # At least one picture of each class on either side, if there are two.
             count = min(max(round(self._eval_fraction * len(names)), 1), len(names) - 1)
-            by_chance = sorted(names, key=lambda name: _draw(self._seed, name))
-            evaluation[class_name] = sorted(by_chance[:count])
-            train[class_name] = sorted(by_chance[count:])
+            shuffled = sorted(names, key=lambda name: _draw(self._seed, name))
+            evaluation[class_name] = sorted(shuffled[:count])
+            train[class_name] = sorted(shuffled[count:])
         class_names = tuple(train)
         validation = _source(folder, evaluation, class_names, HELD_OUT)
         if not len(validation):
@@ -311,7 +311,7 @@ def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
         pictures[class_name] = [f"{class_name}/{name}" for name in found.pictures]
         others += found.others
     _LOG.info(
-        "%s: %d pictures of %d classes; %d other files ignored",
+        "%s: %d pictures in %d classes; %d other files ignored",
         folder,
         sum(map(len, pictures.values())),
         len(pictures),

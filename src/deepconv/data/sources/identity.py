@@ -91,7 +91,7 @@ def class_difference(before: tuple[str, ...], now: tuple[str, ...]) -> str | Non
     added = [name for name in now if name not in before]
     missing = [name for name in before if name not in now]
     if not added and not missing:
-        return "its classes are in another order"
+        return "its classes are in a different order"
     changes = [
         f"class {names[0]!r} {what}" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
         for names, what in ((missing, "is missing"), (added, "is new"))
@@ -102,9 +102,9 @@ def class_difference(before: tuple[str, ...], now: tuple[str, ...]) -> str | Non
 
 def _part_difference(what: str, before: Part, now: Part) -> str | None:
     if before.split != now.split:
-        return f"its {what} split is now {now.split}, it was {before.split}"
+        return f"its {what} split changed from {before.split} to {now.split}"
     if before.version != now.version:
-        return f"it is now {now.version}, it was {before.version}"
+        return f"its version changed from {before.version} to {now.version}"
     different = sorted(
         name
         for name in before.contents.keys() | now.contents.keys()
@@ -113,11 +113,11 @@ def _part_difference(what: str, before: Part, now: Part) -> str | None:
     if different == [BOXES]:
         return f"the boxes of its {what} images have changed"
     if before.records != now.records or different:
-        counts = f"it now has {now.records:,} {what} images, it had {before.records:,}"
+        counts = f"it had {before.records:,} {what} images and now has {now.records:,}"
         if before.records == now.records:
-            counts = f"its {what} images have other names or sizes"
+            counts = f"its {what} images have different names or sizes"
         where = f", for example in {different[0]!r}" if different else ""
         return counts + where
     if before.times != now.times:
-        return f"its {what} images have other modification times"
+        return f"its {what} images have different modification times"
     return None
