@@ -32,7 +32,7 @@ def network(request):
 def images(*sizes, seed=0):
     """Return images in the upper left of canvases, noise around them, and their sizes."""
     rng = np.random.default_rng(seed)
-    canvas = np.max(sizes, axis=0) + (0, 5)
+    canvas = np.max(sizes, axis=0) + np.array([0, 5])
     pixels = rng.integers(0, 256, (len(sizes), *canvas, 3), np.uint8)
     return pixels, np.array(sizes, np.int32)
 

@@ -23,9 +23,9 @@ from absl import flags
 
 from deepconv import atomic, drawing
 from deepconv.commands import command_line
-from deepconv.exceptions import UserError
 from deepconv.config.schema import predicts_boxes
 from deepconv.data import decode
+from deepconv.exceptions import UserError
 from deepconv.inference.evaluate import Request, describe, evaluate
 from deepconv.inference.model import load_input
 from deepconv.localization import evaluate as localization

@@ -3,8 +3,8 @@
     result = evaluate([Path("runs/boxes")], Path("runs/classifier"), Request("dense", (352, 384)))
     result["top5_localization_error"]
 
-"center": the box of the true class from the central crop (VGG Table 8). "dense": ILSVRC's task, five
-guesses of class and box, from every place of the map (Tables 9 and 10).
+"center": the box of the true class from the central crop (VGG Table 8). "dense": ILSVRC's task,
+five guesses of class and box, from every place of the map (Tables 9 and 10).
 """
 
 import os
