@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart data-imagenet data-check data-resize bench-input benchmark bench-layers torture test test-fast lint \
+.PHONY: help env quickstart data-imagenet data-imagenet-boxes data-check data-resize bench-input benchmark bench-layers torture test test-fast lint \
   format lock clean
 
 help:  ## list the targets
@@ -25,10 +25,14 @@ quickstart: $(STAMP)  ## train a narrow VGG on drawn images, minutes on two core
 	$(BIN)/deepconv train --config=configs/quickstart.py --config.seed=$(SEED) --workdir=$(RUNS)/quickstart_seed$(SEED)
 
 TARS ?=
+BOXES ?=
 NAME ?= imagenet2012
 SHORTER ?= 512
 data-imagenet: $(STAMP)  ## prepare ImageNet from its two tar files; TARS=folder
 	$(BIN)/deepconv data imagenet --tars=$(TARS)
+
+data-imagenet-boxes: $(STAMP)  ## add ILSVRC's boxes to a prepared data set; BOXES=folder NAME=imagenet2012
+	$(BIN)/deepconv data imagenet-boxes --boxes=$(BOXES) --name=$(NAME)
 
 data-check: $(STAMP)  ## read a prepared data set from end to end; NAME=imagenet2012
 	$(BIN)/deepconv data check --name=$(NAME)
@@ -95,7 +99,7 @@ experiment-finetune: $(STAMP)  ## fine-tune a net from drawn images on photograp
 bench-dense: $(STAMP)  ## time dense evaluation against 150 crops (full-width VGG-D)
 	$(BIN)/python -m experiments.bench_dense
 
-experiment-alexnet-presets: $(STAMP)  ## which of AlexNet's presets train?
+experiment-alexnet-presets: $(STAMP)  ## compare AlexNet's presets
 	$(BIN)/python -m experiments.alexnet_presets --workdir=$(RUNS)/alexnet_presets
 
 sweep-alexnet-ablations: $(STAMP)  ## train AlexNet without each of its parts; VARIANT=tiny

@@ -1,10 +1,10 @@
-"""The AlexNet paper's four-layer net on CIFAR-10, as cuda-convnet's example files have it.
+"""The AlexNet paper's four-layer net on CIFAR-10, as in cuda-convnet's example files.
 
     deepconv train --config=cifar10 --workdir=runs/cifar10
 
 The published binary files belong in ~/tensorflow_datasets/downloads/manual/cifar-10-batches-bin (or
 under $TFDS_DATA_DIR). Paper: 13 percent test error without local response normalization, 11 percent
-with it (section 3.3); `--config=configs/cifar10.py:11pct` is the net with it. The paper's code
+with it (section 3.3); `--config=configs/cifar10.py:11pct` selects that net. The paper's code
 tests on nine crops: `deepconv evaluate --weights=runs/cifar10 --protocol=nine_view`.
 """
 

@@ -5,8 +5,8 @@
     deepconv train --config=finetune:tiny --workdir=runs/finetuned \
         --config.init.checkpoint=runs/quickstart_seed0
 
-What it starts from is the folder of a run or a weights file; another network than VGG-D
-is --config.model.name=vgg_a, or alexnet_owt. `tiny` is the quickstart's: narrow, embedded data.
+It starts from a run's folder or a weights file. For a network other than VGG-D, set
+--config.model.name, such as vgg_a or alexnet_owt. `tiny` fits the quickstart's narrow net.
 optimizer.trained_layers selects the layers that train; with fewer pictures, train fewer layers
 ("fc8": a linear classifier on fixed features). Neither paper has a recipe for this; docs/results.md
 has the error of the tiny variant on photographs.

@@ -1,4 +1,4 @@
-"""A first run: VGG-A, a quarter as wide, on drawn shapes; minutes on two cores.
+"""A first run: VGG-A at a quarter of its width, on drawn shapes; minutes on two cores.
 
 deepconv train --config=quickstart --workdir=runs/quickstart
 """

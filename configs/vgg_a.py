@@ -5,7 +5,7 @@
     deepconv train --config=vgg_a:256,tiny # narrow, embedded data, two cores
 
 Paper: 29.6 / 10.4 percent top-1 / top-5 error on ImageNet's validation set (Table 3: S = Q = 256,
-dense evaluation); 370,000 updates, 2 to 3 weeks a net on four Titan Blacks. Not run here.
+dense evaluation); 370,000 updates, 2 to 3 weeks per net on four Titan Blacks. Not run here.
 """
 
 from collections.abc import Mapping
@@ -57,6 +57,6 @@ def vgg(
     config.train.epochs = 74.0
     if "tiny" in chosen:
         tiny(config, crop=48, scale=56)
-        # At the paper's 0.01, so narrow a net falls back to chance with some seeds.
+        # At the paper's 0.01, a net this narrow falls back to chance with some seeds.
         config.optimizer.learning_rate = 0.005
     return config

@@ -1,11 +1,11 @@
-"""AlexNet without each of its parts, next to what the paper says each of them is worth.
+"""Train AlexNet without each of its parts, and compare with what the paper says each is worth.
 
     python -m experiments.alexnet_ablations --workdir=runs/alexnet_ablations
     python -m experiments.alexnet_ablations --variant=tiny    # narrow, embedded data, two cores
 
-Differences are to the config's net, in points of error: positive where the changed net is worse.
-The paper's are of ten crops on ImageNet (sections 3.2 to 3.4, 4.1 and 7), ours of the center crop
-at the last step.
+Differences are from the config's net, in points of error; positive means that the changed net is
+worse. The paper's are for ten crops on ImageNet (sections 3.2 to 3.4, 4.1 and 7), ours for the
+center crop at the last step.
 """
 
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ class Ablation(NamedTuple):
     """A net that differs from the paper's in one thing.
 
     Attributes:
-      label: for people.
-      changes: of the config.
-      top1: what the paper says it costs, in points of top-1 error; None: nothing.
+      label: its name in the table.
+      changes: config keys and their values.
+      top1: its cost according to the paper, in points of top-1 error; None: not stated.
       top5: likewise, of top-5 error.
     """
 
@@ -61,7 +61,9 @@ def config_of(ablation: Ablation, variant: str) -> ConfigDict:
     """Return the config of one net."""
     config = alexnet.get_config(variant)
     if config.recipe.name != "single":
-        raise UserError(f"--variant={variant} is a recipe of stages; an ablation is one run")
+        raise UserError(
+            f"--variant={variant} is a recipe of stages; choose a variant of a single run"
+        )
     config.update_from_flattened_dict(ablation.changes)
     return config
 
@@ -101,8 +103,8 @@ def main(_: Sequence[str]) -> None:
         "parameters",
         "top-1 error %, mean",
         "each seed",
-        "top-1, to base",
-        "top-5, to base",
+        "top-1, difference",
+        "top-5, difference",
         "paper, top-1",
         "paper, top-5",
     )
@@ -114,6 +116,6 @@ def main(_: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", "runs/alexnet_ablations", "Folder of all the runs.")
-    VARIANT = flags.DEFINE_string("variant", "", "Of configs/alexnet.py, such as tiny.")
+    VARIANT = flags.DEFINE_string("variant", "", "Variant of configs/alexnet.py, such as tiny.")
     SEEDS = flags.DEFINE_integer("seeds", 1, "Number of seeds.", lower_bound=1)
     command_line.run(main)

@@ -1,10 +1,10 @@
-"""Which preset of AlexNet trains: the paper's letter, its released code, Caffe, and our default.
+"""Compare AlexNet's presets: the paper to the letter, its released code, Caffe, and our default.
 
     python -m experiments.alexnet_presets --workdir=runs/alexnet_presets --seeds=3
 
 A proxy for two cores: AlexNet a quarter as wide, 64-pixel crops of the embedded data, with the full
 net's initial gain in every layer (`model.keep_gain`). The learning rate never drops, so that a
-preset which stalls has its time.
+preset that stalls has enough time.
 """
 
 from collections.abc import Sequence
@@ -43,5 +43,5 @@ def main(_: Sequence[str]) -> None:
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", "runs/alexnet_presets", "Folder of all the runs.")
     SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
-    EPOCHS = flags.DEFINE_float("epochs", 28.0, "Length of every run.")
+    EPOCHS = flags.DEFINE_float("epochs", 28.0, "Epochs of every run.")
     command_line.run(main)

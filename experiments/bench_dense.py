@@ -1,10 +1,10 @@
-"""What 150 crops cost, and what dense evaluation at three scales costs, of the same net.
+"""Time dense evaluation at three scales against 150 crops, with the same net.
 
     python -m experiments.bench_dense --network=vgg_d --images=2 --repeats=3
 
-The full-width net with random weights on noise of the shape of a 4:3 photograph, at the paper's
-scales 256, 384 and 512; both ways in turn in one process, after a warm-up. Beside the measured
-ratio stands the ratio of multiply-accumulates, the least that an exact evaluation can come to.
+The full-width net has random weights, and its input is noise in the shape of a 4:3 photograph, at
+the paper's scales 256, 384 and 512. Both methods take turns in one process, after a warm-up. The
+ratio of multiply-accumulates, a lower bound for exact evaluation, is printed with the measured one.
 """
 
 import time
@@ -75,7 +75,7 @@ def main(_: Sequence[str]) -> None:
         ("dense, Q = 256, 384, 512", float(np.median(seconds["dense"])), dense_macs / 1e9),
         ("150 crops", float(np.median(seconds["multi_crop"])), crop_macs / 1e9),
     ]
-    columns = ("", "seconds an image, median", "10^9 multiply-accumulates")
+    columns = ("", "seconds per image, median", "10^9 multiply-accumulates")
     print(tables.table(columns, rows, decimals=2))
     ratios = np.array(seconds["dense"]) / np.array(seconds["multi_crop"])
     print(
@@ -86,7 +86,7 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    NETWORK = flags.DEFINE_enum("network", "vgg_d", [*models.NETWORKS], "Which net.")
+    NETWORK = flags.DEFINE_enum("network", "vgg_d", [*models.NETWORKS], "The network.")
     IMAGES = flags.DEFINE_integer("images", 2, "Images in a batch.", lower_bound=1)
-    REPEATS = flags.DEFINE_integer("repeats", 3, "Pairs that are timed.", lower_bound=1)
+    REPEATS = flags.DEFINE_integer("repeats", 3, "Number of timed pairs.", lower_bound=1)
     command_line.run(main)

@@ -30,7 +30,7 @@ CROP, SCALE, BATCH = 224, (256, 512), 32
 GEOMETRY = pipeline.Geometry(CROP, SCALE)
 
 
-# Shuffling a handful of records costs more per record than shuffling many: each file is repeated.
+# Shuffling few records costs more per record than shuffling many, so each file is repeated.
 REPEATS = 10_000
 
 
@@ -137,12 +137,12 @@ def cpu_seconds() -> float:
 
 
 def main(_: Sequence[str]) -> None:
-    """Take turns, and print medians and the spread of the ratios."""
+    """Time all pipelines in turn, and print medians and the spread of the ratios."""
     paths = sorted(
         path for path in Path(str(IMAGES.value)).rglob("*") if path.suffix.lower() in SUFFIXES
     )
     if not paths:
-        raise UserError(f"there is no JPEG in {IMAGES.value}")
+        raise UserError(f"there are no JPEG files in {IMAGES.value}")
     files = Files(paths)
     cores = os.cpu_count() or 1
     contenders: dict[str, Callable[[Files, int], None]] = {
@@ -177,7 +177,7 @@ def main(_: Sequence[str]) -> None:
                 f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})",
             )
         )
-    columns = ("", "images/s", "images per CPU second", "ours, 1 thread, is so many times this")
+    columns = ("", "images/s", "images per CPU second", "ours (1 thread) relative to this")
     size = np.mean([len(data) for data in files.data]) / 1000
     print(
         f"{len(files)} files of {size:.0f} kB on average, {ROUNDS.value} rounds of {count} images"
@@ -193,7 +193,9 @@ if __name__ == "__main__":
     IMAGES = flags.DEFINE_string(
         "images", None, "Folder of JPEGs, searched to any depth.", required=True
     )
-    ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds that count.", lower_bound=1)
-    COUNT = flags.DEFINE_integer("count", 320, "Images a contender and round.", lower_bound=BATCH)
+    ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of timed rounds.", lower_bound=1)
+    COUNT = flags.DEFINE_integer(
+        "count", 320, "Images per round of each pipeline.", lower_bound=BATCH
+    )
     JSON = flags.DEFINE_string("json", None, "Also write every figure to this file.")
     command_line.run(main)

@@ -2,7 +2,7 @@
 
     python -m experiments.bench_layers --config=configs/vgg_d.py --batch=4
 
-Three passes are timed on float32 noise, without bias and ReLU: forward, the gradient of the input
+Three passes are timed on float32 noise, without bias or ReLU: forward, the gradient of the input
 (which a first layer does not need) and the gradient of the kernel. Ours is `layers.convolve`,
 compiled like our programs; PyTorch runs eagerly, channels last, with as many threads as this
 process has cores. GFLOP/s count two operations for each multiply-accumulate of `deepconv summary`,
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
     Attributes:
       layer: the convolution.
-      input: height, width and channels of what comes in.
+      input: height, width and channels of its input.
       row: its counts in `deepconv summary`.
     """
 
@@ -65,7 +65,7 @@ def arrays(place: Place, batch: int) -> list[np.ndarray]:
 
 
 def ours(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
-    """Return functions that each make one of our passes and wait for it."""
+    """Return functions that each run one of our passes and wait for it."""
     layer = place.layer
     maps, kernel, slopes = map(jax.device_put, arrays(place, batch))
 
@@ -87,7 +87,7 @@ def ours(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
 
 
 def theirs(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
-    """Return functions that each make one of PyTorch's passes and wait for it."""
+    """Return functions that each run one of PyTorch's passes and wait for it."""
     import torch
 
     from experiments import torch_peer
@@ -100,7 +100,7 @@ def theirs(place: Place, batch: int) -> dict[str, Callable[[], Any]]:
         drawn = np.pad(drawn, ((0, 0), layer.padding, layer.padding, (0, 0)))
         padding = 0
     maps, kernel, slopes = (torch.tensor(array, device=device) for array in (drawn, *others))
-    # Seen as [N, C, H, W], these lie in memory with the channels last.
+    # Views as [N, C, H, W] whose channels are last in memory.
     x, y = maps.permute(0, 3, 1, 2), slopes.permute(0, 3, 1, 2)
     w = kernel.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
 
@@ -167,9 +167,11 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    CONFIG = config_flags.DEFINE_config_file("config", None, "The file of the configuration.")
-    BATCH = flags.DEFINE_integer("batch", None, "Images; by default the config's.", lower_bound=1)
-    ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds that count.", lower_bound=1)
-    STEPS = flags.DEFINE_integer("steps", 2, "Passes of each in a round.", lower_bound=1)
+    CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
+    BATCH = flags.DEFINE_integer(
+        "batch", None, "Images per batch; by default the config's.", lower_bound=1
+    )
+    ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of timed rounds.", lower_bound=1)
+    STEPS = flags.DEFINE_integer("steps", 2, "Runs of each pass per round.", lower_bound=1)
     flags.mark_flag_as_required("config")
     command_line.run(main)

@@ -37,7 +37,7 @@ def require_torch() -> None:
 
 
 def require_compared(asked: Sequence[str]) -> None:
-    """Raise `UserError` unless something that PyTorch takes part in is to be measured."""
+    """Raise `UserError` unless --what includes something that PyTorch also runs."""
     if not {*benchmark.things(asked)} & {*COMPARED}:
         raise UserError("PyTorch is compared on train and forward, but --what has neither")
 
@@ -46,16 +46,16 @@ def require_one(devices: int) -> None:
     """Raise `UserError` unless there is one device."""
     if devices > 1:
         raise UserError(
-            f"PyTorch is compared on one device, but jax sees {devices}: show it one "
-            "(CUDA_VISIBLE_DEVICES=0)"
+            f"PyTorch is compared on one device, but jax sees {devices}; make only one "
+            "visible (CUDA_VISIBLE_DEVICES=0)"
         )
 
 
 def fastest(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the name of PyTorch's fastest line, by the median, of each thing that it took part in.
+    """Return the name of PyTorch's fastest line, by the median, for each thing it was compared on.
 
     Args:
-      lines: of the result; PyTorch's are named "thing, mode".
+      lines: lines of the result; PyTorch's are named "thing, mode".
     """
     return {
         thing: min(theirs, key=theirs.__getitem__)
@@ -85,16 +85,16 @@ def text(result: Mapping[str, Any]) -> str:
 
 
 def main(_: Sequence[str]) -> None:
-    """Measure, print the table, and write the JSON file if one is asked for."""
+    """Measure, print the table, and write the JSON file if requested."""
     require_compared(flags.FLAGS.what)
     path = command_line.output_file(flags.FLAGS, "json", ".json")
-    # Read when jax and PyTorch are first used. jax would take most of the GPU's memory, and
-    # torch.compile would find on disk what an earlier run has compiled.
+    # Both are read on first use. By default jax takes most of the GPU's memory, and torch.compile
+    # reuses programs that earlier runs left on disk.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
     require_torch()
 
-    # Processes that decode import this module anew, and need nothing that trains.
+    # Worker processes that decode images import this module too, and do not need jax.
     import jax
 
     from deepconv.benchmark import report, session

@@ -1,9 +1,10 @@
-"""A net of drawn images fine-tuned on photographs, beside one that has seen the photographs alone.
+"""Fine-tune a net from drawn images on photographs, and compare with training from scratch.
 
     python -m experiments.finetune --photos=/data/flowers --workdir=runs/finetune --seeds=3
 
-The quickstart's net, trained once (seed 0), then ten epochs on a folder of pictures from it; the
-seeds draw fc8, the order and the crops. The layers that train, and how fast, are what differs.
+The quickstart's net is trained once (seed 0), then for ten epochs on a folder of pictures. The
+seeds determine fc8, the order and the crops. The conditions differ in which layers train, and how
+fast.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ def from_scratch(photos: str) -> ConfigDict:
 
 
 def all_alike(photos: str, source: Path) -> ConfigDict:
-    """Return the same config with another run's layers to start from, all but fc8."""
+    """Return the same config, starting from all of another run's layers except fc8."""
     config = from_scratch(photos)
     config.init.checkpoint, config.init.layers = str(source), ALL_BUT_FC8
     config.input.color = "inherited"
@@ -40,7 +41,7 @@ def all_alike(photos: str, source: Path) -> ConfigDict:
 
 
 def fine_tuned(photos: str, source: Path, layers: str) -> ConfigDict:
-    """Return the config of `configs/finetune.py:tiny`, other layers training."""
+    """Return the config of `configs/finetune.py:tiny` with other trained layers."""
     config = finetune.get_config("tiny")
     config.dataset.name = f"folder:{photos}"
     config.train.epochs = EPOCHS
@@ -52,7 +53,7 @@ def fine_tuned(photos: str, source: Path, layers: str) -> ConfigDict:
 def main(_: Sequence[str]) -> None:
     """Run what is missing, then write the table and the figure."""
     root, photos = Path(WORKDIR.value), str(PHOTOS.value)
-    folder.open_folder(photos)  # what is wrong there, before anything trains
+    folder.open_folder(photos)  # fails on an unusable folder before anything trains
     drawn = comparison.run([Condition("drawn images", quickstart.get_config())], root, 1)
     (source,) = drawn["drawn images"]
     usual = finetune.get_config("tiny").optimizer.trained_layers
@@ -72,7 +73,7 @@ def main(_: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     PHOTOS = flags.DEFINE_string(
-        "photos", None, "Folder of images, a folder for each class.", required=True
+        "photos", None, "Folder of pictures, with a subfolder for each class.", required=True
     )
     WORKDIR = flags.DEFINE_string("workdir", "runs/finetune", "Folder of all the runs.")
     SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)

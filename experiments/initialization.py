@@ -5,7 +5,7 @@
 A proxy for two cores: nets an eighth as wide, 48-pixel crops of the embedded data. The initial
 deviations are raised so that every layer has the gain of the full-width net (`model.keep_gain`):
 the signal fades from layer to layer as in the real nets. The conditions that start from the
-Gaussian alone are given longer, because they spend most of it on the first plateau.
+Gaussian alone train longer, because they spend most of that time on the first plateau.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def config_of(
     config.init.layers = layers
     config.optimizer.learning_rate = 0.01  # the paper's
     config.train.epochs = epochs
-    # A net that fades needs its time; the rate must not fall before it has begun to learn.
+    # The rate must not drop before a net whose signal fades has begun to learn.
     config.plateau.patience = 1000
     return config
 

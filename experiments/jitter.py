@@ -4,7 +4,7 @@
 
 A proxy for two cores: net A an eighth as wide, 48-pixel crops of the embedded data, the paper's
 scales in proportion (256 pixels are 56 here). Both kinds of net start from random weights and are
-trained equally long, where the paper trains the jittered nets on from those of S = 384. They are
+trained equally long, whereas the paper starts the jittered nets from those of S = 384. They are
 evaluated densely over a range of test scales Q, and over three of them together.
 """
 
@@ -29,7 +29,7 @@ TOGETHER = (56, 84, 112)
 
 
 def config_of(network: str, scale: tuple[int, int]) -> ConfigDict:
-    """Return the config of a narrow net trained with S between these, both included."""
+    """Return the config of a narrow net trained with S in this range, inclusive."""
     (stage,) = recipe.stages(vgg_a.get_config("256,tiny"))
     config = stage.config
     config.model.name = network

@@ -1,11 +1,11 @@
-"""AlexNet section 3.3: on CIFAR-10 local response normalization takes 13 % test error to 11 %.
+"""AlexNet section 3.3: LRN reduces the test error on CIFAR-10 from 13 % to 11 %.
 
     python -m experiments.lrn --workdir=runs/lrn --seeds=3 --epochs=150
 
 The four-layer nets of cuda-convnet's files, without and with normalization. They differ in two more
 things: the net with it has 64 kernels in local3 instead of 32, and 2.5 times the weight decay in
-fc10. The error is the center crop's at the last step; the paper's are of nets that trained for
-some 500 epochs.
+fc10. Errors are for the center crop at the last step; the paper's nets were trained for some 500
+epochs.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ NETS = (("without LRN", "13pct", 13.0), ("with LRN", "11pct", 11.0))
 
 
 def config_of(variant: str, epochs: float) -> ConfigDict:
-    """Return the config of one net, with the rate dropped twice towards the end.
+    """Return the config of one net, with the rate dropped twice toward the end.
 
     cuda-convnet's files drop it by hand after most of the training, for the last few epochs.
     """
@@ -57,5 +57,5 @@ def main(_: Sequence[str]) -> None:
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", "runs/lrn", "Folder of all the runs.")
     SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
-    EPOCHS = flags.DEFINE_float("epochs", 150.0, "Length of every run.")
+    EPOCHS = flags.DEFINE_float("epochs", 150.0, "Epochs of every run.")
     command_line.run(main)

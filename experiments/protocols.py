@@ -3,8 +3,8 @@
     python -m experiments.protocols --workdir=runs/jitter --seeds=3
 
 A proxy for two cores: jittered nets A (those of `experiments.jitter`) and D, an eighth as wide, on
-the embedded data. Errors are of 600 images, so a difference of less than about half a percent is
-chance; the mean cross-entropy of the same posteriors is the finer measure.
+the embedded data. Errors are measured on 600 images, so differences below about half a percent are
+noise; the mean cross-entropy of the same posteriors is a finer measure.
 """
 
 from collections.abc import Sequence

@@ -1,16 +1,16 @@
-"""AlexNet's Figure 1: the four-layer net reaches 25 % training error sooner with ReLU than tanh.
+"""AlexNet's Figure 1: the four-layer net reaches 25 % training error faster with ReLU than tanh.
 
     python -m experiments.relu --workdir=runs/relu --seeds=3 --epochs=10 --tanh_epochs=40
 
-Section 3.1: on CIFAR-10 six times as fast, "the learning rates for each network were chosen
-independently to make training as fast as possible; no regularization of any kind was employed". So
-here: the net of `configs/cifar10.py` on whole 32x32 images, which leaves nothing to crop, without
-flips and weight decay. A learning rate is tried for each net in turn (seed 0, --tuning_epochs), and
-the one that ends with the lowest training error is taken.
+Section 3.1 reports a factor of six on CIFAR-10, where "the learning rates for each network were
+chosen independently to make training as fast as possible; no regularization of any kind was
+employed". Accordingly, this is the net of `configs/cifar10.py` without flips or weight decay, on
+whole 32x32 images, which leaves nothing to crop. Several learning rates are tried for each net
+(seed 0, --tuning_epochs), and the one with the lowest final training error is used.
 
 The training error is the running one, as the original code prints it: the mean over the last epoch
-of each batch's error before its update. That costs nothing, and lags behind the error of the
-parameters at that time by about half an epoch, in both nets alike.
+of each batch's error before its update. It costs nothing, and lags the error of the current
+parameters by about half an epoch, for both nets alike.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from experiments.comparison import Condition, Curve
 TARGET = 0.25
 SPEEDUP = 6.0  # the paper's
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-UPDATES_PER_POINT = 39  # ten points of the curve an epoch
+UPDATES_PER_POINT = 39  # ten points of the curve per epoch
 
 
 def config_of(activation: str, rate: float, epochs: float) -> ConfigDict:
@@ -46,23 +46,23 @@ def config_of(activation: str, rate: float, epochs: float) -> ConfigDict:
     config.plateau.patience = 1_000_000
     config.train.epochs = epochs
     config.train.log_steps = UPDATES_PER_POINT
-    config.evaluation.every_epochs = epochs  # what is wanted is the training error
+    config.evaluation.every_epochs = epochs  # only the training error is needed
     return config
 
 
 def tuned(activation: str, root: Path, epochs: float) -> float:
-    """Return the learning rate with the lowest training error after so many epochs."""
+    """Return the learning rate with the lowest training error after this many epochs."""
     trials = [
         Condition(f"tuning {activation} {rate:g}", config_of(activation, rate, epochs))
         for rate in RATES
     ]
     ends = {}
     for rate, trial in zip(RATES, trials, strict=True):
-        with contextlib.suppress(DivergenceError):  # too high a rate, which is an answer
+        with contextlib.suppress(DivergenceError):  # the rate is too high: a result, not a failure
             (folder,) = comparison.run([trial], root, 1)[trial.label]
             ends[rate] = comparison.running_training_errors(folder).errors[-1]
     if not ends:
-        raise UserError(f"with every learning rate of {RATES} the {activation} net diverges")
+        raise UserError(f"the {activation} net diverges at every learning rate of {RATES}")
     rows = [(f"{rate:g}", 100 * float(ends[rate]) if rate in ends else None) for rate in RATES]
     columns = (f"learning rate, {activation}", f"training error % after {epochs:g} epochs")
     comparison.write_table(root, f"tuning_{activation}", columns, rows)
@@ -93,7 +93,7 @@ COLUMNS = ("seed", "epochs to 25 %, ReLU", "epochs to 25 %, tanh", "ratio", "pap
 
 
 def rows(relu: Sequence[Curve], tanh: Sequence[Curve]) -> list[tuple]:
-    """Return a row per seed, and one of the means where every net gets there."""
+    """Return a row per seed, and one of means; None where a net never reaches the target."""
     found = []
     for seed, (fast, slow) in enumerate(zip(relu, tanh, strict=True)):
         a, b = fast.reaches(TARGET), slow.reaches(TARGET)
@@ -122,9 +122,9 @@ def figure(curves: dict[str, list[Curve]]) -> Figure:
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", "runs/relu", "Folder of all the runs.")
     SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
-    EPOCHS = flags.DEFINE_float("epochs", 10.0, "Length of ReLU's runs.", lower_bound=1.0)
-    TANH_EPOCHS = flags.DEFINE_float("tanh_epochs", 40.0, "Length of tanh's.", lower_bound=1.0)
+    EPOCHS = flags.DEFINE_float("epochs", 10.0, "Epochs of ReLU's runs.", lower_bound=1.0)
+    TANH_EPOCHS = flags.DEFINE_float("tanh_epochs", 40.0, "Epochs of tanh's runs.", lower_bound=1.0)
     TUNING_EPOCHS = flags.DEFINE_float(
-        "tuning_epochs", 5.0, "Length of each trial of a rate.", lower_bound=1.0
+        "tuning_epochs", 5.0, "Epochs of each learning rate's trial.", lower_bound=1.0
     )
     command_line.run(main)

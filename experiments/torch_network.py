@@ -53,7 +53,7 @@ class Normalization(nn.Module):
         self.layer = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `[N, C, H, W]` to the same."""
+        """Map `[N, C, H, W]` to the same shape."""
         layer = self.layer
         # PyTorch divides alpha by the size of the window.
         parts = [
@@ -73,7 +73,7 @@ class ScaledDropout(nn.Module):
         self.rate = layer.rate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map any shape to the same."""
+        """Map any shape to the same shape."""
         return functional.dropout(x, self.rate, self.training) * (1 - self.rate)
 
 

@@ -26,8 +26,8 @@ class Mode(NamedTuple):
     """How PyTorch runs.
 
     Attributes:
-      compiled: by `torch.compile`, or eagerly.
-      channels_last: how images, maps and kernels lie in memory.
+      compiled: whether `torch.compile` is used.
+      channels_last: the memory format of images, maps and kernels.
     """
 
     compiled: bool
@@ -49,7 +49,7 @@ def use_device(threads: int) -> torch.device:
     fastest algorithms.
 
     Args:
-      threads: of a step on a CPU.
+      threads: number of threads, on a CPU.
 
     Raises:
       UserError: if PyTorch has no such device.
@@ -77,7 +77,7 @@ def wait(device: torch.device) -> None:
 def contenders(
     subject: Subject, params: Any, what: Sequence[str], device: torch.device
 ) -> tuple[dict[str, Contender], dict[str, str]]:
-    """Make a first step of each thing in each mode.
+    """Run a first step of each thing in each mode.
 
     A compiled mode's compile time is its whole first step. On a GPU, the memory is the most that
     PyTorch had allocated in the first step.
@@ -85,7 +85,7 @@ def contenders(
     Args:
       subject: what is measured.
       params: our parameters.
-      what: of "train" and "forward".
+      what: any of "train" and "forward".
       device: see `use_device`.
 
     Returns:
@@ -126,7 +126,7 @@ class Peer:
           subject: what is measured.
           params: our parameters.
           mode: how to run.
-          device: where.
+          device: where to run.
         """
         config, model = subject.config, subject.functions.model
         self.config, self.device = config, device
@@ -157,7 +157,7 @@ class Peer:
             self.counts = torch.compile(self._counts, dynamic=False)
 
     def run(self, what: str) -> Run:
-        """Return a function that makes training steps ("train") or scores batches ("forward")."""
+        """Return a function that runs training steps ("train") or scores batches ("forward")."""
         step: Callable[[], Any] = {"train": self.train, "forward": self.evaluate}[what]
 
         def run(steps: int) -> float:
@@ -172,7 +172,7 @@ class Peer:
         return run
 
     def train(self) -> None:
-        """Make one update: gradients of all parts of the batch, then one step of SGD."""
+        """Run one update: gradients of all parts of the batch, then one step of SGD."""
         parts = self.config.train.microbatches
         for part in range(parts):
             share = {key: value.chunk(parts)[part] for key, value in self.batch.items()}

@@ -1,13 +1,13 @@
-"""VGG's Tables 3 to 6, with our column beside the paper's.
+"""Print VGG's Tables 3 to 6, with our errors next to the paper's.
 
     python -m experiments.vgg_tables --workdir=runs             # Table 3
     python -m experiments.vgg_tables --workdir=runs --tables=3,4,5,6
 
 Evaluates the complete runs `<network>_<stage>` in the work directory, each as its row says, unless
-that is on disk already. A dash: no such run. Pixels are the paper's; a recipe of another scale has
-all of them in the same proportion. The seven nets of the paper's submission include
-`vgg_d_jitter_fc`, D at the jittered scale with only the fully connected layers trained
-(`--config=configs/vgg_d.py:submission`).
+the result is already on disk. A dash means that there is no such run. The scales shown are the
+paper's; those of a run trained at other scales are in the same proportion. The seven nets of the
+paper's submission include `vgg_d_jitter_fc`, D at the jittered scale with only the fully connected
+layers trained (`--config=configs/vgg_d.py:submission`).
 """
 
 import json
@@ -150,12 +150,14 @@ def main(_: Sequence[str]) -> None:
     """Evaluate what is missing, then print the tables."""
     unknown = [number for number in TABLES.value if number not in map(str, _TITLES)]
     if unknown:
-        raise UserError(f"--tables={unknown[0]}: there are {', '.join(map(str, _TITLES))}")
+        raise UserError(
+            f"unknown --tables={unknown[0]}; choose from {', '.join(map(str, _TITLES))}"
+        )
     for number in TABLES.value:
         print(table(int(number), Path(WORKDIR.value).absolute()))
 
 
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", "runs", "Folder of the runs.")
-    TABLES = flags.DEFINE_list("tables", ["3"], "Which of the paper's tables.")
+    TABLES = flags.DEFINE_list("tables", ["3"], "Numbers of the paper's tables.")
     command_line.run(main)

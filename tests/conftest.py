@@ -24,13 +24,13 @@ from tests.faults.processes import PATIENCE_SECONDS, environment_of
 GOLDEN = Path(__file__).parent / "weights" / "golden"
 
 
-# Fixtures with which a test starts processes.
-_OF_PROCESSES = {"run_main", "kill_at"}
+# Fixtures with which a test starts processes, or trains.
+_SLOW = {"run_main", "kill_at", "narrow_run"}
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if _OF_PROCESSES & {*getattr(item, "fixturenames", ())}:
+        if _SLOW & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.slow)
 
 

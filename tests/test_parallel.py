@@ -146,7 +146,7 @@ def test_ctrl_c_before_a_step_or_a_second_time_ends_the_process_at_once(before, 
             process.send_signal(signal.SIGINT)
             assert "saving, then stopping; press Ctrl-C again" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        assert process.stderr.readline() == "deepconv: stopped at once: step 3 is lost\n"
+        assert process.stderr.readline() == "deepconv: stopped: step 3 is lost\n"
         assert process.wait(60) == 130
 
 

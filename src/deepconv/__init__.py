@@ -12,19 +12,19 @@ __version__ = "0.1.0"
 
 
 def load_model(path: str | os.PathLike[str]) -> "Model":
-    """Load a network from the folder of a run, or from a file of ours or of another framework.
+    """Load a network from a run's folder or from a weights file, ours or another framework's.
 
         model = deepconv.load_model("vgg16.safetensors")
         scores = model.network.apply({"params": model.params}, pixels - model.central_mean)
 
     Args:
-      path: of the folder or the file.
+      path: the run's folder, or the file.
 
     Returns:
       The network, its parameters float32 on the first device, and everything needed to apply it.
 
     Raises:
-      UserError: if there is neither, or it is damaged.
+      UserError: if the path is neither, or its contents are damaged.
     """
     # Nothing else here needs jax, and every command imports this module.
     from pathlib import Path

@@ -5,8 +5,8 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command that the command line names."""
-    # Processes that decode import this module anew; they have no use for the commands.
+    """Run the command given on the command line."""
+    # Decoding worker processes import this module too, and do not need the commands.
     from deepconv.commands import command_line
 
     command_line.start(sys.argv[1:])

@@ -27,14 +27,14 @@ T = TypeVar("T")
 DATA_AXIS = "data"
 MODEL_AXIS = "model"
 
-# A process without a heartbeat for this long is considered dead, and the others end.
+# A process without a heartbeat for this long is considered dead, and the others exit.
 HEARTBEAT_SECONDS = 60
 
 # Parts of the error messages of the collectives' transports and of jax's coordination service when
 # another process is lost.
 _LOST = ("Gloo", "NCCL", "RCCL", "CoordinationService", "UNAVAILABLE", "Connection closed by peer")
 
-# jax's service that agrees on a step needs increasing numbers, over all stages of a recipe.
+# jax's sync points need increasing numbers across all stages of a recipe.
 _asked = itertools.count(1)
 
 
@@ -66,7 +66,7 @@ def model_axis(mesh: Mesh | AbstractMesh) -> str | None:
 def check_batch_size(
     batch_size: int, mesh: Mesh | AbstractMesh, name: str, microbatches: int = 1
 ) -> None:
-    """Raise `UserError` unless the number of devices divides every microbatch of a batch."""
+    """Raise `UserError` unless every microbatch divides evenly among the devices."""
     shares = mesh.shape[DATA_AXIS]
     if batch_size < 1 or batch_size % (shares * microbatches):
         what = "devices" if model_axis(mesh) is None else "pairs of devices"
@@ -87,7 +87,7 @@ def described(tree: Any, placement: Any) -> Any:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of arrays that every device of the mesh has in full."""
+    """Return the sharding that gives every device of the mesh a full copy."""
     return NamedSharding(mesh, P())
 
 
@@ -122,12 +122,12 @@ def to_host(array: Any) -> np.ndarray:
 def start(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Join the other processes of a run, if any. Call this before using jax.
 
-    SLURM, Open MPI, an indexed job of Kubernetes and a TPU pod are detected; elsewhere all three
+    SLURM, Open MPI, Kubernetes indexed jobs and TPU pods are detected; elsewhere all three
     arguments are required.
 
     Args:
       coordinator: HOST:PORT of process 0, or None.
-      num_processes: number of processes, or None; 1 disables the detection.
+      num_processes: number of processes, or None; 1 disables detection.
       process_id: number of this process, from 0, or None.
 
     Raises:
@@ -176,7 +176,7 @@ def _launcher(environment: Mapping[str, str]) -> str | None:
     servers for minutes.
 
     Raises:
-      UserError: if the process is one of several, but the launcher does not tell jax of the others.
+      UserError: if the process is one of several, but jax cannot learn of the others.
     """
 
     def several(variable: str) -> bool:
@@ -187,7 +187,7 @@ def _launcher(environment: Mapping[str, str]) -> str | None:
     if several("OMPI_COMM_WORLD_SIZE"):
         if "OMPI_MCA_orte_hnp_uri" not in environment:  # from version 5 on
             raise UserError(
-                "this version of Open MPI does not tell where process 0 runs: give "
+                "this version of Open MPI does not report where process 0 runs; pass "
                 "--coordinator=HOST:PORT "
                 "--num_processes=$OMPI_COMM_WORLD_SIZE --process_id=$OMPI_COMM_WORLD_RANK"
             )
@@ -195,8 +195,9 @@ def _launcher(environment: Mapping[str, str]) -> str | None:
     if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
         if importlib.util.find_spec("kubernetes") is None:
             raise UserError(
-                "this is a pod of an indexed job: pip install 'jax[k8s]' to find the others, or "
-                "give --coordinator, --num_processes and --process_id (or --num_processes=1)"
+                "this is a pod of a Kubernetes indexed job: pip install 'jax[k8s]' to find the "
+                "other pods, or pass --coordinator, --num_processes and --process_id (or "
+                "--num_processes=1)"
             )
         return "Kubernetes"
     chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]
@@ -211,7 +212,7 @@ def is_first() -> bool:
 
 
 def gather(value: T) -> list[T]:
-    """Return the values passed by all processes, in order; with several they must be JSON values.
+    """Return the values passed by all processes, in order; if several, they must be JSON values.
 
     All processes must call it, in the same order relative to other collectives.
     """
@@ -219,7 +220,7 @@ def gather(value: T) -> list[T]:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.int32(len(text)))
-    # Every shape is compiled, so there should be only a few.
+    # Each distinct shape is compiled, so round up to keep them few.
     padded = np.zeros(256 * -(-int(lengths.max()) // 256), np.uint8)
     padded[: len(text)] = text
     texts = multihost_utils.process_allgather(padded)
@@ -243,7 +244,7 @@ def on_first(call: Callable[[], T]) -> T:
 
 
 def first_then_all(call: Callable[[], T]) -> T:
-    """Call on process 0, then on the others, which use the files that it has written.
+    """Call on process 0, then on the others, which use the files that it wrote.
 
     If any process raises a `UserError`, all of them do.
     """
@@ -270,24 +271,24 @@ class Preemption:
     """A context manager that notices when the run should stop: SIGTERM, or SIGINT (Ctrl-C).
 
     All processes of a run stop at the same step, whichever of them gets the signal. A second
-    SIGINT, or one before the first step, ends this process at once.
+    SIGINT, or one before the first step, ends this process immediately.
     """
 
     def __init__(self, lost: Callable[[], str]) -> None:
         """Prepare to handle signals.
 
         Args:
-          lost: returns what is lost if this process ends at once; called from another thread.
+          lost: returns what is lost if this process ends immediately; called from another thread.
         """
         self._lost = lost
         self._noted: int | None = None
         self._stepped = False
         # With several processes, jax's own service handles SIGTERM.
-        heeded = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
+        handled = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
         if threading.current_thread() is not threading.main_thread():
-            heeded = []
-        # Signals that are ignored at the start stay ignored, as for background jobs of a script.
-        self._heeded = [n for n in heeded if signal.getsignal(n) is not signal.SIG_IGN]
+            handled = []
+        # Signals that are ignored at the start stay ignored, as in a script's background jobs.
+        self._handled = [n for n in handled if signal.getsignal(n) is not signal.SIG_IGN]
 
     def reached(self) -> bool:
         """Return whether to stop now, after a step; with several processes, all must call it."""
@@ -310,7 +311,7 @@ class Preemption:
             signal.raise_signal(signal.SIGTERM)  # jax's service notifies the other processes
 
     def _answer(self, signals: int) -> None:
-        """Respond to each SIGINT at once, whatever the main thread is waiting for.
+        """Respond to each SIGINT immediately, whatever the main thread is waiting for.
 
         Args:
           signals: pipe to which Python writes the number of each signal; closed at the end.
@@ -321,29 +322,29 @@ class Preemption:
                 continue
             if answered or not self._stepped:
                 try:
-                    print(f"deepconv: stopped at once: {self._lost()}", file=sys.stderr, flush=True)
+                    print(f"deepconv: stopped: {self._lost()}", file=sys.stderr, flush=True)
                 finally:
                     os._exit(INTERRUPTED)
             answered = True
             print(
-                "deepconv: saving, then stopping; press Ctrl-C again to stop at once",
+                "deepconv: saving, then stopping; press Ctrl-C again to stop immediately",
                 file=sys.stderr,
                 flush=True,
             )
         os.close(signals)
 
     def __enter__(self) -> Self:
-        if self._heeded:
+        if self._handled:
             signals, self._wakeup = os.pipe()
             os.set_blocking(self._wakeup, False)
             self._thread = threading.Thread(target=self._answer, args=[signals], daemon=True)
             self._thread.start()
             self._earlier_wakeup = signal.set_wakeup_fd(self._wakeup)
-            self._earlier = {number: signal.signal(number, self._note) for number in self._heeded}
+            self._earlier = {number: signal.signal(number, self._note) for number in self._handled}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._heeded:
+        if self._handled:
             for number, handler in self._earlier.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._earlier_wakeup)

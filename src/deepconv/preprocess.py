@@ -1,11 +1,11 @@
-"""Which mean is subtracted from an image, and the subtraction: decided here and nowhere else.
+"""Decide which mean to subtract from an image, and subtract it; no other module does.
 
-    mean = mean_for(colors, config.input.mean, square=256)  # of crops of central squares of 256
+    mean = mean_for(colors, config.input.mean, square=256)  # for crops of central 256-pixel squares
     pixels = subtract(pixels, mean, offset)
 
 VGG subtracts the mean RGB (section 2.1). AlexNet subtracts a mean image of the central squares that
-its crops are cut from (section 2). A mean image fits only crops of such squares of its own size;
-from anything else that such a network is shown, the mean RGB is subtracted.
+its crops are cut from (section 2). A mean image fits only crops of central squares of its
+own size; from any other input, such a network subtracts the mean RGB.
 """
 
 import chex
@@ -20,7 +20,7 @@ def mean_for(colors: ColorStatistics, kind: str, *, square: int | None) -> np.nd
     """Return the mean to subtract.
 
     Args:
-      colors: of the training set.
+      colors: the training set's color statistics.
       kind: "rgb" or "image", as `config.input.mean`.
       square: side of the central squares that the images are crops of, in pixels; None for whole
         images and for crops from anywhere in them.
@@ -29,7 +29,7 @@ def mean_for(colors: ColorStatistics, kind: str, *, square: int | None) -> np.nd
       float32, 0..255: `[3]`, or a mean image `[square, square, 3]`.
 
     Raises:
-      ValueError: if the kind is "image" and the mean image is not known.
+      ValueError: if the kind is "image" and there is no mean image.
     """
     if kind == "image" and colors.mean_image is None:
         raise ValueError("the color statistics have no mean image")
@@ -42,7 +42,7 @@ def mean_of_central_crop(colors: ColorStatistics, kind: str, crop: int) -> np.nd
     """Return the mean to subtract from central crops.
 
     Args:
-      colors: of the training set.
+      colors: the training set's color statistics.
       kind: "rgb" or "image", as `config.input.mean`.
       crop: side of the crops, in pixels.
 
@@ -50,7 +50,7 @@ def mean_of_central_crop(colors: ColorStatistics, kind: str, crop: int) -> np.nd
       float32, 0..255: `[3]`, or the central part of the mean image, `[crop, crop, 3]`.
 
     Raises:
-      ValueError: if the kind is "image" and the mean image is not known.
+      ValueError: if the kind is "image" and there is no mean image.
     """
     square = None if colors.mean_image is None else len(colors.mean_image)
     mean = mean_for(colors, kind, square=square)
@@ -72,9 +72,9 @@ def subtract(image: jax.Array, mean: jax.typing.ArrayLike, offset: jax.Array) ->
       float `[H, W, 3]`.
     """
     mean = jnp.asarray(mean)
-    # A mean of one number would be broadcast.
+    # Without this check, a mean with one channel would be broadcast.
     chex.assert_axis_dimension(
-        mean, -1, 3, custom_message=f"a mean has 3 channels, not the shape {mean.shape}"
+        mean, -1, 3, custom_message=f"the mean must have 3 channels, not shape {mean.shape}"
     )
     if mean.ndim == 1:
         return image - mean

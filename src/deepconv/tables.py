@@ -11,17 +11,17 @@ from deepconv import naming
 def table(
     headers: Sequence[str], rows: Sequence[Sequence[str | float | None]], *, decimals: int = 1
 ) -> str:
-    """Lay out rows as plain text in aligned columns, those without a string to the right.
+    """Lay out rows as plain text in aligned columns; those without strings are right-aligned.
 
     Args:
-      headers: The names of the columns.
-      rows: A cell for each column; None is drawn as a dash, a string as `naming.one_line`.
-      decimals: How many decimals a float is given.
+      headers: names of the columns.
+      rows: a cell for each column; None is printed as a dash, a string as `naming.one_line`.
+      decimals: number of decimals of a float.
 
     Raises:
-      ValueError: If a row is longer or shorter than the headers.
+      ValueError: if a row is longer or shorter than the headers.
     """
-    to_the_left = [
+    left_aligned = [
         any(isinstance(cell, str) for cell in column) for column in zip(*rows, strict=True)
     ] or [True] * len(headers)
     texts = [list(map(naming.one_line, headers))] + [
@@ -29,13 +29,13 @@ def table(
     ]
     widths = [max(map(naming.width, column)) for column in zip(*texts, strict=True)]
     texts.insert(1, ["-" * width for width in widths])
-    lines = ("  ".join(map(_padded, line, widths, to_the_left)) for line in texts)
+    lines = ("  ".join(map(_padded, line, widths, left_aligned)) for line in texts)
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _padded(text: str, width: int, to_the_left: bool) -> str:
+def _padded(text: str, width: int, left_aligned: bool) -> str:
     spaces = " " * (width - naming.width(text))
-    return text + spaces if to_the_left else spaces + text
+    return text + spaces if left_aligned else spaces + text
 
 
 def _cell(value: str | float | None, decimals: int) -> str:

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict
 
-from deepconv.commands import command_line, config_file, figures, plan, summary, train
+from deepconv.commands import command_line, config_file, evaluate, figures, plan, summary, train
 from deepconv.commands.data import resize
 from deepconv.exceptions import UserError
 
@@ -104,7 +106,7 @@ def test_a_missing_file_is_named(tmp_path):
         ("--config.batch_size=8", "did you mean evaluation.batch_size or train.batch_size"),
         ("--config.model.widht=1", "did you mean model.width"),
         ("--config.input.scale[0]=56", "did you mean input.scale"),
-        ("--config.xyz=1", "there are augment, checkpoint"),
+        ("--config.xyz=1", "known keys: augment, checkpoint"),
     ],
 )
 def test_an_unknown_key_of_the_command_line_gets_the_nearest_name(read, argument, words):
@@ -130,7 +132,9 @@ def test_a_config_of_the_package_is_found_by_its_name_unless_a_file_is_meant(
     if name == "vgg_e":
         assert config_file.find(name).samefile(ROOT / "configs" / "vgg_e.py")
     else:
-        with pytest.raises(UserError, match=r"no config file .*; --config=vgg_e is the package's"):
+        with pytest.raises(
+            UserError, match=r"no config file .*; --config=vgg_e selects the package's"
+        ):
             config_file.find(name)
     (tmp_path / name).write_text("")
     assert config_file.find(name) == tmp_path / name
@@ -138,7 +142,7 @@ def test_a_config_of_the_package_is_found_by_its_name_unless_a_file_is_meant(
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("vgg_z", "did you mean vgg_"), ("mine", "there are alexnet, cifar10, finetune, quickstart,")],
+    [("vgg_z", "did you mean vgg_"), ("mine", "choose from alexnet, cifar10, finetune, quick")],
 )
 def test_an_unknown_bare_name_gets_the_nearest_one_or_all(name, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -173,21 +177,26 @@ def test_a_command_can_be_called_twice_in_one_process(tmp_path, capsys):
     ("command", "arguments", "words"),
     [
         (train, [], "missing --config; deepconv train --help lists the flags"),
-        (train, ["--wrokdir=x"], "there is no flag --wrokdir; did you mean --workdir?"),
-        (train, ["--zzz"], "there is no flag --zzz; --help lists them"),
+        (train, ["--wrokdir=x"], "unknown flag --wrokdir; did you mean --workdir?"),
+        (train, ["--zzz"], "unknown flag --zzz; --help lists the flags"),
         (summary, ["--classes=0"], "--classes=0: 0 is not a positive integer"),
         (figures, ["kernels"], "missing --weights; deepconv figures --help"),
         (figures, ["kernels", "labels", "--weights=x"], "unexpected argument 'labels'"),
         (resize, [], "missing --name; deepconv data resize --help"),
-        (plan, ["--device=2"], "there is no flag --device; did you mean --devices?"),
+        (plan, ["--device=2"], "unknown flag --device; did you mean --devices?"),
         (plan, ["--devices=2"], "missing --config, --device_kind; deepconv plan --help"),
-        (train, ["--config.seed=1", "--config=vgg_e"], "--config.seed=1 .* belongs after --config"),
+        (train, ["--config.seed=1", "--config=vgg_e"], "--config.seed=1 .* put it after --config"),
     ],
 )
 def test_what_is_wrong_with_flags_is_one_line(command, arguments, words):
     with pytest.raises(UserError, match=words) as error:
         command_line.parse(command, arguments)
     assert "\n" not in str(error.value)
+
+
+def command_named(name):
+    module = name.replace(" ", ".").replace("-", "_")
+    return importlib.import_module(f"deepconv.commands.{module}")
 
 
 def names_of_commands():
@@ -202,7 +211,7 @@ def names_of_commands():
 @pytest.mark.parametrize("name", [*names_of_commands()])
 def test_help_shows_the_synopsis_and_the_required_flags_first(name, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "72")
-    command = importlib.import_module(f"deepconv.commands.{name.replace(' ', '.')}")
+    command = command_named(name)
     required = getattr(command, "REQUIRED", ())
     for flag in ("--help", "-h"):
         with pytest.raises(SystemExit) as end:
@@ -229,16 +238,16 @@ def test_alone_it_lists_the_commands(argv, capsys):
     assert max(map(len, lines)) <= 100
     with pytest.raises(SystemExit):
         command_line.start(["data", *argv])
-    assert "  resize    Rewrite a prepared data set" in capsys.readouterr().out
+    assert "  resize          Rewrite a prepared data set" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
-        (["x"], "unknown command 'x'; there are train, evaluate, predict, features, saliency"),
-        (["--config=vgg_e"], "unknown command '--config=vgg_e'; there are train, "),
-        (["data", "chekc"], "unknown action of deepconv data: 'chekc'; did you mean check?"),
+        (["x"], "unknown command 'x'; choose from train, evaluate, predict, features, saliency"),
+        (["--config=vgg_e"], "unknown command '--config=vgg_e'; choose from train, "),
+        (["data", "chekc"], "unknown deepconv data action 'chekc'; did you mean check?"),
     ],
 )
 def test_an_unknown_command_is_one_line(argv, line, capsys):
@@ -253,16 +262,45 @@ def test_an_unknown_command_is_one_line(argv, line, capsys):
 
 @pytest.mark.parametrize("name", [*names_of_commands()])
 def test_one_vocabulary(name):
-    command = importlib.import_module(f"deepconv.commands.{name.replace(' ', '.')}")
+    command = command_named(name)
     values = flags.FlagValues()
     command.define_flags(values)
     assert not {*values} & {"which", "run", "path", "output"}
     assert ("workdir" in values) == (name == "train")
-    measuring = {"train", "evaluate", "predict", "summary", "plan", "benchmark", "data check"}
-    assert ("json" in values) == (name in measuring)
+    measuring = {"train", "evaluate", "predict", "summary", "plan", "benchmark"}
+    assert ("json" in values) == (name in measuring | {"data check", "data resize"})
     networks = {"evaluate", "predict", "features", "saliency", "figures"}
     assert ("weights" in values) == (name in networks)
     assert ("checkpoint" in values) == (name in networks | {"weights"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argv", [["--help"], ["train", "-h"], ["summary", "--config=vgg_e"]])
+def test_a_reader_that_has_exited_ends_the_command_quietly(argv):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(
+        [sys.executable, "-m", "deepconv", *argv],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_an_output_folder_must_not_look_like_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.json").mkdir()
+    for value in (tmp_path / "e.npz", tmp_path / "E.NPZ", tmp_path / "file"):
+        options, _ = command_line.parse(evaluate, [f"--out={value}"])
+        with pytest.raises(UserError, match=f"^--out={value} must be a folder, not a file$"):
+            evaluate.main(options, [])
+    for value in (tmp_path / "vgg1.5", tmp_path / "folder.json"):
+        options, _ = command_line.parse(evaluate, [f"--out={value}"])
+        assert command_line.output_folder(options, "out") == value
+    assert command_line.output_folder(command_line.parse(evaluate, [])[0], "out") is None
 
 
 PROGRAM = """

@@ -156,9 +156,9 @@ SCORED = ScoredImages(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"class_names": ("x", "z")}, "other has other classes than one"),
-        ({"image_ids": ("a", "c")}, "other was given other images than one"),
-        ({"labels": np.array([1, 1])}, "other was given other images than one"),
+        ({"class_names": ("x", "z")}, "other has different classes than one"),
+        ({"image_ids": ("a", "c")}, "other scored different images than one"),
+        ({"labels": np.array([1, 1])}, "other scored different images than one"),
     ],
 )
 def test_members_of_other_classes_or_images_are_refused(changes, message):
@@ -230,16 +230,27 @@ def test_an_empty_split_is_refused(run):
         evaluate([run], Request(), dataset={"eval_split": "validation[:0]"})
 
 
+def test_without_its_data_set_a_weights_file_gets_the_flags_of_evaluate(narrow_file, tmp_path):
+    with pytest.raises(
+        UserError, match=r"imagenet2012 not found: .*--dataset=folder:/path"
+    ) as error:
+        evaluate([narrow_file], Request("center"), dataset={"data_dir": str(tmp_path)})
+    assert "--config" not in str(error.value)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         ([], "nothing to evaluate"),
         (["--weights={run}", "--scales=31"], "Q=31 is too small"),
-        (["--weights={run}", "--scales=big"], "--scales=big are not whole numbers"),
+        (["--weights={run}", "--scales=big"], "--scales=big must be whole numbers"),
         (["--weights={run}", "--protocol=sparse"], "protocol"),
-        (["--weights={run}/best"], "holds no run"),
-        (["--weights={run}", "--protocol=center", "--out={run}/config.json"], "cannot write to"),
+        (["--weights={run}/best"], "is not a run's folder"),
+        (
+            ["--weights={run}", "--protocol=center", "--out={run}/config.json"],
+            "must be a folder, not a file",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(run, flags, message):

@@ -26,6 +26,7 @@ def few_programs(monkeypatch):
     monkeypatch.setattr(rows, "MOST_BUCKETS", 1)
 
 
+@pytest.mark.slow
 def test_posteriors_are_those_of_each_picture_alone(net, photos):
     source = pictures.open_pictures([photos])
     dense, center = (

@@ -80,6 +80,7 @@ def test_a_config_outside_the_folder_and_from_another_folder(tmp_path, flag):
     assert_one_line(process, "data set imagenet2012 not found")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_config_of_the_package_and_a_copy_of_one_in_an_empty_folder(tmp_path, copied):
     name = "vgg_e:256"
@@ -92,6 +93,7 @@ def test_a_config_of_the_package_and_a_copy_of_one_in_an_empty_folder(tmp_path, 
     assert [path.name for path in tmp_path.glob("*")] == ["mine.py"] * copied
 
 
+@pytest.mark.slow
 def test_both_ways_to_train_are_one(tmp_path, shapes_root):
     sizes = [
         *("--config=configs/quickstart.py", "--config.model.crop=32", "--config.input.scale=36,40"),

@@ -10,6 +10,7 @@ from configs import (
     alexnet,
     cifar10,
     finetune,
+    localization,
     quickstart,
     vgg_a,
     vgg_a_lrn,
@@ -27,6 +28,7 @@ CONFIGS = {
     "alexnet": alexnet,
     "cifar10": cifar10,
     "finetune": finetune,
+    "localization": localization,
     "quickstart": quickstart,
     "vgg_a": vgg_a,
     "vgg_a_lrn": vgg_a_lrn,
@@ -36,7 +38,7 @@ CONFIGS = {
     "vgg_e": vgg_e,
 }
 NAN, INF = float("nan"), float("inf")
-TINY = sorted(set(CONFIGS) - {"cifar10", "finetune", "quickstart"})
+TINY = sorted(set(CONFIGS) - {"cifar10", "finetune", "localization", "quickstart"})
 
 
 def changed(**values):
@@ -112,7 +114,7 @@ def test_steps_of_the_papers_epochs():
         ({"model__width": -1.0}, "model.width"),
         ({"model__crop": 16}, "too small for layer pool5"),
         ({"model__dtype": "float16"}, "model.dtype='float16'"),
-        ({"input__scale": (200, 256)}, r"input.scale=\(200, 256\) goes below model.crop=224"),
+        ({"input__scale": (200, 256)}, r"input.scale=\(200, 256\) starts below model.crop=224"),
         ({"input__scale": (384, 256)}, "input.scale"),
         ({"input__mean": "image"}, "input.color='computed' or 'inherited'"),
         ({"input__color": "lab"}, "input.color='lab'"),
@@ -140,7 +142,10 @@ def test_steps_of_the_papers_epochs():
         ({"optimiser": 0.1}, r"did you mean the section optimizer\?"),
         ({"batch_size": 3}, r"batch_size; did you mean evaluation.batch_size or train.batch_size"),
         ({"optimizer__lr": 0.1}, r"optimizer.lr; did you mean optimizer.learning_rate\?"),
-        ({"optimizer__xyz": 0.1}, "optimizer.xyz; there are optimizer.learning_rate, optimizer.m"),
+        (
+            {"optimizer__xyz": 0.1},
+            "optimizer.xyz; known keys: optimizer.learning_rate, optimizer.m",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(values, words):
@@ -247,7 +252,7 @@ def test_a_missing_key_is_named():
     config = vgg_a.get_config()
     with config.unlocked():
         del config.train.epochs
-    with pytest.raises(UserError, match="lacks the key train.epochs"):
+    with pytest.raises(UserError, match="is missing the key train.epochs"):
         check_config(config)
 
 
@@ -259,7 +264,7 @@ def test_presets_of_alexnet_are_sound_and_can_be_tiny(preset):
 
 def test_an_unknown_preset_of_alexnet_is_named():
     with pytest.raises(
-        UserError, match="'torch'; there are paper, original_code, caffe, pretrained, tiny"
+        UserError, match="'torch'; it has paper, original_code, caffe, pretrained, tiny"
     ):
         alexnet.get_config("torch")
     with pytest.raises(UserError, match="paper,caffe names 2 presets; choose one"):

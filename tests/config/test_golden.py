@@ -15,6 +15,7 @@ from configs import (
     alexnet,
     cifar10,
     finetune,
+    localization,
     quickstart,
     vgg_a,
     vgg_a_lrn,
@@ -39,6 +40,8 @@ CONFIGS = {
     "vgg_d_submission": vgg_d.get_config("submission"),
     "cifar10_11pct": cifar10.get_config("11pct"),
     "finetune": finetune.get_config(),
+    "localization": localization.get_config(),
+    "localization_256_single_fc": localization.get_config("256,single,fc"),
     "quickstart": quickstart.get_config(),
     **{
         module.__name__.rpartition(".")[2]: module.get_config()

@@ -183,10 +183,10 @@ def test_the_submissions_net_differs_in_its_last_stage_which_has_a_folder_of_its
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"init__layers": "conv.*"}, "init.layers='conv.*' is about init.checkpoint, which is not"),
+        ({"init__layers": "conv.*"}, "init.layers='conv.*' has no effect without init.checkpoint"),
         (
             {"init__checkpoint": "x"},
-            "vgg_d cannot start from init.checkpoint=x and from net A",
+            "vgg_d cannot start from both init.checkpoint=x and net A",
         ),
         ({"input__scale": (256, 512)}, r"input.scale=\(256, 512\) .* must be \(S, S\)"),
         ({"evaluation__scale": 384}, "evaluation.scale=384 must be"),

@@ -204,6 +204,7 @@ def alone(network, params, image, average="scores"):
     return np.mean(says, axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", ["scores", "posteriors"])
 @pytest.mark.parametrize("name", NETS)
 def test_an_image_on_a_canvas_is_scored_as_it_is_alone(name, average):
@@ -219,6 +220,7 @@ def test_an_image_on_a_canvas_is_scored_as_it_is_alone(name, average):
     assert np.ptp(found, axis=0).max() > 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_dense_evaluation_of_an_image_of_the_crops_size_is_the_crop(name):
     network, params = make_net(name)
@@ -239,6 +241,7 @@ def test_dense_evaluation_does_not_see_left_from_right():
     np.testing.assert_allclose(one, other, atol=ROUNDING)
 
 
+@pytest.mark.slow
 def test_photographs_of_twenty_aspect_ratios_are_scored_as_they_are_alone(shared_data):
     file = shared_data("ilsvrc_val750_s320.zip")
     network, params = make_net("vgg_a_lrn")

@@ -24,9 +24,9 @@ PATIENCE_SECONDS = 400
 # The relative difference allowed between the losses of two runs of some twenty steps that round
 # differently. Rounding errors grow from step to step, and jump where an output crosses a ReLU's
 # zero. Between fourteen runs of tests/training/test_distributed.py the losses of a step
-# differed by up to 3e-7 until step 11 and by up to 7.6e-5 at step 20, and no error differed
+# differed by up to 3e-7 up to step 11 and by up to 7.6e-5 at step 20, and no error differed
 # (XLA_FLAGS=--xla_cpu_max_isa= SSE4_2, AVX2 and AVX512; LLVM's optimization at levels 0 and 3;
-# products and convolutions by YNNPACK or by XLA; one core and two; one process and two). Between
+# products and convolutions by YNNPACK or XLA; one core and two; one process and two). Between
 # the 24 steps of the torture on one device, 2, 4 and 8 they differed by up to 5.3e-4 until step 23
 # and by 1.3e-3 at step 24. This is eight times as much; other batches differ by some 3e-2.
 GROWN_ROUNDING = 1e-2
@@ -40,7 +40,7 @@ def environment_of(devices: int) -> dict[str, str]:
     return {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        # Of two values of a flag the last one counts.
+        # If a flag is given twice, the last value counts.
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
         f"--xla_force_host_platform_device_count={devices}",
     }
@@ -88,8 +88,8 @@ class Command:
     Attributes:
       config: the config's file.
       settings: further arguments.
-      data_dir: of the data sets; compiled programs are cached there too, since all processes
-        compile the same ones.
+      data_dir: the folder of data sets; compiled programs are cached there too, since all
+        processes compile the same ones.
     """
 
     config: str
@@ -113,7 +113,7 @@ class Command:
           processes: how many train together.
           devices: simulated devices of each process.
           environments: variables for each process, instead of the flags that give its index.
-          join: whether these flags are given as well.
+          join: whether to give these flags as well.
         """
         environment = {
             **environment_of(devices),
@@ -171,7 +171,7 @@ def wait_for_step(processes: list[Process], run: Path, step: int) -> None:
     while not metrics.exists() or all(row["step"] < step for row in log.read_metrics(metrics)):
         for process in processes:
             if process.handle.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"it ended before step {step}: {process.output()}")
+                raise RuntimeError(f"the run ended before step {step}: {process.output()}")
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""A process that a test starts compiles as the test does: what the user has set stays."""
+"""Processes that tests start compile as the tests do, with the XLA flags that the user has set."""
 
 import os
 import shlex

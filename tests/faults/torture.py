@@ -31,9 +31,9 @@ from deepconv.commands import command_line
 from deepconv.run import log
 from tests.faults.processes import GROWN_ROUNDING, Command, Process, checksums, wait_for_step
 
-_KILLS = flags.DEFINE_integer("kills", 50, "How often a run is killed at a random moment.")
-_FOLDER = flags.DEFINE_string("folder", None, "Folder of the runs; by default a temporary one.")
-_ONLY = flags.DEFINE_string("only", "", "Regular expression; only faults with a match are tried.")
+_KILLS = flags.DEFINE_integer("kills", 50, "Number of kills at random moments.")
+_FOLDER = flags.DEFINE_string("folder", None, "Folder for the runs; by default a temporary one.")
+_ONLY = flags.DEFINE_string("only", "", "Regular expression; only matching faults are tried.")
 
 SETTINGS = (
     "--config.model.width=0.0625",
@@ -46,9 +46,9 @@ SETTINGS = (
     "--config.train.epochs=2",
     "--config.train.log_steps=1",
     "--config.evaluation.batch_size=16",
-    "--config.checkpoint.every_steps=1",  # so that a save is going on most of the time
+    "--config.checkpoint.every_steps=1",  # so that a save is in progress most of the time
 )
-# Growth of memory over four thousand steps that counts as none: the allocator varies by some 2
+# Memory growth over four thousand steps that counts as none: the allocator varies by some 2
 # percent.
 FLAT = 0.03
 
@@ -58,10 +58,10 @@ class Outcome(NamedTuple):
 
     Attributes:
       tries: how often it happened.
-      survived: whether every run completed in the end, or did what it should.
+      survived: whether every run completed in the end, or ended as it should.
       identical: whether they ended bit-identical to an undisturbed run on as many processes; None:
         not compared.
-      seen: what happened, in words.
+      seen: what was observed, in words.
     """
 
     tries: int
@@ -210,7 +210,7 @@ class Torture:
         return Outcome(1, True, same, seen)
 
     def one_percent_corrupt(self) -> Outcome:
-        """Truncate 1 percent of the images, and kill the run on the way."""
+        """Truncate 1 percent of the images, and kill the run in between."""
         images, run = self.folder / "corrupt", self.folder / "on_corrupt_killed"
         write_images(images, broken=(7, 107))
         command = self._on(images)
@@ -220,7 +220,7 @@ class Torture:
         command.finish(run)
         names = json.loads((run / "result.json").read_text())["unreadable_training_images"]
         same = checksums(run) == checksums(self.folder / "on_corrupt")
-        return Outcome(1, True, same, f"named: {', '.join(sorted(names))}")
+        return Outcome(1, True, same, f"reported: {', '.join(sorted(names))}")
 
     def worker_killed(self) -> Outcome:
         """Send SIGKILL to an input worker, then to the run, whose workers must end."""
@@ -318,7 +318,7 @@ class Torture:
         damage(max(files, key=lambda path: path.stat().st_size))
         output = self.command.finish(run)
         named = f"checkpoint {int(newest.name)} in" in output and "damaged" in output
-        seen = f"checkpoint {int(newest.name)} named: {named}"
+        seen = f"checkpoint {int(newest.name)} reported: {named}"
         return Outcome(1, named, self._is_identical(run), seen)
 
     def _end(self, run: Path, tries: int, seen: str) -> Outcome:
@@ -371,7 +371,7 @@ def saving(run: Path) -> bool:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
+    """Wait until a condition is true."""
     while not condition():
         time.sleep(0.005)
 
@@ -436,10 +436,10 @@ def main(_: Sequence[str]) -> None:
             words = {True: "yes", False: "NO", None: "-"}
             survived, identical = words[outcome.survived], words[outcome.identical]
             rows.append((name, outcome.tries, survived, identical, outcome.seen))
-        except Exception as error:  # go on with the other faults
+        except Exception as error:  # continue with the other faults
             rows.append((name, 1, "NO", "NO", " ".join(str(error).split())[-300:]))
         print(*rows[-1], sep=" | ", flush=True)
-    columns = ("fault", "tries", "survived", "bit-identical", "seen")
+    columns = ("fault", "tries", "survived", "bit-identical", "observed")
     print("\n" + tables.table(columns, rows))
 
 

@@ -19,6 +19,7 @@ def random_images(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
+@pytest.mark.slow
 def test_outputs_are_the_whole_networks_for_any_size(net):
     look = activations.extractor(net, ["relu3_2", "conv1_1", "pool5", "fc7"])
     for images in (random_images(2, 32, 32, 3), random_images(1, 40, 67, 3)):
@@ -44,20 +45,24 @@ def test_nothing_behind_the_last_layer_is_computed_or_needed(net):
 
 @pytest.mark.parametrize(
     ("layers", "message"),
-    [(["relu9_9"], r"no layer 'relu9_9'; there are conv1_1, relu1_1"), ([], "no layer is named")],
+    [
+        (["relu9_9"], r"no layer 'relu9_9'; the layers are conv1_1, relu1_1"),
+        ([], "no layer is given"),
+    ],
 )
 def test_a_layer_that_is_not_there(net, layers, message):
     with pytest.raises(ValueError, match=message):
         activations.extractor(net, layers)
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_docstring(net):
     indented = [part for part in activations.__doc__.split("\n\n") if part.startswith("    ")]
     code = textwrap.dedent("\n\n".join(indented))
     assert "style_loss" in code
     images, style = (jnp.asarray(random_images(1, n, 30, 3), jnp.float32) for n in (40, 50))
     space = {
-        "activations": activations, "trained": net, "jax": jax, "jnp": jnp,
+        "activations": activations, "model": net, "jax": jax, "jnp": jnp,
         "images": images, "style": style,
     }  # fmt: skip
     exec(code, space)

@@ -37,13 +37,17 @@ def test_the_last_parameters_are_those_of_the_newest_checkpoint(narrow_run):
 
 
 def test_what_is_missing_is_named(narrow_run, tmp_path):
-    with pytest.raises(UserError, match=r"holds no run: there is no .*config\.json"):
+    with pytest.raises(UserError, match=r"is not a run's folder: .*config\.json does not exist"):
         open_model(tmp_path, EVERYWHERE)
     for name in ("config.json", "colors.npz", "class_names.json"):
         (tmp_path / name).write_bytes((narrow_run / name).read_bytes())
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match="has no checkpoint"):
         open_model(tmp_path, EVERYWHERE)
-    for text, message in (("{", "not the JSON"), ("[1]", "not the JSON"), ('{"sead": 0}', "sead")):
+    for text, message in (
+        ("{", "does not contain a config"),
+        ("[1]", "does not contain a config"),
+        ('{"sead": 0}', "sead"),
+    ):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UserError, match=f"cannot be read: .*{message}"):
             open_model(tmp_path, EVERYWHERE)

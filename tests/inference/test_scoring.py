@@ -256,14 +256,14 @@ def test_a_file_of_posteriors_is_read_as_their_logs(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": np.arange(3)}, r"of 2 images and 2 classes it has \(3,\) labels"),
-        ({"posteriors": np.ones((2, 3))}, r"\(2, 3\) posteriors"),
+        ({"labels": np.arange(3)}, r"2 images and 2 classes, but labels of shape \(3,\)"),
+        ({"posteriors": np.ones((2, 3))}, r"posteriors of shape \(2, 3\)"),
         ({"labels": np.array([0.0, 1.0])}, "the labels are float64, not integers"),
     ],
 )
 def test_arrays_that_do_not_fit_together_are_named(tmp_path, changes, message):
     np.savez(tmp_path / "scored.npz", **arrays_of_scored_images(**changes))
-    with pytest.raises(UserError, match=rf"scored\.npz does not hold posteriors: .*{message}"):
+    with pytest.raises(UserError, match=rf"scored\.npz is not a file of posteriors: .*{message}"):
         scoring.load(tmp_path / "scored.npz")
 
 
@@ -284,7 +284,7 @@ def test_a_file_that_holds_none_is_named(tmp_path, content):
 
 
 def test_a_scale_that_is_too_small_is_refused_before_anything_is_read(trained):
-    with pytest.raises(UserError, match="Q=31 is below the crop of vgg_a, 32"):
+    with pytest.raises(UserError, match="Q=31 is below vgg_a's crop, 32"):
         scoring.require_view(trained, "multi_crop", 31)
     scoring.require_view(trained, "multi_crop", 32)
     with pytest.raises(UserError, match="Q=31 is too small for vgg_a: .* layer pool5"):

@@ -58,6 +58,7 @@ def test_parameters_keep_their_shapes_and_are_split_by_outputs():
     assert all(spec == {"kernel": P(), "bias": P()} for spec in whole.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"conv6": True}, {"dropout": 0.0}, {"lrn": "none"}])
 @pytest.mark.parametrize("train", [False, True])
 def test_scores_are_those_of_one_device(options, train):

@@ -123,6 +123,7 @@ def plan_and_step(request):
     return plan, compiled_step(config, 8, 1000)
 
 
+@pytest.mark.slow
 def test_collectives_are_those_of_the_compiled_step(plan_and_step):
     plan, step = plan_and_step
     expected = {}

@@ -202,7 +202,7 @@ def test_saved_parameters_that_are_damaged_are_refused(best):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(UserError, match=f"{tmp_path} holds no checkpoint"):
+    with pytest.raises(UserError, match=f"{tmp_path} has no checkpoint"):
         SavedParameters(tmp_path)
     (tmp_path / "best" / "00000003.orbax-checkpoint-tmp").mkdir(parents=True)
     with pytest.raises(UserError, match="no complete checkpoint"):

@@ -1,5 +1,7 @@
 """Flip, color shift and mean against NumPy, image by image."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,7 @@ def batch():
     return {
         "image": rng.integers(0, 256, (16, 6, 8, 3), dtype=np.uint8),
         "offset": rng.integers(0, 5, (16, 2), dtype=np.int32),
+        "target": {"label": np.arange(16, dtype=np.int32)},
     }
 
 
@@ -51,11 +54,15 @@ def less_mean_image(batch, mean_image):
 
 def test_flip_mirrors_left_and_right_or_does_nothing_half_the_time():
     image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    flipped = np.asarray(jax.vmap(augment.random_flip, (None, 0))(jnp.asarray(image), keys(1000)))
+    where = jnp.arange(5)  # a target that says which column is which
+    flip = functools.partial(augment.random_flip, mirror=lambda columns: columns[::-1])
+    flipped, columns = jax.vmap(flip, (None, None, 0))(jnp.asarray(image), where, keys(1000))
+    flipped = np.asarray(flipped)
     assert flipped.dtype == np.uint8
     mirrored = (flipped == np.flip(image, axis=1)).all(axis=(1, 2, 3))
     same = (flipped == image).all(axis=(1, 2, 3))
     assert np.all(mirrored ^ same)
+    np.testing.assert_array_equal(columns[:, 0] == 4, mirrored)
     # 500 in the mean, with a standard deviation of 15.8.
     assert 420 < mirrored.sum() < 580
 
@@ -133,7 +140,7 @@ def test_evaluation_subtracts_each_images_own_part_of_the_mean(batch, mean_image
 
 
 def for_training(batch, keys, mean, *, flip, pca_std):
-    result = augment.for_training(
+    result, target = augment.for_training(
         batch,
         keys,
         mean=jnp.asarray(mean),
@@ -143,6 +150,8 @@ def for_training(batch, keys, mean, *, flip, pca_std):
         magnitudes=jnp.asarray(MAGNITUDES),
     )
     assert result.dtype == jnp.float32
+    for name, values in batch["target"].items():
+        np.testing.assert_array_equal(target[name], values)
     return np.asarray(result)
 
 
@@ -167,7 +176,7 @@ def test_training_mirrors_after_the_mean_and_then_shifts(batch, mean_image):
 def test_an_images_augmentation_depends_on_its_own_key_alone(batch, mean_image):
     whole = for_training(batch, keys(16), mean_image, flip=True, pca_std=0.1)
     for number in (0, 5, 15):
-        part = {name: values[number : number + 1] for name, values in batch.items()}
+        part = jax.tree.map(lambda values: values[number : number + 1], batch)
         alone = for_training(
             part, keys(16)[number : number + 1], mean_image, flip=True, pca_std=0.1
         )
@@ -180,7 +189,7 @@ def test_flip_and_shift_are_drawn_apart():
     # Were both drawn from one key, the first factor would tell which images are mirrored.
     image = np.zeros((2000, 1, 2, 3), np.uint8)
     image[:, :, 0] = 100
-    batch = {"image": image, "offset": np.zeros((2000, 2), np.int32)}
+    batch = {"image": image, "offset": np.zeros((2000, 2), np.int32), "target": {}}
     result = for_training(batch, keys(2000), np.zeros(3, np.float32), flip=True, pca_std=0.1)
     mirrored = result[:, 0, 1].mean(axis=-1) > result[:, 0, 0].mean(axis=-1)
     along = (result.sum(axis=2)[:, 0] - 100) @ EIGENVECTORS

@@ -69,7 +69,7 @@ def test_the_mean_is_that_of_the_source_or_refused(narrow_file, narrow_run, shap
     file = tmp_path / "image.safetensors"
     weights_file.write(file, {**tensors, "mean_image": image}, {**about, "scale": 36})
     config = config_from(file, shapes_root)
-    with pytest.raises(UserError, match="its mean image: set input.mean='image' and input.square"):
+    with pytest.raises(UserError, match="a mean image: set input.mean='image' and input.square"):
         loop.train(config, tmp_path / "run")
     config.input.mean, config.input.square = "image", True
     config.optimizer.trained_layers = "fc9"  # ends before anything is compiled
@@ -78,10 +78,10 @@ def test_the_mean_is_that_of_the_source_or_refused(narrow_file, narrow_run, shap
     kept = color.load(tmp_path / "run" / "colors.npz")
     np.testing.assert_array_equal(preprocess.mean_for(kept, "image", square=36), image)
     config.input.scale, config.evaluation.scale = (40, 40), 40
-    with pytest.raises(UserError, match="its mean image has 36 pixels, and evaluation.scale=40"):
+    with pytest.raises(UserError, match="its mean image has side 36, but evaluation.scale=40"):
         loop.train(config, tmp_path / "run")
     config.init.checkpoint = str(narrow_run)
-    with pytest.raises(UserError, match=r"narrow: .*a mean RGB: set input\.mean='rgb'"):
+    with pytest.raises(UserError, match=r"narrow: .*the mean RGB: set input\.mean='rgb'"):
         loop.train(config, tmp_path / "run")
     config.init.checkpoint = ""
     with pytest.raises(UserError, match=r"^init\.checkpoint is not set"):

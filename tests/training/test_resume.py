@@ -13,7 +13,7 @@ from tests.faults.processes import PATIENCE_SECONDS, checksums, wait_for_step
 pytestmark = pytest.mark.slow
 
 STEPS = 40
-FIRST = "saving, then stopping; press Ctrl-C again to stop at once"
+FIRST = "saving, then stopping; press Ctrl-C again to stop immediately"
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_a_folder_with_a_run_of_another_config_is_left_alone(quickstart, undistu
     assert process.wait() == 2
     output = process.output()
     line = output.strip().splitlines()[-1]
-    assert "optimizer.learning_rate is 0.005 there and 0.02 here" in line
+    assert "optimizer.learning_rate is 0.005 there but 0.02 here" in line
     assert "Traceback" not in output
     assert before == sorted(
         (p, p.stat().st_mtime_ns) for p in undisturbed.rglob("*") if p.name != "lock"

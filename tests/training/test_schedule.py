@@ -43,8 +43,8 @@ def test_the_plateau_goes_by_the_error():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "linear"}, "unknown schedule.name 'linear'; one of plateau, constant"),
-        ({"name": "cosine", "warmup": 10}, "are 10 updates, and the whole run has 10"),
+        ({"name": "linear"}, "unknown schedule.name 'linear'; choose from plateau, constant"),
+        ({"name": "cosine", "warmup": 10}, "is 10 updates, but the whole run has 10"),
     ],
 )
 def test_what_is_no_schedule_is_refused(options, words):

@@ -51,7 +51,7 @@ def test_a_pattern_matches_whole_names():
     ("layers", "words"),
     [
         (".*", "no layer conv1b; it has conv1, conv2, fc8"),
-        ("nothing", "'nothing' selects no layer of conv1"),
+        ("nothing", "'nothing' matches none of the layers conv1"),
     ],
 )
 def test_a_layer_that_is_not_there_is_named(layers, words):
@@ -61,5 +61,5 @@ def test_a_layer_that_is_not_there_is_named(layers, words):
 
 def test_a_shape_that_does_not_fit_is_named_with_both():
     other = start.shapes_of(params(fc8=((1, 1, 8, 7), 0.0)))
-    with pytest.raises(ValueError, match="fc8 is 1x1x8x5 in the source and 1x1x8x7 here"):
+    with pytest.raises(ValueError, match="fc8 is 1x1x8x5 in the source but 1x1x8x7 here"):
         start.plan_transfer(other, SHAPES["source"], "fc8")

@@ -89,6 +89,7 @@ def close(tree, other, tolerance):
     jax.tree.map(compare, tree, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [(), (0, 1, 2, 7)])
 def test_one_update_is_the_gradient_of_the_mean_loss_and_the_papers_rule(exact, masked):
     mesh = parallel.data_mesh(jax.devices()[:1])
@@ -97,7 +98,7 @@ def test_one_update_is_the_gradient_of_the_mean_loss_and_the_papers_rule(exact, 
     batch = make_batch(masked=masked)
 
     keys = functools.partial(example_keys, 3, jnp.asarray(batch["position"]))
-    images = PREPROCESS(batch, keys(0))
+    images, _ = PREPROCESS(batch, keys(0))
     kept = np.flatnonzero(batch["mask"])
 
     def loss_of(p):
@@ -121,10 +122,12 @@ def assert_same_update(found, expected):
     close(state.params, expected_state.params, ROUNDING)
 
 
+@pytest.mark.slow
 def test_eight_devices_make_the_update_of_one(exact):
     assert_same_update(update(8), update(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("devices", "microbatches"), [(1, 4), (2, 8)])
 def test_microbatches_make_the_update_of_the_whole_batch(exact, devices, microbatches):
     masked = (0, 1, 2, 7)  # so that the parts have different numbers of examples
@@ -132,10 +135,12 @@ def test_microbatches_make_the_update_of_the_whole_batch(exact, devices, microba
     assert_same_update(found, update(1, masked=masked))
 
 
+@pytest.mark.slow
 def test_a_mask_that_falls_unevenly_on_devices_still_weighs_every_image_alike(exact):
     assert_same_update(update(8, masked=(0, 1, 2)), update(1, masked=(0, 1, 2)))
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
     mesh = parallel.data_mesh(jax.devices()[:1])
     batch = parallel.shard_batch(make_batch(), mesh)
@@ -163,6 +168,7 @@ def test_keys_depend_on_seed_position_and_purpose_alone():
     assert all((jax.random.key_data(other) != data).any(axis=1).all() for other in others)
 
 
+@pytest.mark.slow
 def test_eval_step_counts_like_numpy_on_any_number_of_devices():
     batch = make_batch(masked=(3, 15))
     counts = {}
@@ -227,6 +233,7 @@ def one_device():
         return tower_update(1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_towers_on_devices_of_their_own_make_the_update_of_one_device(exact, devices, one_device):
     found, counts = tower_update(devices, 2)

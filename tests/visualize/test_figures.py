@@ -116,6 +116,7 @@ def test_the_true_label_has_the_red_bar():
     assert pairs[0].patches[0].get_width() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_outputs_are_those_of_the_network_on_central_crops(run):
     trained = open_model(run, ONE_DEVICE)
     source = datasets.open_dataset(**trained.config.dataset).evaluation
@@ -196,11 +197,11 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_drawn(run, 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["kernel"], "unknown figure 'kernel'; one of kernels, labels, neighbors"),
-        ([], "unknown figure ''; one of kernels, labels, neighbors"),
+        (["kernel"], "unknown figure 'kernel'; choose from kernels, labels, neighbors"),
+        ([], "unknown figure ''; choose from kernels, labels, neighbors"),
         (["kernels", "labels"], "unexpected argument 'labels'; flags begin with --"),
-        (["kernels", "--out=kernels.jpg"], "--out=kernels.jpg is not a .png file"),
-        (["labels"], "holds no run: there is no"),
+        (["kernels", "--out=kernels.jpg"], "--out=kernels.jpg must be a .png file"),
+        (["labels"], "is not a run's folder: "),
     ],
 )
 def test_bad_input_is_one_line(arguments, line, tmp_path, run_main):

@@ -122,7 +122,7 @@ def test_what_cannot_be_exported(tmp_path):
     with pytest.raises(UserError, match="torchvision has no equivalent of vgg_c, only of"):
         exporting.to_torchvision(net._replace(config=config), tmp_path / "out")
     config.input.mean = "image"
-    with pytest.raises(UserError, match="vgg11 subtracts a mean image, which torchvision cannot"):
+    with pytest.raises(UserError, match="vgg11 subtracts a mean image, which torchvision does not"):
         exporting.to_torchvision(net._replace(config=config), tmp_path / "out")
     local = net._replace(network=models.create("cifar10_13pct", 10))
     with pytest.raises(UserError, match="locally connected layers"):

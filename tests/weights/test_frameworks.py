@@ -29,6 +29,7 @@ def in_order_hwc(x):
     return x.transpose(1, 2, 0).ravel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "legacy"), [("vgg_d", True), ("vgg_e", False)])
 def test_caffes_vgg(name, legacy, tmp_path, assert_parity):
     tensors = reference.random_vgg(BLOCKS[name], width=1 / 32, side=2, classes=6)
@@ -70,6 +71,7 @@ def test_caffenet_is_not_taken_for_alexnet(tmp_path):
         caffe.read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "channels_first", "backend", "file"),
     [

@@ -19,6 +19,7 @@ needs_torch = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg11", "alexnet"])
 def test_activations_are_those_that_pytorch_computed_once(name, assert_parity):
     arrays = dict(np.load(GOLDEN / f"{name}.npz"))

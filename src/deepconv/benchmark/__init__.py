@@ -1,4 +1,4 @@
 """Time a config's training step, evaluation, input pipeline and compilation.
 
-`deepconv benchmark` is the command. Nothing below imports this package.
+`deepconv benchmark` is the command; no other package imports this one.
 """

@@ -1,4 +1,4 @@
-"""Our side: a config's own functions on drawn pixels, compiled cold and run.
+"""Our side of the benchmark: a config's own functions on random pixels, compiled without a cache.
 
 subject = prepare(config, num_classes=1000, mesh=mesh)
 program = compile_training(subject)
@@ -21,11 +21,11 @@ from deepconv.data import color
 from deepconv.training.build import Functions, build
 from deepconv.training.step import Batch
 
-# Of the square matrices whose product is the device's peak, by jax's name of the platform.
+# Side of the square matrices whose product measures the peak, by jax's platform name.
 MATMUL_SIDE = {"cpu": 2048}
 LARGE_MATMUL_SIDE = 8192
 
-# A training set only has to be large enough for the learning rate not to drop meanwhile.
+# Training set size: large enough that the learning rate does not drop during the benchmark.
 _IMAGES = 1_000_000
 
 
@@ -33,12 +33,12 @@ class Subject(NamedTuple):
     """What is measured.
 
     Attributes:
-      config: checked; `train.batch_size` is the batch of everything.
-      classes: outputs of the network.
-      functions: of the config, as a run has them.
-      colors: ImageNet's, with a mean image where the config subtracts one.
-      pixels: the drawn training batch, on the host.
-      batch: the same on the devices.
+      config: the checked config; everything uses its `train.batch_size`.
+      classes: number of classes.
+      functions: the config's functions, as in a run.
+      colors: ImageNet's statistics, with a mean image in case the config subtracts one.
+      pixels: the random training batch, on the host.
+      batch: the same batch on the devices.
       mesh: the devices.
     """
 
@@ -55,11 +55,11 @@ class Program(NamedTuple):
     """A compiled step.
 
     Attributes:
-      call: what a run calls.
-      lower_seconds: of tracing and lowering it to StableHLO.
-      compile_seconds: of compiling that, with nothing cached.
-      memory: bytes of arguments, results and temporaries on one device, by the compiler's account;
-        None where it gives none.
+      call: the compiled function.
+      lower_seconds: time to trace and lower it to StableHLO.
+      compile_seconds: time to compile that, without a cache.
+      memory: bytes of arguments, results and temporaries on one device, according to the compiler;
+        None if it does not report them.
     """
 
     call: Any
@@ -69,12 +69,12 @@ class Program(NamedTuple):
 
 
 def prepare(config: ConfigDict, *, num_classes: int, mesh: Mesh) -> Subject:
-    """Assemble a config and draw a batch of its shapes.
+    """Build a config's functions, and draw a random batch for them.
 
     Args:
-      config: checked.
-      num_classes: outputs of the network.
-      mesh: the devices, which divide the batch.
+      config: the checked config.
+      num_classes: number of classes.
+      mesh: the devices, over which the batch is divided.
 
     Raises:
       UserError: as `build` does.
@@ -102,7 +102,7 @@ def _drawn(config: ConfigDict, num_classes: int) -> Batch:
 
 
 def compile_training(subject: Subject) -> Program:
-    """Compile the update."""
+    """Compile the training step."""
     functions = subject.functions
     state = parallel.described(jax.eval_shape(functions.initial_state), functions.placement)
     return compiled(functions.train_step, state, subject.batch)
@@ -139,19 +139,19 @@ def _without_position(batch: Batch) -> Batch:
 
 
 class Training:
-    """The real update, again and again, on whatever batch it is given."""
+    """The training step of a run, with its state."""
 
     def __init__(self, subject: Subject, program: Program) -> None:
         self.state = subject.functions.initial_state()
         self.program, self.batch = program, subject.batch
 
     def step(self, batch: Batch) -> Any:
-        """Make an update, and return its metrics without waiting for them."""
+        """Run one update, and return its metrics without waiting for them."""
         self.state, metrics = self.program.call(self.state, batch)
         return metrics
 
     def __call__(self, steps: int) -> float:
-        """Make updates on the drawn batch; see `timing.Run`."""
+        """Run updates on the random batch; see `timing.Run`."""
         jax.block_until_ready(self.state)
         start = time.perf_counter()
         for _ in range(steps):
@@ -161,12 +161,12 @@ class Training:
 
 
 def forward(subject: Subject, program: Program, training: Training | None) -> Run:
-    """Return what scores the drawn batch and counts its errors.
+    """Return a function that scores the random batch and counts its errors.
 
     Args:
       subject: what is measured.
       program: see `compile_forward`.
-      training: whose parameters it uses, so that there is one copy of them; None: its own.
+      training: whose parameters it shares, to keep a single copy; None: it has its own.
     """
     batch = _without_position(subject.batch)
     own = None if training else subject.functions.initial_state().params
@@ -183,12 +183,12 @@ def forward(subject: Subject, program: Program, training: Training | None) -> Ru
 
 
 def matmul(mesh: Mesh, dtype: str, side: int) -> Run:
-    """Return what multiplies square matrices on all devices at once; a step is one product.
+    """Return a function that multiplies square matrices on all devices; a step is one product.
 
     Args:
       mesh: the devices.
-      dtype: of the matrices.
-      side: of the matrices; a step is 2 side^3 FLOPs on each device.
+      dtype: dtype of the matrices.
+      side: side of the matrices; a step is 2 side^3 FLOPs on each device.
     """
     everywhere = P(mesh.axis_names)
     product = jax.jit(
@@ -200,7 +200,7 @@ def matmul(mesh: Mesh, dtype: str, side: int) -> Run:
         )
     )
     sharding = jax.sharding.NamedSharding(mesh, everywhere)
-    # Of numbers that differ: a GPU multiplies constants at less power, and so faster.
+    # Random numbers: a GPU multiplies constants at less power and therefore faster.
     shape = (mesh.size, side, side)
     key = jax.random.key(0, impl="rbg")
     factor = jax.jit(
@@ -218,7 +218,7 @@ def matmul(mesh: Mesh, dtype: str, side: int) -> Run:
 
 
 def device_peak(mesh: Mesh) -> int | None:
-    """Return the most bytes in use so far on a device of the mesh; None where it does not count."""
+    """Return the peak memory of any device so far, in bytes; None if devices do not report it."""
     statistics = [device.memory_stats() for device in mesh.local_devices]
     if not all(statistics):
         return None

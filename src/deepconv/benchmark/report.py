@@ -1,4 +1,4 @@
-"""What was measured, as the plain values of the JSON file and as a table."""
+"""Benchmark results, as the values of the JSON file and as a table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,16 +11,16 @@ Result = dict[str, Any]
 COLUMNS = (
     "",
     "images/s",
-    "ms a step",
+    "ms per step",
     "quartiles",
     "GFLOP/s",
     "% of peak",
     "memory MB",
     "compile s",
-    "ours is so many times as fast",
+    "our speedup",
 )
 
-PROGRAM_MEMORY = "arguments, results and temporaries, by the compiler's account"
+PROGRAM_MEMORY = "arguments, results and temporaries, according to the compiler"
 
 
 def line(
@@ -34,17 +34,17 @@ def line(
     compile_seconds: float | None = None,
     ours: Sequence[float] = (),
 ) -> Result:
-    """Return what is known of one thing; what is not measured is None.
+    """Return one line of the result; values that were not measured are None.
 
     Args:
-      name: of the thing.
-      batch: images of a step.
-      seconds: `[rounds]`, of a step.
-      flops: of a step.
+      name: what was measured.
+      batch: images per step.
+      seconds: `[rounds]`, seconds per step.
+      flops: FLOPs per step.
       peak: FLOP/s of the matrix product.
-      memory: bytes.
-      compile_seconds: with tracing and lowering.
-      ours: `[rounds]`, seconds of our own step, in a line of another's.
+      memory: in bytes.
+      compile_seconds: including tracing and lowering.
+      ours: `[rounds]`, seconds per step of ours, if this line is another framework's.
     """
     steps = spread(seconds) if seconds else None
     rate = flops / steps.median if flops and steps else None
@@ -66,7 +66,7 @@ def _spread(values: Spread | None) -> dict[str, float] | None:
 
 
 def text(result: Result) -> str:
-    """Return the table, and what was measured under which conditions."""
+    """Return the table, with the conditions of the measurement."""
     head = (
         f"{result['network']}, {result['crop']}x{result['crop']} crops, {result['classes']} "
         f"classes, batches of {result['batch']}, {result['dtype']}, on {result['devices']} with "
@@ -84,9 +84,7 @@ def text(result: Result) -> str:
         )
     if any(row["memory_bytes"] for row in result["lines"]):
         of_device = result["memory_is_of_the_device"]
-        lines.append(
-            "memory: " + ("the most in use so far on a device" if of_device else PROGRAM_MEMORY)
-        )
+        lines.append("memory: " + ("the peak of a device so far" if of_device else PROGRAM_MEMORY))
     if share := result["pipeline_share"]:
         lines.append(
             f"pipeline: {100 * share['median']:.1f} % (quartiles {100 * share['lower']:.1f} to "

@@ -21,14 +21,14 @@ from deepconv.training.stage import mesh_for, open_dataset
 
 COMPILE = {"forward": programs.compile_forward, "train": programs.compile_training}
 
-# Given the subject and which of "forward" and "train" are timed, returns further contenders by
-# name: "train, " or "forward, " and their own.
+# Given the subject and which of "forward" and "train" are timed, returns more contenders, named
+# "train, ..." or "forward, ...".
 Others = Callable[[Subject, Sequence[str]], Mapping[str, timing.Contender]]
 
-# Of jax's message, and of PyTorch's.
+# How jax and PyTorch report it.
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory")
 
-# The matrix product's name among the contenders.
+# Name of the matrix product among the contenders.
 _PEAK = "matrix product"
 
 
@@ -36,12 +36,12 @@ class Request(NamedTuple):
     """What to measure, and how often.
 
     Attributes:
-      config: see `config.default`; of a recipe, its last stage is measured.
-      what: of "forward", "train", "input", "pipeline" and "compile", in this order.
-      batch: images of a step; None: the config's.
-      classes: of the network, unless data are opened.
+      config: see `config.schema.default`; for a recipe, the last stage is measured.
+      what: any of "forward", "train", "input", "pipeline" and "compile", in this order.
+      batch: images per step; None: the config's batch size.
+      classes: number of classes, if no data set is opened.
       rounds: number of rounds, without the warm-up.
-      steps: of each contender in a round.
+      steps: steps of each contender per round.
     """
 
     config: ConfigDict
@@ -60,14 +60,14 @@ def cores() -> int:
 
 
 def measure(request: Request, others: Others | None = None) -> Result:
-    """Measure; return the values of the JSON file, which `report.text` makes a table.
+    """Measure, and return the values of the JSON file; `report.text` formats them as a table.
 
     Args:
       request: what to measure.
       others: makes contenders that take turns with ours.
 
     Raises:
-      UserError: if the config, the batch or the data are wrong, or memory runs out.
+      UserError: if the config, the batch or the data are invalid, or memory runs out.
     """
     config = recipe.stages(request.config)[-1].config
     if request.batch:
@@ -152,7 +152,7 @@ def _measured(
 def _ours(
     subject: Subject, what: Sequence[str], source: Source | None
 ) -> dict[str, timing.Contender]:
-    """Compile and make our contenders; each that is timed makes a first step."""
+    """Compile our contenders, and run a first step of those that are timed."""
     compiled = {
         name: make(subject) for name, make in COMPILE.items() if {name, "compile"} & {*what}
     }

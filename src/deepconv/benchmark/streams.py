@@ -1,4 +1,4 @@
-"""The real input of a config: alone, and into the update."""
+"""The real input of a config: alone, and feeding the training step."""
 
 import itertools
 import time
@@ -18,9 +18,9 @@ from deepconv.training import stream
 
 
 def flight(config: ConfigDict) -> int:
-    """Return how many batches are made at a time.
+    """Return how many batches are prepared at a time.
 
-    They begin together and end together, so whole flights are counted, after a first one.
+    They start and finish together, so only whole flights are timed, after a first one.
     """
     total: int = stream.threads(config) * max(1, config.input.workers)
     return total
@@ -31,13 +31,13 @@ def _whole_flights(config: ConfigDict, steps: int) -> int:
 
 
 def host_input(config: ConfigDict, source: Source) -> Run:
-    """Return what makes batches and drops them; a step is one batch.
+    """Return a function that prepares batches and discards them; a step is one batch.
 
-    Every turn begins the stream anew and ends with a whole flight, so a few more steps may be made
-    than are asked for.
+    Every turn starts a new stream and ends with a whole flight, so it may run a few more steps than
+    requested.
 
     Args:
-      config: of the run.
+      config: the run's config.
       source: its training set.
     """
 
@@ -55,14 +55,14 @@ def host_input(config: ConfigDict, source: Source) -> Run:
 
 
 def into_training(config: ConfigDict, source: Source, training: Training, mesh: Mesh) -> Run:
-    """Return what makes updates on real batches, one step in flight, as a run's loop does.
+    """Return a function that runs updates on real batches, with one step in flight, as in a run.
 
-    Its turns are as those of `host_input`.
+    Its turns are like those of `host_input`.
 
     Args:
-      config: of the run.
+      config: the run's config.
       source: its training set.
-      training: the update.
+      training: the training step.
       mesh: the devices.
     """
 

@@ -1,4 +1,4 @@
-"""Contenders that take turns, so that a noisy machine is noisy for all; medians and spreads.
+"""Time contenders in turn, so that noise on the machine affects all of them; medians and spreads.
 
 seconds = alternate({"train": run, "train, another framework": other}, rounds=5, steps=10)
 spread(seconds["train"]).median
@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Makes so many steps, waits for the last, and returns the seconds of one on average.
+# Runs this many steps, waits for the last one, and returns the mean seconds per step.
 Run = Callable[[int], float]
 
 
 class Contender(NamedTuple):
-    """What takes a turn in every round.
+    """Something that is timed in every round.
 
     Attributes:
       run: see `Run`; None: it is compiled, but not timed.
-      compile_seconds: of tracing, lowering and compiling it; None: not measured, or not compiled.
+      compile_seconds: to trace, lower and compile it; None: not measured, or not compiled.
       memory: in bytes; None: not measured.
     """
 
@@ -28,7 +28,7 @@ class Contender(NamedTuple):
     memory: int | None = None
 
 
-# So many steps of each contender go before all that counts.
+# Untimed steps of each contender before the first round.
 WARM_UP = 2
 
 _REST_SECONDS = 0.02
@@ -36,14 +36,14 @@ _PATIENCE_SECONDS = 10.0
 
 
 class Spread(NamedTuple):
-    """Of a figure that was taken once a round.
+    """The spread of a value that was measured once per round.
 
     Attributes:
       median: over the rounds.
       lower: quartile, interpolated.
       upper: quartile, interpolated.
-      least: of all rounds.
-      most: of all rounds.
+      least: minimum over the rounds.
+      most: maximum over the rounds.
     """
 
     median: float
@@ -66,11 +66,11 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(seconds: Sequence[float], reference: Sequence[float]) -> list[float]:
-    """Return, round by round, how many times as fast the reference is: seconds / reference.
+    """Return for each round how many times as fast the reference is: seconds / reference.
 
     Args:
-      seconds: `[rounds]`, of a step.
-      reference: `[rounds]`, in the same rounds.
+      seconds: `[rounds]`, seconds per step.
+      reference: `[rounds]`, likewise, in the same rounds.
     """
     return [a / b for a, b in zip(seconds, reference, strict=True)]
 
@@ -78,31 +78,31 @@ def ratios(seconds: Sequence[float], reference: Sequence[float]) -> list[float]:
 def shares_of_the_slower(
     together: Sequence[float], first: Sequence[float], second: Sequence[float]
 ) -> list[float]:
-    """Return, round by round, what share of the rate of the slower of two alone is reached.
+    """Return for each round the speed of both together, relative to the slower one alone.
 
     max(first, second) / together
 
     Args:
-      together: `[rounds]`, seconds of a step of both.
-      first: `[rounds]`, of the one alone.
-      second: `[rounds]`, of the other alone.
+      together: `[rounds]`, seconds per step of both.
+      first: `[rounds]`, seconds per step of the first alone.
+      second: `[rounds]`, seconds per step of the second alone.
     """
     slower = [max(pair) for pair in zip(first, second, strict=True)]
     return ratios(slower, together)
 
 
 def alternate(contenders: Mapping[str, Run], *, rounds: int, steps: int) -> dict[str, list[float]]:
-    """Warm all contenders up, then let each make its steps in every round.
+    """Warm up all contenders, then time each of them in every round.
 
-    Every other round goes backwards, so that nobody always comes after the same other.
+    Every other round is in reverse order, so that no contender always follows the same one.
 
     Args:
       contenders: by name.
-      rounds: how many count.
-      steps: of each contender in a round.
+      rounds: number of timed rounds.
+      steps: steps of each contender per round.
 
     Returns:
-      `{name: [rounds] seconds of a step}`.
+      `{name: [rounds] seconds per step}`.
     """
     for run in contenders.values():
         run(WARM_UP)
@@ -115,7 +115,7 @@ def alternate(contenders: Mapping[str, Run], *, rounds: int, steps: int) -> dict
 
 
 def _settle() -> None:
-    """Wait until this process is at rest: threads may still decode for the turn before."""
+    """Wait until this process is idle: threads may still be decoding for the previous turn."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < end:
         before = time.process_time()

@@ -1,1 +1,1 @@
-"""The commands: flags, then one call. Nothing imports from here."""
+"""The commands: each defines its flags and makes one call. No other package imports from here."""

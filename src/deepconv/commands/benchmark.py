@@ -22,33 +22,33 @@ if TYPE_CHECKING:  # see `measure`
 
 REQUIRED = ("config",)
 
-# They are made in this order, so that a device's memory grows from one to the next.
+# In order of memory use: a device reports only the peak since the process began.
 THINGS = ("forward", "train", "input", "pipeline", "compile")
 
 
 def things(asked: Sequence[str]) -> tuple[str, ...]:
-    """Return what to measure, in order; `pipeline` is compared with `train` and `input` alone.
+    """Return what to measure, in order; `pipeline` adds `train` and `input`, to compare with.
 
     Raises:
-      UserError: if one of them does not exist, or there are none.
+      UserError: if a name is unknown, or none is given.
     """
     if unknown := [name for name in asked if name not in THINGS]:
-        raise UserError(f"--what={unknown[0]} is none of {', '.join(THINGS)}")
+        raise UserError(f"unknown --what={unknown[0]}; choose from {', '.join(THINGS)}")
     wanted = {*asked, *(("train", "input") if "pipeline" in asked else ())}
     if not wanted:
-        raise UserError(f"--what names nothing; there are {', '.join(THINGS)}")
+        raise UserError(f"--what is empty; choose from {', '.join(THINGS)}")
     return tuple(name for name in THINGS if name in wanted)
 
 
 def measure(options: flags.FlagValues, others: "Others | None" = None) -> "Result":
     """Measure what the flags ask for; see `session.measure`."""
     what = things(options.what)
-    # Processes that decode import this module anew, and need nothing that trains.
+    # Worker processes that decode images import this module too, and do not need jax.
     import jax
 
     from deepconv.benchmark import session
 
-    # What is compiled here must be compiled, not found on disk.
+    # Compilation is timed, so programs must not come from the cache on disk.
     jax.config.update("jax_enable_compilation_cache", False)
     request = session.Request(
         config=options.config,
@@ -64,7 +64,7 @@ def measure(options: flags.FlagValues, others: "Others | None" = None) -> "Resul
 
 
 def main(options: flags.FlagValues, _: Sequence[str]) -> None:
-    """Measure, print the table, and write the JSON file if one is asked for."""
+    """Measure, print the table, and write the JSON file if requested."""
     path = command_line.output_file(options, "json", ".json")
     result = measure(options)
     from deepconv.benchmark import report
@@ -81,14 +81,14 @@ def define_flags(values: flags.FlagValues) -> None:
     def count(name: str, default: int | None, text: str) -> None:
         flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
 
-    count("batch", None, "Images of a step; by default the config's.")
-    count("classes", 1000, "The number of classes, where no data are opened.")
-    count("rounds", 5, "Rounds that count.")
-    count("steps", 10, "Steps of each contender in a round.")
+    count("batch", None, "Images per step; by default the config's batch size.")
+    count("classes", 1000, "Number of classes, if no data set is opened.")
+    count("rounds", 5, "Number of timed rounds.")
+    count("steps", 10, "Steps per round of everything that is timed.")
     flags.DEFINE_list(
         "what",
         ["train", "forward"],
-        f"What to measure, of {', '.join(THINGS)}.",
+        f"What to measure: any of {', '.join(THINGS)}.",
         flag_values=values,
     )
     command_line.define_json(values, "every figure")

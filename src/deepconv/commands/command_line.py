@@ -1,12 +1,12 @@
-"""The `deepconv` command: which command runs, its flags, its help, and how it ends.
+"""The `deepconv` command: select a command, parse its flags, print help, set the exit status.
 
     command_line.start(["summary", "--config=vgg_e"])   # never returns
     summary.main(*command_line.parse(summary, ["--config=vgg_e"]))
 
-A command is a module of `deepconv.commands`; its docstring is its synopsis. It has
-`define_flags(values)` and `main(options, arguments)`, and, where they differ from none, `REQUIRED`
-(names of flags), `ARGUMENTS` (how many positional ones it takes at most) and `INTERRUPTED` (what is
-true whenever Ctrl-C ends it). A package groups commands, its `ACTIONS`.
+A command is a module of `deepconv.commands`; its docstring is its help text. It has
+`define_flags(values)` and `main(options, arguments)` and, optionally, `REQUIRED` (names of required
+flags), `ARGUMENTS` (maximum number of positional arguments, by default 0) and `INTERRUPTED` (the
+message after Ctrl-C). A package groups commands and lists them in `ACTIONS`.
 """
 
 import ast
@@ -19,6 +19,7 @@ import io
 import logging
 import os
 import re
+import select
 import shutil
 import sys
 import textwrap
@@ -45,6 +46,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "localize",
     "features",
     "saliency",
     "figures",
@@ -55,10 +57,12 @@ COMMANDS = (
     "data",
 )
 FAULT = 1
+CLOSED_PIPE = 128 + 13  # as if SIGPIPE had ended the process
 
 _PACKAGE = "deepconv.commands"
 _HELP = ("--help", "-help", "-h")
 _WIDEST = 100  # columns of the help
+_FILE_ENDINGS = (".npz", ".json", ".txt", ".csv", ".png")
 _PLACEHOLDERS = {
     "string enum": "NAME",
     "int": "N",
@@ -69,7 +73,7 @@ _PLACEHOLDERS = {
 
 
 class _Printable(logging.Formatter):
-    """Messages without the controls that a file's name may have; those of a table have lines."""
+    """Escapes control characters, as in file names, except the line breaks of tables."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return "\n".join(map(naming.one_line, super().formatMessage(record).split("\n")))
@@ -78,8 +82,8 @@ class _Printable(logging.Formatter):
 def start(argv: Sequence[str]) -> NoReturn:
     """Run a command and exit.
 
-    The status is 0, 1 for a fault of ours, 2 for one of the user's, 75 where the same command is
-    to be started again, 130 after Ctrl-C.
+    The exit status is 0 for success, 1 for a bug, 2 for a user error, 75 if the same command should
+    be run again, 130 after Ctrl-C, and 141 if the reader of stdout has exited.
 
     Args:
       argv: the command's name, its flags and arguments.
@@ -88,15 +92,12 @@ def start(argv: Sequence[str]) -> NoReturn:
     try:
         command, rest = _chosen(argv)
         if _asks_for_help(rest):
-            print(usage(command))
-            sys.exit()
+            _print_help(usage(command))
     except UserError as error:
         fail(str(error))
-    except BrokenPipeError as error:  # as of `deepconv | head`
-        fail(str(error.strerror))
     except KeyboardInterrupt:
         _leave_interrupted("interrupted")
-    # What libraries define is parsed from an empty command line: our flags are not among them.
+    # absl parses only the flags that libraries define, so it gets an empty command line.
     _execute(
         lambda _: command.main(*parse(command, rest)),
         argv=sys.argv[:1],
@@ -108,7 +109,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a script whose flags are absl's global ones, and exit as `start` does.
 
     Args:
-      main: is given the script's name.
+      main: called with a list of only the script's name.
     """
     _accept_any_name()
 
@@ -129,10 +130,10 @@ def parse(command: ModuleType, argv: Sequence[str]) -> tuple[flags.FlagValues, l
 
     Args:
       command: a module of `deepconv.commands`.
-      argv: what stands after its name.
+      argv: the command line after the command's name.
 
     Raises:
-      UserError: if a flag is unknown, missing or wrong, or there are too many arguments.
+      UserError: if a flag is unknown, missing or invalid, or there are too many arguments.
     """
     values = flags.FlagValues()
     command.define_flags(values)
@@ -149,7 +150,7 @@ def parse(command: ModuleType, argv: Sequence[str]) -> tuple[flags.FlagValues, l
 
 
 def usage(command: ModuleType) -> str:
-    """Return a command's synopsis and its flags, the required ones first."""
+    """Return a command's help: its docstring, then its flags, the required ones first."""
     values = flags.FlagValues()
     command.define_flags(values)
     width = min(shutil.get_terminal_size().columns, _WIDEST)
@@ -167,31 +168,25 @@ def usage(command: ModuleType) -> str:
 
 
 def fail(message: str, status: int = USER_ERROR) -> NoReturn:
-    """Say in one line what is wrong, and end the process."""
+    """Print a one-line error message, and exit."""
     _say(naming.one_line(" ".join(message.split())))
-    if _is_one_of_several():
-        # An orderly exit waits for the others, who may be waiting for this process.
-        sys.stdout.flush()
-        os._exit(status)
-    sys.exit(status)
+    _exit(status)
 
 
 def complain(lines: Sequence[str]) -> None:
-    """Say what of the input could not be used, a line each, and end the process if there is any.
+    """Report unusable input, one line per problem, and exit if there is any.
 
-    For commands that do the rest of their work first.
+    Commands call this after they have processed the usable input.
     """
     for line in lines:
         _say(naming.one_line(" ".join(line.split())))
     if lines:
-        sys.exit(USER_ERROR)
+        _exit(USER_ERROR)
 
 
 def define_weights(values: flags.FlagValues) -> None:
-    """Define --weights and --checkpoint, of the commands that use a trained network."""
-    flags.DEFINE_string(
-        "weights", None, "The folder of a run, or a file of weights.", flag_values=values
-    )
+    """Define --weights and --checkpoint, for commands that use a trained network."""
+    flags.DEFINE_string("weights", None, "A run's folder, or a weights file.", flag_values=values)
     define_checkpoint(values)
 
 
@@ -201,76 +196,95 @@ def define_checkpoint(values: flags.FlagValues) -> None:
         "checkpoint",
         "last",
         ["last", "best"],
-        "Which of a run's parameters: those of its last step, or of its best evaluation.",
+        "Which of a run's parameters: the last ones, or those with the lowest validation error.",
         flag_values=values,
     )
 
 
 def define_json(values: flags.FlagValues, what: str) -> None:
-    """Define --json, of the commands that measure.
+    """Define --json, for commands that print results.
 
     Args:
       values: the command's flags.
-      what: is written, such as "the table".
+      what: what is written, such as "the table".
     """
     flags.DEFINE_string("json", None, f"Also write {what} to this .json file.", flag_values=values)
 
 
 def define_protocol(values: flags.FlagValues) -> None:
-    """Define --protocol and --scales, of the commands that classify."""
-    # It imports jax, which not every command needs.
+    """Define --protocol and --scales, for commands that classify."""
+    # Imported here because it imports jax, which not every command needs.
     from deepconv.evaluation.protocols import PROTOCOLS
 
-    flags.DEFINE_enum(
-        "protocol", "dense", [*PROTOCOLS], "How images are looked at.", flag_values=values
-    )
+    flags.DEFINE_enum("protocol", "dense", [*PROTOCOLS], "The test protocol.", flag_values=values)
     flags.DEFINE_list(
         "scales",
         [],
-        "The shorter sides Q in pixels, such as 256,384,512; by default the network's own.",
+        "Shorter sides Q in pixels, such as 256,384,512; by default the network's own.",
         flag_values=values,
     )
 
 
 def define_data_dir(values: flags.FlagValues) -> None:
-    """Define --data_dir, of the commands that prepare or check data sets."""
+    """Define --data_dir, for commands that prepare or check data sets."""
     flags.DEFINE_string(
         "data_dir",
         "",
-        "The folder of all data sets; by default $TFDS_DATA_DIR, else tfds' own.",
+        "The folder of all prepared data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
         flag_values=values,
     )
 
 
 def define_threads(values: flags.FlagValues) -> None:
-    """Define --threads, of the commands that decode many images."""
+    """Define --threads, for commands that decode many images."""
     flags.DEFINE_integer(
-        "threads", 0, "How many decode; 0: one for each core.", 0, flag_values=values
+        "threads", 0, "Number of decoding threads; 0 means one per core.", 0, flag_values=values
     )
 
 
 def output_file(options: flags.FlagValues, flag: str, ending: str) -> Path | None:
-    """Return the file to write that a flag names, if it is set.
+    """Return the output file that a flag sets, or None if the flag is not set.
 
     Args:
       options: the command's flags.
-      flag: its name.
-      ending: that the file must have, such as ".png".
+      flag: the flag's name.
+      ending: the required extension, such as ".png".
 
     Raises:
-      UserError: if it has another, or lies in no folder that exists.
+      UserError: if the extension is wrong or the file's folder does not exist.
     """
     value = options[flag].value
     if value is None:
         return None
     path = Path(value)
     if path.suffix != ending or not path.absolute().parent.is_dir():
-        raise UserError(f"--{flag}={path} is not a {ending} file in a folder that exists")
+        raise UserError(f"--{flag}={path} must be a {ending} file in an existing folder")
+    return path
+
+
+def output_folder(options: flags.FlagValues, flag: str) -> Path | None:
+    """Return the output folder that a flag sets, or None if the flag is not set.
+
+    The folder need not exist.
+
+    Args:
+      options: the command's flags.
+      flag: the flag's name.
+
+    Raises:
+      UserError: if it is a file, or has the extension of one.
+    """
+    value = options[flag].value
+    if not value:
+        return None
+    path = Path(value).absolute()
+    if path.is_file() or (path.suffix.lower() in _FILE_ENDINGS and not path.is_dir()):
+        raise UserError(f"--{flag}={value} must be a folder, not a file")
     return path
 
 
 def whole_numbers(options: flags.FlagValues, flag: str) -> tuple[int, ...]:
-    """Return what a flag lists, such as --scales=256,384.
+    """Return the integers that a flag lists, such as --scales=256,384.
 
     Raises:
       UserError: if one of them is not a whole number.
@@ -279,13 +293,13 @@ def whole_numbers(options: flags.FlagValues, flag: str) -> tuple[int, ...]:
     try:
         return tuple(map(int, value))
     except ValueError:
-        raise UserError(f"--{flag}={','.join(value)} are not whole numbers") from None
+        raise UserError(f"--{flag}={','.join(value)} must be whole numbers") from None
 
 
 def _chosen(argv: Sequence[str]) -> tuple[ModuleType, Sequence[str]]:
-    """Return the command that is meant, and what stands after its name.
+    """Return the selected command and the command line after its name.
 
-    Exits where a list of commands is what is asked for.
+    Prints the list of commands and exits if that is what was requested.
 
     Raises:
       UserError: if there is no such command.
@@ -293,35 +307,34 @@ def _chosen(argv: Sequence[str]) -> tuple[ModuleType, Sequence[str]]:
     path, names, what = _PACKAGE, COMMANDS, "command"
     while True:
         if not argv or argv[0] in _HELP:
-            print(_listed(path, names))
-            sys.exit()
+            _print_help(_listed(path, names))
         word, argv = argv[0], argv[1:]
         if word not in names:
             near = difflib.get_close_matches(word, names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
             raise UserError(f"unknown {what} {word!r}; {hint}")
         path = f"{path}.{word.replace('-', '_')}"
         module = importlib.import_module(path)
         if not hasattr(module, "ACTIONS"):
             return module, argv
-        names, what = module.ACTIONS, f"action of deepconv {word}:"
+        names, what = module.ACTIONS, f"deepconv {word} action"
 
 
 def _listed(path: str, names: Sequence[str]) -> str:
-    """Return a list of commands, a line each: the first of a module's docstring."""
+    """Return a list of commands, each with the first line of its docstring."""
     words = _words(path)
     about = importlib.import_module(path if words else "deepconv").__doc__ or ""
     widest = max(map(len, names))
     lines = [about.split("\n")[0], ""]
     for name in names:
-        # Read, not imported: some of them import all that trains.
+        # Parsed instead of imported: some commands import jax, which takes a second.
         spec = importlib.util.find_spec(f"{path}.{name.replace('-', '_')}")
         assert spec is not None
         assert spec.origin is not None
         text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
         lines.append(f"  {name:{widest}}  {text.split(chr(10))[0]}")
     usage = " ".join(["deepconv", *words, "ACTION" if words else "COMMAND", "--help"])
-    return "\n".join([*lines, "", f"{usage} describes one of them and lists its flags."])
+    return "\n".join([*lines, "", f"Run {usage} for a description and the flags."])
 
 
 def _words(path: str) -> list[str]:
@@ -349,7 +362,7 @@ def _written(flag: flags.Flag[Any]) -> str:
 
 
 def _described(flag: flags.Flag[Any]) -> str:
-    # Of an enumeration absl puts the values first.
+    # absl puts the values of an enumeration before the help text.
     parts = [re.sub(r"^<.*?>: ", "", flag.help or "")]
     if isinstance(flag.parser, flags.EnumParser):
         parts.append(f"One of {', '.join(flag.parser.enum_values)}.")
@@ -363,10 +376,10 @@ def _parsed(values: flags.FlagValues, argv: Sequence[str]) -> Sequence[str]:
     """Parse flags.
 
     Raises:
-      UserError: saying what is wrong with them.
+      UserError: if a flag is unknown or its value is invalid.
     """
     if "config" in values:
-        # Only commands with a config need what reads it.
+        # Imported here because not every command has a config.
         from deepconv.commands import config_file
 
         config_file.prepare(values["config"], argv)
@@ -374,8 +387,8 @@ def _parsed(values: flags.FlagValues, argv: Sequence[str]) -> Sequence[str]:
         return values(argv)
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, list(values), 1)
-        hint = f"did you mean --{near[0]}?" if near else "--help lists them"
-        raise UserError(f"there is no flag --{error.flagname}; {hint}") from None
+        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
+        raise UserError(f"unknown flag --{error.flagname}; {hint}") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(str(error)) from None
 
@@ -393,8 +406,8 @@ def _execute(
     interrupted: str,
     flags_parser: Callable[[list[str]], Sequence[str]] = app.parse_flags_with_usage,
 ) -> NoReturn:
-    """Call `main`, and exit with the status and the line that say how it ended."""
-    # Libraries report every stage of their work; what matters of it, our own loggers say.
+    """Call `main`, and exit with the status and the message that say how it ended."""
+    # Libraries log too much; our own loggers report what matters.
     ours = logging.getLogger("deepconv")
     ours.setLevel(logging.INFO)
     ours.propagate = False
@@ -403,18 +416,21 @@ def _execute(
     ours.handlers = [handler]
 
     def guarded(argv: Sequence[str]) -> None:
-        # Orbax logs an error in writing several times, with tracebacks, before raising it.
+        # Orbax logs a failed write several times, with tracebacks, before raising the error.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        # After a failed write, the other writes of the same save are reported once more at exit.
+        # After a failed write, asyncio reports the other writes of the same save again at exit.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
         logging.getLogger().setLevel(logging.ERROR)
         sys.unraisablehook = _without_echoes
         try:
             main(argv)
+            sys.stdout.flush()
         except UserError as error:
             fail(str(error))
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _reader_has_exited():
+                _exit(CLOSED_PIPE)
             fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         except Preempted as preempted:
             fail(str(preempted), TRY_AGAIN)
@@ -428,7 +444,7 @@ def _execute(
     try:
         app.run(guarded, argv=list(argv), flags_parser=flags_parser)
     except KeyboardInterrupt as error:
-        # It may have come while a run that had been told to stop was ending.
+        # If a run that was told to stop was still ending, its own message says what it saved.
         saved: BaseException | None = error
         while saved is not None and not isinstance(saved, Interrupted | Preempted):
             saved = saved.__context__
@@ -436,13 +452,13 @@ def _execute(
 
 
 def _without_echoes(echo: "sys.UnraisableHookArgs") -> None:
-    # After a failed write tensorstore's threads report to orbax's loop of events, which has ended.
+    # After a failed write, tensorstore's threads report to orbax's event loop, which has closed.
     if str(echo.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(echo)
 
 
 def _is_one_of_several() -> bool:
-    # Not every command needs jax, which takes a second to import.
+    # Looked up, not imported: jax takes a second to import, and not every command needs it.
     return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
 
 
@@ -451,8 +467,8 @@ def _leave(error: Exception) -> NoReturn:
 
     if parallel.tells_of_a_lost_process(error):
         fail(
-            "another process of this run has ended, see its output; run the same commands to "
-            f"resume from the last checkpoint ({str(error).splitlines()[0][:200]})",
+            "another process of this run has ended (see its output); run the same commands to "
+            f"resume from the last checkpoint: {str(error).splitlines()[0][:200]}",
             TRY_AGAIN,
         )
     traceback.print_exception(error)
@@ -463,7 +479,33 @@ def _leave_interrupted(message: str) -> NoReturn:
     _say(message)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    os._exit(INTERRUPTED)  # threads that decode or write need not be waited for
+    os._exit(INTERRUPTED)  # without waiting for threads that decode or write
+
+
+def _print_help(text: str) -> NoReturn:
+    with contextlib.suppress(BrokenPipeError):
+        print(text, flush=True)
+        sys.exit()
+    _exit(CLOSED_PIPE)
+
+
+def _exit(status: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python flushes again at exit, and would report the same error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if _is_one_of_several():
+        # A normal exit would wait for the other processes, which may be waiting for this one.
+        os._exit(status)
+    sys.exit(status)
+
+
+def _reader_has_exited() -> bool:
+    """Return whether stdout is a pipe that nobody reads, as after `deepconv summary | head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def _say(message: str) -> None:

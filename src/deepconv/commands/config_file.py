@@ -1,4 +1,4 @@
-"""What --config names: a Python file, or one of the package's configs, and a variant of it."""
+"""Load the config that --config selects: a Python file, or one of the package's configs."""
 
 import difflib
 import importlib.machinery
@@ -17,46 +17,44 @@ from ml_collections import ConfigDict, config_flags
 
 from deepconv.exceptions import UserError
 
-# Of the checkout, or of the wheel.
+# A link to the checkout's configs, or the files in the wheel.
 PACKAGED = Path(__file__).parents[1] / "configs"
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
 
 def define(values: flags.FlagValues) -> None:
-    """Define --config, of the commands that have one."""
+    """Define --config, for commands that have one."""
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "A config of the package, such as vgg_e, or a Python file, such as configs/vgg_e.py, and "
-        "after a colon its variant: vgg_e:tiny. --config.KEY=VALUE, after it, changes a key.",
+        "A config of the package, such as vgg_e, or a Python file, such as configs/vgg_e.py, with "
+        "an optional variant after a colon: vgg_e:tiny. --config.KEY=VALUE after it sets a key.",
         flag_values=values,
     )
 
 
 def prepare(flag: Any, argv: Sequence[str]) -> None:
-    """Let a flag that `define` defined read configs as `ConfigFile` does.
+    """Make a flag that `define` defined parse its value with `ConfigFile`.
 
     Args:
-      flag: the flag, of ml_collections.
-      argv: the command line that is about to be parsed.
+      flag: the flag, from ml_collections.
+      argv: the command line to parse.
 
     Raises:
-      UserError: if a key is changed before the config is named.
+      UserError: if a key is set before the config.
     """
     for argument in argv[1:]:
         if re.match(r"--?config(=|$)", argument):
             break
         if _OVERRIDE.match(argument):
-            raise UserError(
-                f"{argument} changes a value of a config: it belongs after --config=FILE"
-            )
+            raise UserError(f"{argument} sets a config key; put it after --config=FILE")
     flag.parser = ConfigFile(argv)
-    flag._sys_argv = argv  # ml_collections looks for changed keys in sys.argv otherwise
+    flag._sys_argv = argv  # ml_collections would look for set keys in sys.argv
 
 
 def find(file: str) -> Path:
-    """Return the file that is meant by a path or by the bare name of one of the package's configs.
+    """Return the config file for a path or for the bare name of one of the package's configs.
 
     Raises:
       UserError: if there is none.
@@ -69,35 +67,35 @@ def find(file: str) -> Path:
         if file in names:
             return PACKAGED / f"{file}.py"
         near = difflib.get_close_matches(file, names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-        raise UserError(f"there is no config {file}; {hint} (a file of yours ends with .py)")
-    hint = f"; --config={path.stem} is the package's" if path.stem in names else ""
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
+        raise UserError(f"there is no config {file}; {hint} (for a file of your own, include .py)")
+    hint = f"; --config={path.stem} selects the package's" if path.stem in names else ""
     raise UserError(f"there is no config file {path}{hint}")
 
 
 class ConfigFile(flags.ArgumentParser[ConfigDict]):
-    """Reads what --config names.
+    """Parses the value of --config.
 
     Args:
-      argv: the command line, whose changes of keys are checked.
+      argv: the command line; the keys that it sets are checked.
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
         self._argv = argv
 
     def parse(self, argument: str) -> ConfigDict:
-        """Return the config, locked, in which every key that the command line changes exists.
+        """Return the locked config, after checking every key that the command line sets.
 
         Raises:
-          UserError: naming the file, and the line where it has one.
+          UserError: with the file and, if known, the line.
         """
-        # Importing jax takes a second, and a file that is not there is found without it.
+        # Imported after `find`: jax takes a second, and a missing file is reported without it.
         file, colon, variant = argument.partition(":")
         path = find(file)
         from deepconv.config.check import unknown_key
         from deepconv.config.schema import flattened
 
-        # A file of the user's may import one beside it as `configs.base`, wherever it is run.
+        # Lets a user's config import its neighbor as `configs.base` from any working directory.
         sys.path.append(str(path.parent.parent))
         try:
             config = _call(_module(path), file, variant if colon else None)
@@ -107,7 +105,7 @@ class ConfigFile(flags.ArgumentParser[ConfigDict]):
             raise UserError(_described(error, file, path)) from None
         if not isinstance(config, ConfigDict):
             raise UserError(
-                f"{file}: get_config() returns {type(config).__name__}; it must return a config, "
+                f"{file}: get_config() returns {type(config).__name__}; it must return a config "
                 "made from deepconv.config.schema.default()"
             )
         keys = {key for key, _ in flattened(config)} | {*config}
@@ -117,7 +115,7 @@ class ConfigFile(flags.ArgumentParser[ConfigDict]):
         return config.lock()
 
     def flag_type(self) -> str:
-        """Return what the help calls it."""
+        """Return the type's name, by which the help finds its placeholder."""
         return "config object"
 
 
@@ -126,7 +124,7 @@ def _module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module  # where dataclasses look for theirs
+    sys.modules[loader.name] = module  # dataclasses look their module up here
     loader.exec_module(module)
     return module
 
@@ -144,7 +142,7 @@ def _call(module: ModuleType, file: str, variant: str | None) -> object:
 
 
 def _described(error: Exception, file: str, path: Path) -> str:
-    """Say in which line of a config's file, or of one beside it, an error arose, and what it is."""
+    """Describe an error in a config file, or in one beside it, with its file and line."""
     from deepconv.config.check import unknown_key
     from deepconv.config.schema import default
 
@@ -159,7 +157,7 @@ def _described(error: Exception, file: str, path: Path) -> str:
     if Path(where) == path:
         where = file
     place = f"{where}, line {line}" if line else where
-    # A config's own errors quote the key, some of them with all the values beside it.
+    # ConfigDict's messages quote the key; some also list the whole section.
     key = re.search(r'Key "([^"]+)" does not exist', text) or re.fullmatch(
         r"""["'\\]+(\w+)["'\\]+(?:nDid you mean.*)?""", text
     )

@@ -1,10 +1,10 @@
-"""Write the activations of any layers of a network for pictures.
+"""Write the activations of a network's layers for pictures.
 
     deepconv features --weights=vgg16.safetensors --layer=relu7 --out=x.npz cat.jpg photos
 
-Names are those of `deepconv summary`: `conv3_3`, `fc7` are before the ReLU, `relu3_3`, `relu7`
-after it. Of each picture the central crop is used. One that cannot be read is named on stderr and
-the others are written; the exit status is then 2.
+Layers have the names that `deepconv summary` prints: `conv3_3` and `fc7` are before the ReLU,
+`relu3_3` and `relu7` after it. The central crop of each picture is used. Unreadable pictures are
+reported on stderr and skipped; the exit status is then 2.
 """
 
 import os
@@ -30,12 +30,12 @@ def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
     command_line.define_weights(values)
     flags.DEFINE_list(
-        "layer", None, "Names of layers, such as relu7 or relu3_3,pool5.", flag_values=values
+        "layer", None, "Layer names, such as relu7 or relu3_3,pool5.", flag_values=values
     )
     flags.DEFINE_string(
         "out",
         None,
-        "The .npz file to write: an array of each layer, and image_ids.",
+        "The .npz file to write: one array per layer, and image_ids.",
         flag_values=values,
     )
 

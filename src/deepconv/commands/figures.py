@@ -1,9 +1,9 @@
-"""Draw the figures of AlexNet's section 6.1 of any network.
+"""Draw the figures of the AlexNet paper's section 6.1 for any network.
 
-Figure 3 are the kernels; Figure 4 are the labels (left) and the neighbors (right).
+`kernels` is Figure 3; `labels` and `neighbors` are the left and right of Figure 4.
 
 deepconv figures kernels --weights=runs/alexnet --out=kernels.png
-deepconv figures labels --weights=runs/alexnet      # writes labels.png in the run
+deepconv figures labels --weights=runs/alexnet      # writes labels.png to the run's folder
 deepconv figures neighbors --weights=runs/alexnet --gallery=50000
 """
 
@@ -32,12 +32,12 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "out",
         None,
-        "The .png file to write; by default in the run's folder, or beside the file of weights.",
+        "The .png file to write; by default in the run's folder, or beside the weights file.",
         flag_values=values,
     )
-    flags.DEFINE_integer("seed", 0, "Draws the images that are shown.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Seed for choosing the images.", flag_values=values)
     flags.DEFINE_integer(
-        "gallery", 10_000, "How many training images are searched.", 1, flag_values=values
+        "gallery", 10_000, "Number of training images to search.", 1, flag_values=values
     )
 
 
@@ -45,7 +45,7 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     """Draw one of the figures of a network."""
     name = arguments[0] if arguments else ""
     if name not in FIGURES:
-        raise UserError(f"unknown figure {name!r}; one of {', '.join(FIGURES)}")
+        raise UserError(f"unknown figure {name!r}; choose from {', '.join(FIGURES)}")
     weights = Path(options.weights)
     is_file = weights.is_file()
     beside = weights.with_name(f"{weights.stem}_{name}.png") if is_file else weights / f"{name}.png"
@@ -86,7 +86,7 @@ def _dataset(trained: Model) -> datasets.Dataset:
     dataset = datasets.open_dataset(**trained.config.dataset)
     if change := identity.class_difference(trained.class_names, dataset.class_names):
         raise UserError(
-            f"{trained.config.dataset.name} is not what {trained.name} was trained on: {change}"
+            f"{trained.config.dataset.name} has changed since {trained.name} was trained: {change}"
         )
     return dataset
 

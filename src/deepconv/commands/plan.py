@@ -1,4 +1,4 @@
-r"""Estimate a run before it: memory, arithmetic, communication, time.
+r"""Estimate what a run will need: memory, arithmetic, communication, time.
 
     deepconv plan --config=vgg_d --devices=8 --device_kind=h200
     deepconv plan --config=vgg_d --devices=8 --device_kind=a100 --images_per_second=700 \
@@ -21,26 +21,30 @@ from deepconv.plan.times import Machine
 
 REQUIRED = ("config", "devices", "device_kind")
 
-# Of ImageNet's photographs: half of what two cores do together (docs/performance.md, "Input").
+# On ImageNet's photographs: half the rate of two cores (docs/performance.md, "Input").
 DECODED = 524.0
 
-# Flags that are positive numbers: name, default, meaning.
+# Flags that must be positive numbers: name, default, help.
 FIGURES = (
     (
         "images_per_second",
         None,
-        "Measured: one device's, training the last stage's network. Else the peak is assumed to "
-        f"be reached at {devices.ASSUMED_SHARE:.0%}.",
+        "Measured training speed of one device on the last stage's network; by default "
+        f"{devices.ASSUMED_SHARE:.0%} of the peak is assumed.",
     ),
-    ("peak_tflops", None, "Instead of the kind's published peak."),
-    ("memory_gb", None, "Of one device, in 10^9 bytes."),
-    ("link_gbps", None, "From each device to the others, in 10^9 bits a second."),
-    ("images_per_second_per_core", DECODED, "Decoded and cropped by one core."),
+    ("peak_tflops", None, "Peak of one device in 10^12 FLOP/s; by default the published one."),
+    ("memory_gb", None, "Memory of one device in 10^9 bytes; by default the published size."),
+    (
+        "link_gbps",
+        None,
+        "Link speed from each device to the others in 10^9 bits/s; by default the published one.",
+    ),
+    ("images_per_second_per_core", DECODED, "Images per second that one core decodes and crops."),
 )
 
 
 def machine(options: flags.FlagValues, last: ConfigDict, classes: int) -> Machine:
-    """Return what the flags say of the devices, and what is assumed where they do not.
+    """Return the devices that the flags describe, with published or assumed figures for the rest.
 
     Args:
       options: the command's flags.
@@ -60,8 +64,8 @@ def machine(options: flags.FlagValues, last: ConfigDict, classes: int) -> Machin
     arithmetic = options.arithmetic or usual
     if arithmetic not in kind.peaks and not options.peak_tflops:
         raise UserError(
-            f"--arithmetic={arithmetic}: no such peak is known of {options.device_kind}, only "
-            f"{', '.join(kind.peaks)}; say --peak_tflops"
+            f"the {arithmetic} peak of {options.device_kind} is unknown, unlike "
+            f"{', '.join(kind.peaks)}; give --peak_tflops"
         )
     if options.images_per_second:
         alone = network.local(create_model(last, classes), model_devices=1)
@@ -93,9 +97,14 @@ def machine(options: flags.FlagValues, last: ConfigDict, classes: int) -> Machin
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
     config_file.define(values)
-    flags.DEFINE_integer("devices", None, "How many, over all machines.", flag_values=values)
+    flags.DEFINE_integer(
+        "devices", None, "Number of devices, over all machines.", flag_values=values
+    )
     flags.DEFINE_string(
-        "device_kind", None, f"One of {', '.join(devices.KINDS)}.", flag_values=values
+        "device_kind",
+        None,
+        f"Kind of device: one of {', '.join(devices.KINDS)}.",
+        flag_values=values,
     )
     for name, default, meaning in FIGURES:
         flags.DEFINE_float(name, default, meaning, flag_values=values)
@@ -103,17 +112,19 @@ def define_flags(values: flags.FlagValues) -> None:
         "arithmetic",
         None,
         [devices.FLOAT32, devices.TF32, devices.BFLOAT16],
-        "What matrix products are computed in; by default what jax does with model.dtype.",
+        "Precision of matrix products; by default the one that jax uses for model.dtype.",
         flag_values=values,
     )
 
     def count(name: str, text: str) -> None:
         flags.DEFINE_integer(name, None, text, lower_bound=1, flag_values=values)
 
-    count("cores", "That decode, over all machines.")
-    count("train_images", "In the training set.")
-    count("eval_images", "In the evaluation set.")
-    count("classes", "Of the data set.")
+    count(
+        "cores", "Number of cores that decode, over all machines; by default decoding is no limit."
+    )
+    count("train_images", "Number of training images, if the data set is not a usual one.")
+    count("eval_images", "Number of evaluation images, if the data set is not a usual one.")
+    count("classes", "Number of classes, if the data set is not a usual one.")
     command_line.define_json(values, "the plan")
 
 

@@ -1,11 +1,11 @@
-"""Classify pictures: the five best labels of each.
+"""Classify pictures: print the five best labels of each.
 
     deepconv predict --weights=vgg16.safetensors cat.jpg photos
     deepconv predict --weights=runs/vgg_d_jitter photos --protocol=ten_crop --json=x.json
     deepconv predict --weights=runs/vgg_d_jitter photos --sheet=sheet.png
 
-Pictures are files, or folders, whose pictures are found at any depth. One that cannot be read is
-named on stderr and the others are predicted; the exit status is then 2.
+Arguments are pictures, or folders, which are searched at any depth. Unreadable pictures are
+reported on stderr and skipped; the exit status is then 2.
 """
 
 import os
@@ -35,13 +35,16 @@ def define_flags(values: flags.FlagValues) -> None:
     command_line.define_protocol(values)
     command_line.define_json(values, "the labels")
     flags.DEFINE_string(
-        "sheet", None, "Also draw the pictures to this .png file.", flag_values=values
+        "sheet",
+        None,
+        "Also draw the pictures and their labels to this .png file.",
+        flag_values=values,
     )
     command_line.define_threads(values)
 
 
 def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
-    """Predict, print a table, and write what is asked for."""
+    """Classify the pictures, print a table, and write the requested files."""
     json_file = command_line.output_file(options, "json", ".json")
     sheet_file = command_line.output_file(options, "sheet", ".png")
     source = pictures.open_pictures([Path(name) for name in arguments])

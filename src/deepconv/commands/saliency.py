@@ -1,11 +1,11 @@
-"""Draw where in pictures a network sees a class.
+"""Draw where in a picture a network sees a class.
 
     deepconv saliency --weights=vgg16.safetensors --out=seen.png cat.jpg photos
     deepconv saliency --weights=vgg16.safetensors --out=seen.png --label="tabby" cat.jpg
 
-Without --label it is the class that the network thinks best at its own scale, as predict does. Two
-views beside each picture: the class's posterior at every place of the dense score map (VGG, section
-3.2), and Grad-CAM (Selvaraju et al. 2017).
+Without --label, the class is the network's best one at its own scale, as in predict. Two views are
+drawn beside each picture: the class's posterior at every position of the dense score map (VGG,
+section 3.2), and Grad-CAM (Selvaraju et al. 2017).
 """
 
 import os
@@ -38,29 +38,35 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "label",
         None,
-        "The name or number of a class; by default what predict says.",
+        "The name or number of a class; by default each picture's best one.",
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "scale", None, "The shorter side Q; by default twice the crop.", 1, flag_values=values
+        "scale",
+        None,
+        "The shorter side Q in pixels; by default twice the crop.",
+        1,
+        flag_values=values,
     )
 
 
 def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
-    """Draw where the network sees its best label, or the one that is asked for."""
+    """Draw where the network sees the given class, or else the best one."""
     out = command_line.output_file(options, "out", ".png")
     assert out is not None  # the flag is required
     source = pictures.open_pictures([Path(name) for name in arguments])
     trained = open_model(Path(options.weights), checkpoint=options.checkpoint)
     own = trained.config.evaluation.scale
-    # Twice a crop: a map of some places, which that of one crop is not.
+    # At the crop's own size, the score map would have a single position.
     scale = options.scale or 2 * trained.network.crop
     for side in (own, scale):
         scoring.require_view(trained, "dense", side)
     label = None if options.label is None else numbered(trained, options.label)
     source, refused = pictures.recognized(source, os.cpu_count() or 1)
     if len(source) > saliency.MOST_PICTURES:
-        raise UserError(f"{len(source)} pictures do not fit one file; {saliency.MOST_PICTURES} do")
+        raise UserError(
+            f"{len(source)} pictures are too many: the limit is {saliency.MOST_PICTURES}"
+        )
     decoded = [_decoded(source, record) for record in range(len(source))]
     _, _, damaged = pictures.set_aside(source, [n for n, x in enumerate(decoded) if x is None])
     whole = [image for image in decoded if image is not None]
@@ -76,23 +82,23 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
 
 
 def numbered(trained: Model, label: str) -> int:
-    """Return the number of a class, which is given by its name or, where it has none such, itself.
+    """Return the number of a class that is given by its name or, if no name matches, its number.
 
     Raises:
-      UserError: if the network knows no such class, or several of this name.
+      UserError: if there is no such class, or several have this name.
     """
     names = trained.class_names
     found = [number for number, name in enumerate(names) if name == label]
     if len(found) > 1:
         raise UserError(
-            f"--label={label} is the name of classes {', '.join(map(str, found))}: give the number"
+            f"--label={label} is the name of classes {', '.join(map(str, found))}; give the number"
         )
     if found:
         return found[0]
     if label.isascii() and label.isdecimal() and int(label) < len(names):
         return int(label)
     raise UserError(
-        f"--label={label} is none of the {len(names)} classes, which begin with "
+        f"--label={label} is not one of the {len(names)} classes, which begin with "
         f"{', '.join(names[:3])}"
     )
 

@@ -1,10 +1,9 @@
-"""Count a network layer by layer: shapes, parameters, arithmetic.
+"""Print a network layer by layer: shapes, parameters, arithmetic.
 
     deepconv summary --config=vgg_e
     deepconv summary --config=alexnet --config.model.towers=1 --classes=10184
 
-Multiply-accumulates (MACs) are counted as for the papers: those of the kernels alone, with the taps
-that fall on padding, without the biases.
+Multiply-accumulates (MACs) are those of the kernels, including taps on padding but not the biases.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ REQUIRED = ("config",)
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
     config_file.define(values)
-    flags.DEFINE_integer("classes", 1000, "The number of classes.", 1, flag_values=values)
+    flags.DEFINE_integer("classes", 1000, "Number of classes.", 1, flag_values=values)
     command_line.define_json(values, "the table")
 
 

@@ -3,7 +3,7 @@
     deepconv train --config=vgg_e:tiny --workdir=runs/tiny
     deepconv train --config=configs/vgg_e.py --config.train.epochs=10
 
-Interrupted, the same command resumes from the last checkpoint.
+After an interruption, run the same command to resume from the last checkpoint.
 """
 
 import re
@@ -24,9 +24,17 @@ from deepconv.training.stage import open_all
 
 REQUIRED = ("config",)
 INTERRUPTED = (
-    "interrupted before training began: nothing new has been saved, and the same command starts "
-    "from where it did"
+    "interrupted before training began; nothing new has been saved: run the same command to start "
+    "again"
 )
+
+# What a run may be judged by.
+_COLUMNS = {
+    "top1_error": "top-1 error %",
+    "top5_error": "top-5 error %",
+    "localization_error": "localization error %",
+    "iou": "mean IoU %",
+}
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -35,7 +43,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "The folder of the run, or of all runs of a recipe; by default one below runs.",
+        "The folder of the run, or of all runs of a recipe; by default in runs/.",
         flag_values=values,
     )
     command_line.define_json(values, "the result")
@@ -46,9 +54,12 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "num_processes", None, "How many train together; 1: this one alone.", flag_values=values
+        "num_processes",
+        None,
+        "Number of processes that train together; 1 disables cluster detection.",
+        flag_values=values,
     )
-    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "Index of this process, from 0.", flag_values=values)
     flags.DEFINE_bool(
         "debug_nans",
         False,
@@ -58,13 +69,13 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(options: flags.FlagValues, _: Sequence[str]) -> None:
-    """Train, then print the errors and where everything lies."""
+    """Train, then print the errors and the paths of the results."""
     path = command_line.output_file(options, "json", ".json")
     parallel.start(options.coordinator, options.num_processes, options.process_id)
     file, _, variant = config_flags.get_config_filename(options["config"]).partition(":")
     config = options.config
     name = "_".join([Path(file).stem, *re.findall(r"\w+", variant)])
-    # The runs of a recipe lie side by side, so that two networks can share their first stage.
+    # The runs of a recipe are side by side, so that two networks can share their first stage.
     default = Path("runs") / name if config.recipe.name == "single" else Path("runs")
     folder = Path(options.workdir or default).absolute()
     stages = recipe.stages(config)
@@ -85,11 +96,11 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
 
 
 def plan(stages: Sequence[recipe.Stage], folder: Path, images: Sequence[int]) -> str:
-    """Return a table of the stages to come: what each starts from, sees at most, and its status.
+    """Return a table of the stages: what each starts from, sees at most, and its status.
 
     Args:
       stages: in order.
-      folder: where their runs lie.
+      folder: the folder that contains their runs.
       images: size of each stage's training set.
     """
     rows = [
@@ -111,18 +122,19 @@ def plan(stages: Sequence[recipe.Stage], folder: Path, images: Sequence[int]) ->
 def _status(run: Path) -> str:
     if RunFolder(run).result.exists():
         return "complete"
-    return "begun" if has_begun(run) else "to do"
+    return "started" if has_begun(run) else "to do"
 
 
 def summary(result: dict[str, Any]) -> str:
     """Return the table of a run's errors, in percent."""
+    shown = {name: title for name, title in _COLUMNS.items() if name in result["last"]}
     rows = [
-        (name, row["step"], 100 * row["top1_error"], 100 * row["top5_error"], row["images"])
+        (name, row["step"], *(100 * row[column] for column in shown), row["images"])
         for name, row in (("best", result["best"]), ("last", result["last"]))
     ]
     head = (
         f"{result['network']} on {result['dataset']}, {result['protocol']}, seed {result['seed']}, "
         f"{result['epochs']:.1f} epochs in {result['seconds']:.0f} s"
     )
-    columns = ("checkpoint", "step", "top-1 error %", "top-5 error %", "images")
+    columns = ("checkpoint", "step", *shown.values(), "images")
     return f"\n{head}\n{tables.table(columns, rows, decimals=2)}\n"

@@ -1,4 +1,4 @@
-"""Import weights of other frameworks, or export ours.
+"""Import weights from other frameworks, or export ours.
 
 deepconv weights import vgg16-397923af.pth vgg16.safetensors
 deepconv weights import VGG_ILSVRC_16_layers.caffemodel vgg16.safetensors --classes=words
@@ -29,11 +29,16 @@ def _import(options: flags.FlagValues, path: Path, out: Path) -> None:
     )
     importing.write(imported, out)
     converted = imported.converted
-    print(tables.table(("there", "shape", "here", "shape", "done"), converted.rows))
+    print(
+        tables.table(
+            ("source tensor", "shape", "our tensor", "shape", "conversion"), converted.rows
+        )
+    )
     mean = ", ".join(f"{value:.3f}" for value in converted.mean_rgb)
     print(
-        f"\n{out.absolute()}: {converted.network} of {converted.classes} classes, for crops of "
-        f"{converted.options['crop']} in images of shorter side {imported.scale}; mean RGB {mean}"
+        f"\n{out.absolute()}: {converted.network}, {converted.classes} classes, "
+        f"{converted.options['crop']}-pixel crops of images rescaled to a shorter side of "
+        f"{imported.scale}; mean RGB {mean}"
     )
 
 
@@ -41,14 +46,14 @@ def _export(options: flags.FlagValues, path: Path, out: Path) -> None:
     net = model.open_model(path, checkpoint=options.checkpoint)
     if options.format == "deepconv":
         exporting.to_deepconv(net, out)
-        text = f"weights of {net.config.model.name}, which every command takes"
+        text = f"weights of {net.config.model.name}, for --weights of every command"
     elif options.format == "torchvision":
         exporting.to_torchvision(net, out)
-        text = f"torchvision's tensors of {net.config.model.name}"
+        text = f"{net.config.model.name} in torchvision's format"
     else:
         exporting.to_stablehlo(net, out, view=options.view)
         text = (
-            f"{net.config.model.name} as StableHLO, and what it takes and gives in {out.name}.json"
+            f"{net.config.model.name} as StableHLO; {out.name}.json describes its input and output"
         )
     print(f"{out.absolute()}: {text}")
 
@@ -64,24 +69,24 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "classes",
         None,
-        "Of an import: a text file, the names of the classes, one a line.",
+        "For import: a text file with one class name per line.",
         flag_values=values,
     )
     flags.DEFINE_string(
-        "mean", None, "Of an import: Caffe's mean image, a .binaryproto.", flag_values=values
+        "mean", None, "For import: Caffe's mean image, a .binaryproto file.", flag_values=values
     )
     flags.DEFINE_enum(
         "format",
         "torchvision",
         ["torchvision", "stablehlo", "deepconv"],
-        "Of the exported file.",
+        "For export: the file's format.",
         flag_values=values,
     )
     flags.DEFINE_enum(
         "view",
         "crop",
         [*exporting.VIEWS],
-        "Of an export: what a StableHLO program looks at.",
+        "For export: the view that a StableHLO program evaluates.",
         flag_values=values,
     )
     command_line.define_checkpoint(values)
@@ -93,5 +98,5 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
         raise UserError("usage: deepconv weights import|export SOURCE OUT")
     action, source, out = arguments[0], Path(arguments[1]), Path(arguments[2])
     if not out.absolute().parent.is_dir():
-        raise UserError(f"{out}: there is no folder {out.parent}")
+        raise UserError(f"cannot write {out}: there is no folder {out.parent}")
     _ACTIONS[action](options, source, out)

@@ -1,1 +1,1 @@
-"""What a run is told: every key, its check, and the stages of a recipe."""
+"""The config of a run: its keys, their checks, and the stages of a recipe."""

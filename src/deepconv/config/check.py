@@ -1,4 +1,4 @@
-"""The check of a config before any data is read: each key's type and range, and what goes together.
+"""Check a config before any data is read: types and ranges, and which values fit together.
 
 check_config(config)
 """
@@ -21,13 +21,13 @@ from deepconv.parallel import MODEL_AXIS
 
 
 class _Rule(NamedTuple):
-    """What the value of a key has to be, once it has the type of its default."""
+    """A condition on a key's value, besides having the type of its default."""
 
-    holds: Callable[[Any], bool]
-    words: str
+    is_met: Callable[[Any], bool]
+    description: str
 
 
-# What is computed with them is float32.
+# All numbers are used in float32.
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -79,16 +79,17 @@ _PATTERN = _Rule(_is_pattern, "a regular expression")
 _BELOW_1 = _Rule(lambda value: 0 <= value < 1, "at least 0 and below 1")
 
 
-# Of every key that is a number or holds some, and of those that have few values.
+# For every key with numbers, and every key that allows only a few values.
 _RULES = {
     "seed": _Rule(lambda seed: 0 <= seed < 2**32, "from 0 to 4294967295"),
     "model.crop": _POSITIVE,
     "model.width": _POSITIVE,
     "model.dropout": _BELOW_1,
     "model.dtype": _one_of("float32", "bfloat16"),
+    "model.boxes": _one_of(*models.OUTPUTS),
     "init.layers": _PATTERN,
     "input.scale": _Rule(
-        _is_scale, "(smallest, largest), two whole numbers of pixels, the smaller one first"
+        _is_scale, "(smallest, largest), two integers in pixels, the smaller one first"
     ),
     "input.mean": _one_of("rgb", "image"),
     "input.color": _one_of("imagenet", "computed", "inherited"),
@@ -102,12 +103,12 @@ _RULES = {
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "optimizer.multipliers": _Rule(
         lambda rules: all(map(_is_multiplier, rules)),
-        "of rules (regular expression, factor of the learning rate, factor of the weight decay), "
+        "a tuple of rules (regular expression, learning-rate factor, weight-decay factor), "
         "no factor below 0",
     ),
     "optimizer.trained_layers": _PATTERN,
     "schedule.name": _one_of("plateau", "constant", "steps", "cosine"),
-    "schedule.drop_epochs": _Rule(_is_ascending, "of positive numbers, each above the one before"),
+    "schedule.drop_epochs": _Rule(_is_ascending, "positive numbers in increasing order"),
     "schedule.warmup_epochs": _NOT_NEGATIVE,
     "plateau.factor": _Rule(lambda factor: 0 < factor < 1, "above 0 and below 1"),
     "plateau.max_drops": _NOT_NEGATIVE,
@@ -127,23 +128,23 @@ _RULES = {
 
 
 def check_config(config: ConfigDict, network: models.Network | None = None) -> None:
-    """Find what is wrong with a config before any data is read.
+    """Check a config before any data is read.
 
     Args:
       config: the config.
-      network: the network of a run, where its records are known; by default the one that
-        `config.model` names is created.
+      network: the run's network, if it was recorded; by default it is created from
+        `config.model`.
 
     Raises:
-      UserError: naming the key and what it may be.
+      UserError: if a value is invalid; the message names the key and what is valid.
     """
     _check_keys(config, default(), "")
     _check_model(config.model)
     for key, value in flattened(config):
         if type(value) in (int, float) and not _is_number(value):
             raise UserError(f"{key}={value!r} must be a finite number")
-        if key in _RULES and not _RULES[key].holds(value):
-            raise UserError(f"{key}={value!r} must be {_RULES[key].words}")
+        if key in _RULES and not _RULES[key].is_met(value):
+            raise UserError(f"{key}={value!r} must be {_RULES[key].description}")
     _check_schedule(config)
     model = config.model
     try:
@@ -155,23 +156,24 @@ def check_config(config: ConfigDict, network: models.Network | None = None) -> N
 
     crop, scale = model.crop, config.input.scale
     if scale[0] < crop:
-        raise UserError(f"input.scale={scale} goes below model.crop={crop}: no crop fits")
+        raise UserError(f"input.scale={scale} starts below model.crop={crop}: no crop fits")
     if config.evaluation.scale < crop:
         raise UserError(f"evaluation.scale={config.evaluation.scale} is below model.crop={crop}")
     if config.input.mean == "image":
         if config.input.color == "imagenet":
             raise UserError(
-                "input.mean='image' needs input.color='computed' or 'inherited': no mean image is "
-                "published"
+                "input.mean='image' needs input.color='computed' or 'inherited': there is no "
+                "published mean image"
             )
         if not config.input.square or {*scale} != {config.evaluation.scale}:
             raise UserError(
-                "input.mean='image' needs input.square=True and one and the same scale everywhere"
+                "input.mean='image' needs input.square=True, and input.scale=(S, S) and "
+                "evaluation.scale=S for the same S"
             )
 
 
 def _check_schedule(config: ConfigDict) -> None:
-    """Check that the keys that one schedule alone uses are set for it, and for it only."""
+    """Check that schedule-specific keys are set only with the schedule that uses them."""
     schedule = config.schedule
     for key, name in (("drop_epochs", "steps"), ("warmup_epochs", "cosine")):
         if schedule[key] and schedule.name != name:
@@ -182,7 +184,7 @@ def _check_schedule(config: ConfigDict) -> None:
     if schedule.name == "steps" and not schedule.drop_epochs:
         raise UserError(
             "schedule.name='steps' needs schedule.drop_epochs, the epochs at which the learning "
-            "rate drops; schedule.name='constant' keeps it"
+            "rate drops; for a constant rate, set schedule.name='constant'"
         )
     if schedule.warmup_epochs >= config.train.epochs:
         raise UserError(
@@ -192,13 +194,13 @@ def _check_schedule(config: ConfigDict) -> None:
 
 
 def _check_keys(config: ConfigDict, reference: ConfigDict, prefix: str) -> None:
-    if prefix != "model.":  # its further keys are the network's own
+    if prefix != "model.":  # its other keys depend on the network
         for key in config:
             if key not in reference:
                 raise UserError(unknown_key(prefix + key, default()))
     for key, value in reference.items():
         if key not in config:
-            raise UserError(f"the config lacks the key {prefix}{key}")
+            raise UserError(f"the config is missing the key {prefix}{key}")
         _check_type(prefix + key, config[key], value)
         if isinstance(value, ConfigDict):
             _check_keys(config[key], value, f"{prefix}{key}.")
@@ -212,7 +214,7 @@ def _check_type(key: str, value: Any, reference: Any) -> None:
 
 
 def _check_model(model: ConfigDict) -> None:
-    """Check the types of a network's options; of unknown ones `models.create` tells."""
+    """Check the types of a network's options; `models.create` reports unknown ones."""
     if model.name not in models.NETWORKS:
         return
     options = inspect.signature(models.NETWORKS[model.name]).parameters
@@ -222,11 +224,11 @@ def _check_model(model: ConfigDict) -> None:
 
 
 def unknown_key(key: str, config: ConfigDict) -> str:
-    """Return the line that says that a config has no such key, and which are nearest to it.
+    """Return an error message for an unknown config key, with the most similar known ones.
 
     Args:
-      key: that somebody asked for, with its section or without.
-      config: that lacks it.
+      key: the unknown key, with or without its section.
+      config: the config without it.
     """
 
     def last(name: str) -> str:
@@ -238,7 +240,7 @@ def unknown_key(key: str, config: ConfigDict) -> str:
     for names in filter(None, (within, known)):
         close = difflib.get_close_matches(word, {last(name): None for name in names}, 1)
         for found in (
-            [name for name in names if last(name) == word],  # but in another section
+            [name for name in names if last(name) == word],  # in another section
             [name for name in names if "".join(w[0] for w in last(name).split("_")) == word],
             [name for name in names if last(name) in close],
         ):
@@ -248,22 +250,22 @@ def unknown_key(key: str, config: ConfigDict) -> str:
     close = difflib.get_close_matches(section or word, sections, 1)
     if close and section not in sections:
         return f"unknown config key {key}; did you mean the section {close[0]}?"
-    there = within or [*config]
-    return f"unknown config key {key}; there are {', '.join(sorted(there))}"
+    listed = within or [*config]
+    return f"unknown config key {key}; known keys: {', '.join(sorted(listed))}"
 
 
 def from_json(text: str, network: models.Network | None = None) -> ConfigDict:
-    """Return the config that a run's `config.json` holds, checked.
+    """Parse and check a run's `config.json`.
 
-    A key that was added after the run has its default, which is what was done before; one that has
-    moved since is read at its old place.
+    A key that is newer than the run gets its default, which means the behavior before the key
+    existed; a key that has moved is read from its old place.
 
     Args:
-      text: the content of the file.
+      text: the contents of the file.
       network: see `check_config`.
 
     Raises:
-      UserError: if it is not a config of this version.
+      UserError: if it is not a valid config.
     """
 
     def with_tuples(value: Any) -> Any:
@@ -275,13 +277,13 @@ def from_json(text: str, network: models.Network | None = None) -> ConfigDict:
     try:
         config.update(_translated(with_tuples(json.loads(text))))
     except (ValueError, TypeError, AttributeError):
-        raise UserError("config.json is not the JSON of a config") from None
+        raise UserError("config.json does not contain a config") from None
     check_config(config, network)
     return config.lock()
 
 
 def _translated(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with `plateau.drop_epochs`, of runs before `schedule`, under its new name."""
+    """Move `plateau.drop_epochs`, which earlier versions wrote, to `schedule`."""
     drop_epochs = settings.get("plateau", {}).pop("drop_epochs", ())
     if drop_epochs:
         settings["schedule"] = {"name": "steps", "drop_epochs": drop_epochs}

@@ -1,4 +1,4 @@
-"""What makes a run the same run: the settings that may not change when it is taken up again."""
+"""The identity of a run: the settings that must not change when it is resumed."""
 
 import hashlib
 import json
@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from deepconv.config.schema import flattened
 
-# What may differ when a run is taken up again: where things lie, how often it speaks, and what
-# changes the sums' rounding alone, as another number of devices does.
+# What may change when a run is resumed: paths, parallelism, how often it logs and saves, and what
+# affects only the rounding of sums, as the number of devices does.
 _FREE = (
     "dataset.data_dir",
     "input.threads",
@@ -23,11 +23,11 @@ _FREE = (
 
 
 def fixed_settings(config: ConfigDict) -> dict[str, Any]:
-    """Return the settings that a run keeps to its end, flattened to `{"section.key": value}`."""
+    """Return the settings that are fixed for a whole run, flattened to `{"section.key": value}`."""
     return {
         key: value
         for key, value in json.loads(json.dumps(dict(flattened(config)))).items()
-        # What the recipe says has gone into its stages, each of which is a plain run.
+        # The recipe has been expanded into stages, each of which is a plain run.
         if key not in _FREE and not key.startswith("recipe.")
     }
 

@@ -1,4 +1,4 @@
-"""The stages of a paper's recipe: what trains, from what, in what order.
+"""The stages of a paper's recipe: what to train, from which parameters, in what order.
 
     for stage in stages(config):
         loop.train(stage.config, workdir / stage.name, source_of(stage))
@@ -7,15 +7,19 @@ VGG (section 3.1): net A from random weights at S = 256; a deeper net at S = 256
 convolutions and its fully connected layers from A; the same net at S = 384 from that, at a tenth of
 the learning rate; the same with S in [256, 512] from S = 384.
 
-The fully connected layers alone are fine-tuned at S in [256, 512] in net D of the paper's 2014
-submission: "jitter_fc", in place of the last.
+In net D of the paper's 2014 submission, only the fully connected layers are fine-tuned at S in
+[256, 512]: "jitter_fc", in place of the last stage.
 
 "pretrained" (AlexNet section 6.1: the Fall 2011 release of ImageNet, 15 million images of 22,000
-categories, then ILSVRC-2012): the net on a larger data set, then on the config's own from all its
-layers but fc8, whose classes are others.
+categories, then ILSVRC-2012): the net is trained on a larger data set, then on the config's own,
+starting from all layers but fc8, whose classes differ.
 
-What a key means for one stage is not handed on to the next: `init` concerns the first stage alone,
-`optimizer.trained_layers` the last. All other settings hold in every stage.
+"localization" (VGG appendix A): a classifier, trained as "vgg" trains it at S = 256 or 384, or given
+as `init.checkpoint`; then a network that predicts boxes at the same S, which starts from all layers
+of the classifier but fc8, at a tenth of the learning rate.
+
+`init` applies only to the first stage, `optimizer.trained_layers` only to the last. All other
+settings apply to every stage.
 """
 
 import copy
@@ -24,25 +28,28 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from deepconv.config.check import check_config
-from deepconv.config.schema import default
+from deepconv.config.schema import default, predicts_boxes
 from deepconv.exceptions import UserError
 
-# "The first four convolutional layers" of A, matched by the place in Table 1's blocks where shapes
-# agree: A's second convolution is B's third.
+# "The first four convolutional layers" of A, matched by their place in Table 1's blocks, where
+# shapes agree: A's second convolution is B's third.
 FROM_A = r"conv1_1|conv2_1|conv3_1|conv3_2|fc6|fc7|fc8"
 EVERYTHING = r".*"
 ALL_BUT_FC8 = r"(?!fc8$).*"
 FULLY_CONNECTED = r"fc.*"
-# The paper has no learning rate for fine-tuning; VGG's for each later stage.
+# AlexNet's paper gives no learning rate for fine-tuning; this is VGG's for each later stage.
 FINE_TUNING_RATE = 0.1
+# Of a network for boxes: 1e-3 where the classifier's is 1e-2.
+LOCALIZATION_RATE = 0.1
+LOCALIZATION_SCALES = ("256", "384")
 
 
 class Stage(NamedTuple):
     """One training run of a recipe.
 
     Attributes:
-      name: of its folder in the work directory; stages of two recipes that are the same share it.
-      config: of the run, complete.
+      name: name of its folder in the work directory; identical stages of two recipes share it.
+      config: the run's complete config.
       source: name of the stage whose best parameters it starts from; None: random weights, or
         `config.init.checkpoint`.
     """
@@ -53,17 +60,17 @@ class Stage(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """How a VGG stage differs from the others; pixels are the paper's.
+    """How a VGG stage differs from the others, in the paper's pixels.
 
-    A config whose own scale is not 256 has all of them in the same proportion.
+    For a config whose scale is not 256, all scales change in proportion.
 
     Attributes:
-      smallest: of the shorter sides S drawn.
-      largest: of them.
+      smallest: lower end of the range of the shorter side S.
+      largest: upper end of that range.
       evaluation: the shorter side Q.
-      learning_rate: factor of the first stage's.
-      before: the stage that the same net's parameters come from.
-      trained_layers: those that train, unless the config says other ones.
+      learning_rate: factor relative to the first stage's.
+      before: the stage whose parameters this one starts from, in the same net.
+      trained_layers: the layers to train, unless the config selects others.
     """
 
     smallest: int
@@ -83,21 +90,21 @@ SCALES = {
 
 
 def stages(config: ConfigDict) -> tuple[Stage, ...]:
-    """Return the stages that a config asks for, in order, with those that they need.
+    """Return the stages of a config's recipe, in order, including those they depend on.
 
-    `config.recipe.name` is "single", one run in the work directory itself, "pretrained", or "vgg",
-    of which `config.recipe.stage` is the last stage wanted.
+    `config.recipe.name` is "single" (one run in the work directory itself), "pretrained", "vgg",
+    which ends with the stage `config.recipe.stage`, or "localization", at that scale.
 
     Raises:
-      UserError: if the config is wrong, the recipe or the stage does not exist or has no data set,
-        or a key would mean nothing in it, or something else than it says.
+      UserError: if the config is invalid, the recipe or the stage does not exist or has no data
+        set, or a key has no effect or another meaning in the recipe.
     """
     check_config(config)
     name, init = config.recipe.name, config.init
     if name != "single" and init.layers != EVERYTHING and not init.checkpoint:
         raise UserError(
-            f"init.layers={init.layers!r} is about init.checkpoint, which is not set; what a stage "
-            f"copies from the one before it is part of recipe.name={name!r}"
+            f"init.layers={init.layers!r} has no effect without init.checkpoint; "
+            f"recipe.name={name!r} decides which layers a stage copies from the one before it"
         )
     match config.recipe.name:
         case "single":
@@ -106,13 +113,20 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
             return _vgg(config)
         case "pretrained":
             return _pretrained(config)
-    raise UserError(f"unknown recipe.name {config.recipe.name!r}; one of single, vgg, pretrained")
+        case "localization":
+            return _localization(config)
+    raise UserError(
+        f"unknown recipe.name {config.recipe.name!r}; choose from single, vgg, pretrained, "
+        "localization"
+    )
 
 
 def _pretrained(config: ConfigDict) -> tuple[Stage, ...]:
     larger = config.recipe.pretrain_dataset
     if not larger:
-        raise UserError("recipe.name='pretrained' needs recipe.pretrain_dataset, the larger set")
+        raise UserError(
+            "recipe.name='pretrained' needs recipe.pretrain_dataset, the larger data set"
+        )
     first, second = _alone(config, last=False), _alone(config, first=False)
     first.dataset.name = larger
     first.dataset.train_split = config.recipe.pretrain_train_split
@@ -124,12 +138,12 @@ def _pretrained(config: ConfigDict) -> tuple[Stage, ...]:
 
 
 def _alone(config: ConfigDict, *, first: bool = True, last: bool = True) -> ConfigDict:
-    """Return a copy that is, by itself, a plain run.
+    """Return a copy of a recipe's config that is a plain run.
 
     Args:
-      config: of a recipe.
-      first: whether the stage is the recipe's first, which the config's `init` is about.
-      last: whether it is the last, which the config's `optimizer.trained_layers` is about.
+      config: the recipe's config.
+      first: whether the stage is the recipe's first, to which the config's `init` applies.
+      last: whether it is the last, to which the config's `optimizer.trained_layers` applies.
     """
     stage = copy.deepcopy(config)
     stage.recipe = default().recipe
@@ -143,19 +157,19 @@ def _alone(config: ConfigDict, *, first: bool = True, last: bool = True) -> Conf
 def _vgg(config: ConfigDict) -> tuple[Stage, ...]:
     last = config.recipe.stage
     if last not in SCALES:
-        raise UserError(f"unknown recipe.stage {last!r}; one of {', '.join(SCALES)}")
+        raise UserError(f"unknown recipe.stage {last!r}; choose from {', '.join(SCALES)}")
     smallest, largest = config.input.scale
     if not smallest == largest == config.evaluation.scale:
         raise UserError(
             f"input.scale={config.input.scale} and evaluation.scale={config.evaluation.scale} must "
             "be (S, S) and S with recipe.name='vgg', which sets every stage's scales in proportion "
-            "to the first stage's S; recipe.name='single' trains with any"
+            "to the first stage's S; recipe.name='single' accepts any scales"
         )
     name = config.model.name
     if config.recipe.pretrain and config.init.checkpoint:
         raise UserError(
-            f"{name} cannot start from init.checkpoint={config.init.checkpoint} and from net A: "
-            "leave the one out, or the other with --config.recipe.pretrain=False"
+            f"{name} cannot start from both init.checkpoint={config.init.checkpoint} and net A; "
+            "leave out init.checkpoint, or set --config.recipe.pretrain=False"
         )
     scales: list[str] = []
     wanted: str | None = last
@@ -173,6 +187,33 @@ def _vgg(config: ConfigDict) -> tuple[Stage, ...]:
     if config.recipe.pretrain:
         found[1].config.init.layers = FROM_A
     return tuple(found)
+
+
+def _localization(config: ConfigDict) -> tuple[Stage, ...]:
+    if not predicts_boxes(config):
+        raise UserError("recipe.name='localization' needs model.boxes, 'single' or 'per_class'")
+    scale = config.recipe.stage
+    if scale not in LOCALIZATION_SCALES:
+        raise UserError(
+            f"unknown recipe.stage {scale!r} of recipe.name='localization'; one of "
+            f"{', '.join(LOCALIZATION_SCALES)}"
+        )
+    given = config.init.checkpoint
+    boxes = _scaled(config, scale, first=bool(given), last=True)
+    boxes.init.layers = ALL_BUT_FC8
+    boxes.optimizer.learning_rate = config.optimizer.learning_rate * LOCALIZATION_RATE
+    if config.input.color == "computed":
+        boxes.input.color = "inherited"  # what the classifier's layers are used to
+    fully_connected = "_fc" if boxes.optimizer.trained_layers == FULLY_CONNECTED else ""
+    name = f"{config.model.name}_{scale}_boxes_{config.model.boxes}{fully_connected}"
+    if given:
+        return (Stage(name, boxes, None),)
+    classifier = copy.deepcopy(config)
+    with classifier.unlocked():
+        del classifier.model["boxes"]
+    classifier.optimizer.trained_layers = EVERYTHING
+    before = _vgg(classifier)
+    return (*before, Stage(name, boxes, before[-1].name))
 
 
 def _scaled(config: ConfigDict, name: str, *, first: bool, last: bool) -> ConfigDict:

@@ -64,7 +64,7 @@ def pca_magnitudes(eigenvalues: np.ndarray, convention: str) -> np.ndarray:
         return 255.0 * eigenvalues
     if convention == "sqrt":
         return np.asarray(255.0 * np.sqrt(eigenvalues))
-    raise ValueError(f"unknown augment.pca_magnitude {convention!r}; one of lambda, sqrt")
+    raise ValueError(f"unknown augment.pca_magnitude {convention!r}; must be lambda or sqrt")
 
 
 def principal_components(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -129,7 +129,7 @@ def load_crop(data: bytes, choose: Callable[[int, int], Crop]) -> tuple[np.ndarr
     crop = choose(frame.height, frame.width)
     try:
         return _cut_jpeg(data, frame, crop), crop
-    except ValueError:  # Pillow may still read it, and its error is the better one
+    except ValueError:  # Pillow may still read it, and its errors say more
         return resample(decode(data), crop), crop
 
 
@@ -170,7 +170,7 @@ def eight_bits(values: np.ndarray, bits: int | None) -> np.ndarray:
     """
     low, high = values.min(), values.max()
     white = 2**bits - 1 if bits else 255 if values.dtype.kind == "f" else 65535
-    if not (low >= 0 and high <= white):  # nor with a NaN
+    if not (low >= 0 and high <= white):  # also true of NaN
         raise UnreadableImageError(
             f"gray values from {low:g} to {high:g}; only 0 to {white} can be read"
         )
@@ -223,7 +223,7 @@ def _open(data: bytes) -> PIL.Image.Image:
     """Read an image file's header with Pillow, which decodes the pixels on demand."""
     try:
         image = PIL.Image.open(io.BytesIO(data))
-    except PIL.UnidentifiedImageError as error:  # its message has an address in memory
+    except PIL.UnidentifiedImageError as error:  # its message contains a memory address
         raise UnreadableImageError("not an image of a known format") from error
     except Exception as error:  # Pillow's plugins raise anything on broken files
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
@@ -336,7 +336,7 @@ def _cut_jpeg(data: bytes, frame: _Frame, crop: Crop) -> np.ndarray:
     pixels = np.empty((height, width, 3), np.uint8)
     try:
         simplejpeg.decode_jpeg(file, buffer=pixels, **scaled)
-    except ValueError as error:  # skipped rows after the last one needed do no harm
+    except ValueError as error:  # skipped rows after the last one needed are harmless
         if rows == frame.height or not _REST_SKIPPED.fullmatch(str(error)):
             raise
     box = _box(crop, frame.height / divisor, frame.width / divisor)

@@ -1,4 +1,4 @@
-"""The check that labels are class numbers."""
+"""Check that labels are class numbers."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Several networks, scales or protocols together: their posteriors are averaged.
+"""Combine several networks, scales or protocols by averaging their posteriors.
 
     together = combine([by_one_network, by_another])
 
@@ -16,7 +16,7 @@ from deepconv.exceptions import UserError
 
 
 class ScoredImages(NamedTuple):
-    """Posteriors of a set of images, and all that is needed to judge or combine them later.
+    """Posteriors of a set of images, and all that is needed to evaluate or combine them later.
 
     Attributes:
       log_posteriors: float32 `[N, C]`, natural logs; see `evaluation.posteriors`.
@@ -48,9 +48,9 @@ def combine(members: Sequence[ScoredImages]) -> ScoredImages:
     for member in members[1:]:
         name = member.origin.get("run", "one of the members")
         if member.class_names != first.class_names:
-            raise UserError(f"{name} has other classes than {first.origin.get('run')}")
+            raise UserError(f"{name} has different classes than {first.origin.get('run')}")
         if member.image_ids != first.image_ids or (member.labels != first.labels).any():
-            raise UserError(f"{name} was given other images than {first.origin.get('run')}")
+            raise UserError(f"{name} scored different images than {first.origin.get('run')}")
     if len(members) == 1:
         return first
     return first._replace(
@@ -68,17 +68,17 @@ def fuse(log_posteriors: Sequence[np.ndarray]) -> np.ndarray:
     log (1 / M) sum_m p_m, summed in float64.
 
     Args:
-      log_posteriors: M arrays `[N, C]`; -inf is a posterior of 0, NaN one that is not known.
+      log_posteriors: M arrays `[N, C]`; -inf is a posterior of 0, NaN an unknown one.
 
     Returns:
       float32 `[N, C]`.
 
     Raises:
-      ValueError: if there is none, or their shapes differ.
+      ValueError: if there are none, or their shapes differ.
     """
     shapes = {members.shape for members in log_posteriors}
     if len(shapes) != 1:
-        raise ValueError(f"log posteriors to fuse must be some of the same shape, not {shapes}")
+        raise ValueError(f"log posteriors to average must all have the same shape, not {shapes}")
     # One after the other: all of them in float64 at once would take gigabytes.
     first, *others = log_posteriors
     with np.errstate(invalid="ignore"):

@@ -49,7 +49,7 @@ def counts(scores: jax.Array, target: Mapping[str, jax.Array], mask: jax.Array) 
     chex.assert_shape(
         [target["label"], mask],
         (len(scores),),
-        custom_message=f"labels and mask do not fit the scores {scores.shape}",
+        custom_message=f"labels and mask do not match the scores {scores.shape}",
     )
     rank = ranks(scores, target["label"])
     losses = optax.softmax_cross_entropy_with_integer_labels(scores, target["label"])

@@ -1,4 +1,4 @@
-"""From images to the logs of posteriors, by crops or densely; pure.
+"""Compute log posteriors of images, from crops or densely, by pure functions.
 
     logs = of_crops(network, params, images, extents, mean, offsets=crops.ten_crop, mirror=True)
     logs = of_whole(network, params, images, extents, mean)  # dense
@@ -6,7 +6,7 @@
 Logs, because in float32 a class whose score is some 100 below the best has a posterior of 0, and
 all such classes would tie. Posteriors p_k are averaged as log sum_k exp(log p_k) - log K.
 
-Images of several sizes share a canvas: each lies in its upper left, `extents` says how large it is.
+Images of several sizes share a canvas: each is in its upper left, `extents` gives its size.
 """
 
 import math
@@ -37,12 +37,12 @@ def of_crops(
     """Average the posteriors of crops, in logs (AlexNet section 4.1, VGG section 3.2).
 
     Args:
-      network: whose `crop` is the crops' side.
+      network: the network; its `crop` is the crops' side.
       params: its parameters.
       images: uint8 RGB `[N, H, W, 3]`, each in the upper left of its canvas.
       extents: `[N, 2]` int, (height, width) of the images.
       mean: `[3]`, or a mean image `[S, S, 3]` of central squares, which the crops must lie in.
-      offsets: from extents and the crop's side to `[N, K, 2]`, see `crops`.
+      offsets: function from extents and the crop's side to `[N, K, 2]`, see `crops`.
       mirror: whether each crop's mirror image counts too.
 
     Returns:
@@ -76,7 +76,7 @@ def of_crops(
         logs = jax.nn.log_softmax(scores[:, 0, 0, :])
         return _mean(logs.reshape(-1, len(images), logs.shape[-1]))
 
-    # One place after the other: the crops of a place are a batch, all together would not fit.
+    # One position at a time: its crops are a batch, and all crops at once would not fit in memory.
     return _mean(jax.lax.map(one, jnp.moveaxis(offsets(extents, crop), 1, 0)))
 
 
@@ -105,8 +105,8 @@ def of_whole(
       images: uint8 RGB `[N, H, W, 3]`, each in the upper left of its canvas.
       extents: `[N, 2]` int, (height, width) of the images, large enough for a map of 1x1.
       mean: `[3]`.
-      average: "scores" as the paper, or "posteriors": softmax at every place of the map, then the
-        mean.
+      average: "scores" as in the paper, or "posteriors": softmax at every position of the map, then
+        the mean.
 
     Returns:
       log posteriors, float32 `[N, C]`.
@@ -128,6 +128,6 @@ def of_whole(
 
 
 def _mirrored(images: jax.Array, extents: jax.Array) -> jax.Array:
-    """Mirror each image within its own width; what lies beyond means nothing."""
+    """Mirror each image within its own width; values beyond it are meaningless."""
     columns = extents[:, 1:] - 1 - jnp.arange(images.shape[2])
     return jnp.take_along_axis(images, jnp.maximum(columns, 0)[:, None, :, None], axis=2)

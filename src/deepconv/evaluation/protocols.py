@@ -3,9 +3,8 @@
     for view in PROTOCOLS["multi_crop_and_dense"]:
         logs = VIEWS[view](network, params, images, extents, mean)  # log p [N, C], pure
 
-A view is one way to look at images of one scale, to the logs of posteriors. A protocol is the mean
-of its views, of its scales and of its networks: posteriors of whatever origin are averaged alike
-(`ensemble.fuse`).
+A view maps images of one scale to log posteriors. A protocol averages posteriors over its views,
+scales and networks, all in the same way (`ensemble.fuse`).
 """
 
 import collections
@@ -45,11 +44,11 @@ def center_crop(
 
     Args:
       eval_step: `(params, batch) -> {"images": how many count, metric: sum over them, ...}`.
-      params: of the network.
-      batches: batches on the devices; masked examples count for nothing.
+      params: the network's parameters.
+      batches: batches on the devices; masked examples are ignored.
 
     Returns:
-      `images`, how many were scored, and the mean of each metric: of a classifier `top1_error` and
+      `images`, how many were scored, and the mean of each metric: for a classifier `top1_error` and
       `top5_error` as fractions, and `loss` in nats.
 
     Raises:
@@ -65,7 +64,7 @@ def center_crop(
     total.update(_on_host(pending))
     images = total.pop("images", 0)
     if not images:
-        raise ValueError("there is no image to evaluate")
+        raise ValueError("there are no images to evaluate")
     return {"images": int(images), **{name: value / images for name, value in total.items()}}
 
 

@@ -1,1 +1,1 @@
-"""What a trained network computes for images, whatever the task."""
+"""Apply trained networks to images, whatever the task."""

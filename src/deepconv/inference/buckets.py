@@ -4,9 +4,9 @@
     for bucket in lay_out(sizes, most=8):
         batches = bucket_batches(source, 256, bucket, batch_size=32)
 
-A compiled program has one shape. Dense evaluation of images as they are would compile one program
-for every width; here there are at most `most` shapes, chosen so that the fewest pixels are empty.
-Each image lies in the upper left of an array of its bucket's shape, its canvas.
+A compiled program has fixed shapes. Evaluating images densely at their own sizes would compile one
+program for every width; here there are at most `most` shapes, chosen to leave the fewest pixels
+empty. Each image is in the upper left of its canvas, an array of its bucket's shape.
 """
 
 import functools
@@ -21,7 +21,7 @@ from deepconv.data import decode
 from deepconv.data.pipeline import NumpyBatch, Source, record_name, unreadable
 from deepconv.exceptions import UserError
 
-# Of the longer side to the shorter; a whole image is held in memory, and a map of it.
+# Longer side to shorter; limited because a whole image and its maps must fit in memory.
 MAX_ASPECT_RATIO = 32
 
 
@@ -29,8 +29,8 @@ class Bucket(NamedTuple):
     """Images that share a shape.
 
     Attributes:
-      height: of the largest image, in pixels.
-      width: of the widest image, in pixels.
+      height: height of the tallest image, in pixels.
+      width: width of the widest image, in pixels.
       records: numbers of the images, int `[n]`, ascending.
     """
 
@@ -40,7 +40,7 @@ class Bucket(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What is known of a set of images before any pixel is decoded.
+    """What is known about a set of images before any pixel is decoded.
 
     Attributes:
       sizes: `[N, 2]` int, (height, width).
@@ -61,15 +61,15 @@ class Survey(NamedTuple):
 
 
 def survey(source: Source, threads: int) -> Survey:
-    """Look at every record once, without decoding its pixels.
+    """Read every record once, without decoding its pixels.
 
     Args:
       source: the images.
-      threads: how many read.
+      threads: number of reading threads.
 
     Raises:
-      UserError: if an image cannot be read, or is longer than MAX_ASPECT_RATIO times its width; it
-        is named.
+      UserError: if an image cannot be read, or its aspect ratio exceeds MAX_ASPECT_RATIO; the
+        message names it.
     """
 
     def one(record: int) -> tuple[tuple[int, int], int, str]:
@@ -81,8 +81,8 @@ def survey(source: Source, threads: int) -> Survey:
             raise unreadable(f"{name} ({error})") from None
         if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
             raise UserError(
-                f"{name} is {width}x{height}; only images up to {MAX_ASPECT_RATIO}:1 are evaluated "
-                "whole, so remove it"
+                f"{name} is {width}x{height}; whole images are evaluated only up to an "
+                f"aspect ratio of {MAX_ASPECT_RATIO}:1, so remove it"
             )
         return (height, width), int(example["label"]), name
 
@@ -96,14 +96,14 @@ def survey(source: Source, threads: int) -> Survey:
 
 
 def lay_out(sizes: np.ndarray, most: int) -> list[Bucket]:
-    """Divide images among a few buckets so that they have the fewest pixels in all.
+    """Divide images among a few buckets, minimizing the total number of pixels.
 
-    Images are ranked from tall to wide and cut into runs, by dynamic programming over the places of
-    the cuts; a run's bucket has the largest height and width in it.
+    Images are ranked from tall to wide and cut into runs, by dynamic programming over the
+    positions of the cuts; a run's bucket has the largest height and width in it.
 
     Args:
       sizes: `[N, 2]` int, (height, width).
-      most: number of buckets at most.
+      most: maximum number of buckets.
 
     Returns:
       The buckets, the largest first, so that one that does not fit in memory fails at once.
@@ -116,7 +116,7 @@ def lay_out(sizes: np.ndarray, most: int) -> list[Bucket]:
     widths = np.maximum.reduceat(sizes[order, 1], first) if len(kinds) else np.zeros(0, int)
     ends = np.concatenate([[0], np.cumsum(count)])
 
-    # cost[j]: of the first j kinds with so many buckets; cuts[m][j]: where the last one begins.
+    # cost[j]: fewest pixels for the first j kinds; cuts[m][j]: where the last bucket begins.
     cost = np.full(len(kinds) + 1, np.inf)
     cost[0] = 0
     cuts = []
@@ -157,14 +157,14 @@ def load_bucket(
     Args:
       source: the images.
       scale: the shorter side Q, in pixels.
-      height: of the canvases, in pixels.
-      width: of the canvases, in pixels.
+      height: height of the canvases, in pixels.
+      width: width of the canvases, in pixels.
       records: numbers of the images; -1 leaves an empty canvas.
-      strict: whether an image that cannot be read is an error; else it leaves an empty canvas too.
+      strict: whether an unreadable image is an error; otherwise its canvas stays empty.
 
     Returns:
       `image` uint8 `[n, height, width, 3]`, zero beyond the images; `extent` int32 `[n, 2]`, the
-      images' (height, width), all of the canvas where it is empty; `record` int64 `[n]`, -1 there.
+      images' (height, width), or the canvas's where it is empty; `record` int64 `[n]`, -1 there.
 
     Raises:
       UserError: if an image cannot be read.
@@ -194,13 +194,13 @@ def load_bucket(
 def bucket_batches(
     source: Source, scale: int, bucket: Bucket, *, batch_size: int, strict: bool = True
 ) -> grain.MapDataset:
-    """Return the batches of a bucket; the last is filled up with empty canvases.
+    """Return the batches of a bucket; the last is padded with empty canvases.
 
     Args:
       source: the images.
       scale: the shorter side Q, in pixels.
-      bucket: which images, and the shape.
-      batch_size: images in a batch.
+      bucket: the images and their shape.
+      batch_size: number of images in a batch.
       strict: see `load_bucket`.
     """
     batches = -(-len(bucket.records) // batch_size)

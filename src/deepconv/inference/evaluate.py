@@ -22,13 +22,13 @@ from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.evaluation.report import report
 from deepconv.exceptions import UserError
 from deepconv.inference import buckets, scoring
-from deepconv.inference.model import open_model, results_folder
+from deepconv.inference.model import Model, open_model, results_folder
 from deepconv.run import provenance
 from deepconv.run.workdir import hold, require_unseen, require_writable
 
 # Rows of each part of the printed report; the JSON has more.
 _ROWS = 10
-# Systems allow 255 bytes of a file's name.
+# File systems allow names of up to 255 bytes.
 _LONGEST_NAME = 120
 
 
@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
     Attributes:
       protocol: a key of `PROTOCOLS`.
-      scales: the shorter sides Q; empty: the one of the network's own config.
+      scales: the shorter sides Q; empty: that of the network's own config.
       average: what dense evaluation averages over the map, "scores" or "posteriors".
       checkpoint: which parameters, "last" or "best"; see `open_model`.
     """
@@ -49,23 +49,41 @@ class Request(NamedTuple):
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The views that make the protocol, keys of `protocols.VIEWS`."""
+        """The views that make up the protocol, keys of `protocols.VIEWS`."""
         dense = "dense" if self.average == "scores" else "dense_posteriors"
         return tuple(dense if view == "dense" else view for view in PROTOCOLS[self.protocol])
 
     def stem(self, views: Sequence[str], scales: Sequence[int]) -> str:
-        """Return the name of a file of results, without its ending."""
+        """Return the name of a results file, without its extension."""
         best = "_best" if self.checkpoint == "best" else ""
         return f"{'_and_'.join(views)}_q{'-'.join(map(str, scales))}{best}"
 
 
-class ScoredRun(NamedTuple):
-    """A run's posteriors of a set of images.
+class Images(NamedTuple):
+    """The images of an evaluation.
 
     Attributes:
-      name: of the run.
-      parts: one of each view at each scale.
-      file: without its ending, where the results of all of them together belong.
+      source: their records.
+      survey: of them.
+      described: the data set and the split, for people.
+      digest: changes with the images.
+      class_names: names of the labels 0, 1, ...
+    """
+
+    source: Source
+    survey: buckets.Survey
+    described: str
+    digest: str
+    class_names: tuple[str, ...]
+
+
+class ScoredRun(NamedTuple):
+    """A run's posteriors for a set of images.
+
+    Attributes:
+      name: the run's name.
+      parts: one for each view at each scale.
+      file: path of the results of all parts together, without its extension.
     """
 
     name: str
@@ -84,12 +102,12 @@ def score_runs(
     """Score runs on the images of the first one's data set; posteriors on disk are reused.
 
     Args:
-      runs: their folders, or files of weights; the posteriors of each are kept under `evaluation/`
+      runs: run folders, or weights files; the posteriors of each are kept under `evaluation/`
         in its `results_folder`.
-      request: how each of them is evaluated.
-      dataset: replaces keys of `config.dataset` of the first run: other images of its classes.
-      out: a folder that everything is kept in instead, each run's in a subfolder.
-      threads: how many decode; 0: one for each core.
+      request: how to evaluate each run.
+      dataset: replaces keys of the first run's `config.dataset`: other images of its classes.
+      out: folder to keep everything in instead, with a subfolder for each run.
+      threads: number of decoding threads; 0: one per core.
 
     Raises:
       UserError: if the input cannot be used; the message says what to do.
@@ -105,47 +123,21 @@ def score_runs(
     for net, parts in zip(nets, wanted, strict=True):
         for view, scale in parts:
             scoring.require_view(net, view, scale)
-    own = nets[0].config.dataset
-    settings = {**own, **(dataset or {})}
-    name, split = settings["name"], settings["eval_split"]
-    if name != own.name and datasets.is_folder(name):
-        split = (dataset or {}).get("eval_split")  # the run's own split is of another folder
-    opened = datasets.open_split(name, split, data_dir=settings["data_dir"])
-    described = f"{name}, {opened.part.split}"
-    for run, net in zip(runs, nets, strict=True):
-        if net.config.dataset.name == name and run.is_dir():
-            require_unseen(run, opened.part)
-    for index, (run, net) in enumerate(zip(runs, nets, strict=True)):
-        if net.unnamed and len(net.class_names) == len(opened.class_names):
-            nets[index] = net._replace(class_names=opened.class_names)
-        elif net.class_names != opened.class_names:
-            raise UserError(
-                f"{run} was trained on different classes ({_few(net.class_names)}) than those of "
-                f"{name} ({_few(opened.class_names)})"
-            )
     threads = threads or os.cpu_count() or 1
-    key = (name, split, settings["data_dir"], opened.part.digest)
-    survey = _survey(opened.source, threads, key)
-    check_labels(
-        survey.labels,
-        len(opened.class_names),
-        dataset=described,
-        name_of=survey.image_ids.__getitem__,
-    )
+    nets, images = open_images(runs, nets, dataset, threads=threads)
     scored = []
     for run, net, parts in zip(runs, nets, wanted, strict=True):
-        folder = _kept_in(run, out) / "evaluation" / _file_name(described)
-        require_writable(folder, "--out=FOLDER keeps everything elsewhere")
+        folder = kept_in(run, images.described, out)
         with hold(folder):
             computed = tuple(
                 scoring.score(
                     net,
                     view=view,
                     scale=scale,
-                    source=opened.source,
-                    survey=survey,
-                    dataset=described,
-                    contents=opened.part.digest,
+                    source=images.source,
+                    survey=images.survey,
+                    dataset=images.described,
+                    contents=images.digest,
                     path=folder / f"{request.stem([view], [scale])}.npz",
                     mesh=mesh,
                     threads=threads,
@@ -157,17 +149,85 @@ def score_runs(
     return scored
 
 
-def _kept_in(run: Path, out: Path | None) -> Path:
-    """Return where what is computed of a run is kept."""
+def open_images(
+    runs: Sequence[Path],
+    nets: Sequence[Model],
+    dataset: dict[str, str] | None,
+    *,
+    threads: int,
+    boxes: bool = False,
+) -> tuple[list[Model], Images]:
+    """Open the images that runs are evaluated on, those of the first one's data set.
+
+    Args:
+      runs: their folders, or files of weights.
+      nets: their networks.
+      dataset: replaces keys of `config.dataset` of the first run: other images of its classes.
+      threads: how many read.
+      boxes: whether every record shall have boxes.
+
+    Returns:
+      The networks, their classes named, and the images.
+
+    Raises:
+      UserError: if the images cannot be opened, a network has seen them in training, or their
+        classes are not the network's.
+    """
+    own = nets[0].config.dataset
+    settings = {**own, **(dataset or {})}
+    name, split = settings["name"], settings["eval_split"]
+    if name != own.name and datasets.is_folder(name):
+        split = (dataset or {}).get("eval_split")  # the run's own split is of another folder
+    opened = datasets.open_split(name, split, data_dir=settings["data_dir"], boxes=boxes)
+    described = f"{name}, {opened.part.split}"
+    named = []
+    for run, net in zip(runs, nets, strict=True):
+        if net.config.dataset.name == name and run.is_dir():
+            require_unseen(run, opened.part)
+        if net.unnamed and len(net.class_names) == len(opened.class_names):
+            named.append(net._replace(class_names=opened.class_names))
+        elif net.class_names != opened.class_names:
+            raise UserError(
+                f"{run} was trained on different classes ({_few(net.class_names)}) than those of "
+                f"{name} ({_few(opened.class_names)})"
+            )
+        else:
+            named.append(net)
+    key = (name, split, settings["data_dir"], opened.part.digest)
+    survey = _survey(opened.source, threads, key)
+    check_labels(
+        survey.labels,
+        len(opened.class_names),
+        dataset=described,
+        name_of=survey.image_ids.__getitem__,
+    )
+    return named, Images(opened.source, survey, described, opened.part.digest, opened.class_names)
+
+
+def kept_in(run: Path, described: str, out: Path | None) -> Path:
+    """Return the folder where what is computed of a run and a set of images is kept.
+
+    Args:
+      run: the folder of a run, or a file of weights.
+      described: the images, see `Images`.
+      out: a folder that everything is kept in instead of the run's own.
+
+    Raises:
+      UserError: if nothing can be written there.
+    """
     if out is None:
-        return results_folder(run)
-    # Runs of one name may lie in several folders.
-    digest = hashlib.sha256(os.fsencode(run.absolute())).hexdigest()[:8]
-    return out / f"{run.stem if run.is_file() else run.absolute().name}_{digest}"
+        folder = results_folder(run)
+    else:
+        # Runs of one name may lie in several folders.
+        digest = hashlib.sha256(os.fsencode(run.absolute())).hexdigest()[:8]
+        folder = out / f"{run.stem if run.is_file() else run.absolute().name}_{digest}"
+    folder = folder / "evaluation" / _file_name(described)
+    require_writable(folder, "--out=FOLDER keeps everything elsewhere")
+    return folder
 
 
 def _file_name(text: str) -> str:
-    """Return what a folder of the results of a data set is called, no longer than systems allow."""
+    """Return the folder name for a data set's results, short enough for file systems."""
     name = re.sub(r"\W+", "_", text)
     if len(os.fsencode(name)) <= _LONGEST_NAME:
         return name
@@ -175,17 +235,17 @@ def _file_name(text: str) -> str:
     return f"{name[: _LONGEST_NAME // 4]}_{digest}"  # a character takes up to four bytes
 
 
-# The latest survey, by what it is of. A table of many rows asks for the same images each time, and
-# a survey reads every file.
+# The latest survey, by its key. A table of many rows needs the same images each time, and a survey
+# reads every file.
 _surveyed: dict[tuple[str | None, ...], buckets.Survey] = {}
 
 
 def _survey(source: Source, threads: int, key: tuple[str | None, ...]) -> buckets.Survey:
-    """Survey a split, unless it was the latest.
+    """Survey a split, or return the cached survey if it was the latest.
 
     Args:
       source: the split.
-      threads: how many read.
+      threads: number of reading threads.
       key: changes with the images.
     """
     if key not in _surveyed:
@@ -203,8 +263,8 @@ def summarize(scored: ScoredImages, file: Path, **about: Any) -> dict[str, Any]:
 
     Args:
       scored: the posteriors.
-      file: without its ending.
-      **about: further entries of the JSON.
+      file: path of the results, without its extension.
+      **about: additional entries of the JSON.
 
     Returns:
       The content of the JSON.
@@ -271,12 +331,12 @@ def evaluate(
     """Evaluate runs and posteriors from earlier evaluations, together.
 
     Args:
-      runs: folders of runs, or files of weights, ours or of another framework.
-      request: how each of them is evaluated.
-      posteriors: `.npz` files, which count as much as a run.
+      runs: run folders, or weights files, ours or another framework's.
+      request: how to evaluate each run.
+      posteriors: `.npz` files, each weighted like a run.
       dataset: see `score_runs`.
-      out: the folder of the results, and of all that is kept; by default `evaluation/<data set>` in
-        the first run's for the results, and in each run's for what is kept of it.
+      out: folder for the results and for the posteriors; by default `evaluation/<data set>`, in
+        the first run's folder for the results, and in each run's for its posteriors.
       threads: see `score_runs`.
 
     Returns:
@@ -286,7 +346,7 @@ def evaluate(
       UserError: if the input cannot be used; the message says what to do.
     """
     if not runs and not posteriors:
-        raise UserError("nothing to evaluate: give a run, a file of weights, or posteriors")
+        raise UserError("nothing to evaluate: pass a run, a weights file, or posteriors")
     saved = [scoring.load(path) for path in posteriors]
     for path, member in zip(posteriors, saved, strict=True):
         check_labels(
@@ -321,6 +381,6 @@ def evaluate(
 
 
 def _name(scored: ScoredImages, path: Path) -> str:
-    """Return what to call saved posteriors: by their run, if they are of one, and their file."""
+    """Name saved posteriors after their file, and after their run if there is only one."""
     runs = {part.get("run") for part in scored.origin.get("mean_of", [scored.origin])}
     return f"{runs.pop()}_{path.stem}" if len(runs) == 1 and None not in runs else path.stem

@@ -33,14 +33,14 @@ class Model(NamedTuple):
     """A network with its parameters.
 
     Attributes:
-      name: of its run's folder or its file, for people.
+      name: name of its run's folder or its file, for display.
       network: the network.
       params: `{layer: {"kernel": ..., "bias": ...}}`, float32.
-      config: of the run that trained it; for a file, one of the same network and input.
-      colors: of the training set; see `preprocess` for the mean that is subtracted.
-      class_names: of its outputs, in order.
+      config: config of the run that trained it; for a file, one for the same network and input.
+      colors: the training set's color statistics; `preprocess` chooses the mean to subtract.
+      class_names: names of its outputs, in order.
       step: the update after which the parameters were saved; 0 for a file.
-      digest: changes with what made the parameters: the config of a run, all that a file holds.
+      digest: hash of what determines the parameters: a run's config, or a file's contents.
     """
 
     name: str
@@ -59,30 +59,30 @@ class Model(NamedTuple):
 
     @property
     def central_mean(self) -> np.ndarray:
-        """The mean of central crops: float32 `[3]`, or that part of the mean image, 0..255."""
+        """The mean to subtract from central crops: float32 `[3]`, or part of the mean image."""
         return preprocess.mean_of_central_crop(
             self.colors, self.config.input.mean, self.network.crop
         )
 
 
 def numbered(classes: int) -> tuple[str, ...]:
-    """Return the names of classes of which only the number is known."""
+    """Return placeholder names for classes whose names are not known."""
     return tuple(f"class {number}" for number in range(classes))
 
 
 def open_model(
     path: Path, sharding: jax.sharding.Sharding | None = None, *, checkpoint: str = "last"
 ) -> Model:
-    """Load a network from the folder of a run, or from a file of ours or of another framework.
+    """Load a network from a run's folder or from a weights file, ours or another framework's.
 
     Args:
-      path: of the folder or the file.
+      path: the run's folder, or the file.
       sharding: where the parameters are placed; by default on the first device.
-      checkpoint: of a run's parameters, "last", those of the newest checkpoint, or "best", those
-        with the lowest validation error.
+      checkpoint: which of a run's parameters: "last", those of the newest checkpoint, or "best",
+        those with the lowest validation error.
 
     Raises:
-      UserError: if there is neither, or it is damaged.
+      UserError: if the path is neither, or its contents are damaged.
     """
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     if path.is_file():
@@ -91,13 +91,13 @@ def open_model(
 
 
 def load_input(path: Path) -> tuple[ConfigDict, ColorStatistics]:
-    """Load how a network's images are prepared: its config, and its training set's colors.
+    """Load what preprocessing for a network needs: its config and its training set's colors.
 
     Args:
-      path: of the folder of a run or of a file.
+      path: the run's folder, or the file.
 
     Raises:
-      UserError: if there is neither, or it is damaged.
+      UserError: if the path is neither, or its contents are damaged.
     """
     if path.is_file():
         return _input_of_file(open_file(path))
@@ -106,7 +106,7 @@ def load_input(path: Path) -> tuple[ConfigDict, ColorStatistics]:
 
 
 def results_folder(path: Path) -> Path:
-    """Return where what is computed with a network is kept: in its run, or beside its file."""
+    """Return the folder for a network's results: its run's, or one beside its file."""
     return path.with_suffix("") if path.is_file() else path
 
 
@@ -118,7 +118,7 @@ def _from_file(path: Path, sharding: jax.sharding.Sharding) -> Model:
         network = (
             network_from_json(about)
             if "layers" in about
-            else create_model(config, about["classes"])  # a file of an earlier version
+            else create_model(config, about["classes"])  # a file written by an earlier version
         )
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
@@ -181,10 +181,12 @@ def _input_of_run(folder: Path) -> tuple[ConfigDict, ColorStatistics, Network | 
 
 @contextlib.contextmanager
 def _naming(folder: Path) -> Iterator[None]:
-    """Name the run that cannot be read."""
+    """Turn reading errors into a `UserError` that names the run."""
     try:
         yield
     except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no run: there is no {error.filename}") from None
+        raise UserError(
+            f"{folder} is not a run's folder: {error.filename} does not exist"
+        ) from None
     except (ValueError, UserError) as error:
         raise UserError(f"the run in {folder} cannot be read: {error}") from None

@@ -1,4 +1,4 @@
-"""The best labels of pictures.
+"""Predict the best labels for pictures.
 
 logs = log_posteriors(model, source, Request("dense", (256,)), threads=8)
 predictions = best(logs, source.file_names, model.class_names)
@@ -33,13 +33,13 @@ class Prediction(NamedTuple):
 
 
 def log_posteriors(model: Model, source: Source, request: Request, *, threads: int) -> np.ndarray:
-    """Return the logs of pictures' posteriors, as evaluation computes them; nothing is written.
+    """Return pictures' log posteriors, computed as in evaluation but not saved.
 
     Args:
       model: the network, its parameters on all devices.
       source: the pictures.
       request: the protocol and the scales.
-      threads: how many decode.
+      threads: number of decoding threads.
 
     Returns:
       float32 `[N, C]`; NaN for a picture that cannot be decoded.
@@ -74,11 +74,11 @@ def log_posteriors(model: Model, source: Source, request: Request, *, threads: i
 def best(
     log_posteriors: np.ndarray, names: Sequence[str], class_names: Sequence[str]
 ) -> list[Prediction]:
-    """Return the best labels of each picture; of equal ones, the first.
+    """Return the best labels of each picture; ties go to the lower class number.
 
     Args:
       log_posteriors: `[N, C]`.
-      names: of the pictures.
+      names: names of the pictures.
       class_names: `[C]`.
     """
     order = np.argsort(-log_posteriors, axis=1, kind="stable")[:, :BEST]

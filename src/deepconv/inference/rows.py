@@ -1,11 +1,10 @@
-"""A row for every image: any pure function of a network over a whole set, in buckets of shapes.
+"""Compute a row for every image: a pure function of a network over a whole set, in buckets.
 
     sizes = survey(source, threads=8).rescaled(256)
     rows = compute(function, params, source, sizes, Memory((len(source), 1000)), scale=256, ...)
 
 The function is `(params, images, extents) -> [n, ...]`, float32: posteriors, descriptors, boxes.
-Rows are kept in `Memory`, or in a `Store` on disk that a second call continues after an
-interruption.
+Rows are kept in `Memory`, or in a `Store` on disk, with which an interrupted call can be resumed.
 """
 
 import json
@@ -27,16 +26,16 @@ from deepconv.data.pipeline import Source
 from deepconv.inference import buckets
 from deepconv.inference.buckets import Bucket
 
-# Programs compiled for one function at one scale.
+# Maximum number of programs compiled for one function at one scale.
 MOST_BUCKETS = 8
 
 # `(params, images uint8 [n, H, W, 3], extents [n, 2]) -> float32 [n, ...]`, each image in the upper
-# left of its canvas, `extents` its (height, width).
-Function = Callable[[Any, jax.Array, jax.Array], jax.Array]
+# left of its canvas, `extents` its (height, width); what is given of each image follows.
+Function = Callable[..., jax.Array]
 
 
 class Store:
-    """Rows in a folder, written as they are computed; a killed process loses none of them.
+    """Rows in a folder, written as they are computed, so that a killed process loses none.
 
     Attributes:
       rows: float32 `[N, ...]`.
@@ -47,7 +46,7 @@ class Store:
         """Open the rows of an earlier call, or start over.
 
         Args:
-          folder: the folder; what is there is deleted if it has another origin.
+          folder: the folder; its contents are deleted if they have a different origin.
           origin: what the rows are computed from, in JSON.
           shape: `[N, ...]`.
         """
@@ -70,10 +69,10 @@ class Store:
 
 
 class Memory:
-    """Rows in memory; attributes as those of `Store`."""
+    """Rows in memory, with the attributes of `Store`."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        """Make room for rows `[N, ...]`."""
+        """Allocate rows `[N, ...]`."""
         self.rows, self.done = np.empty(shape, np.float32), np.zeros(shape[:1], np.bool_)
 
 
@@ -90,22 +89,24 @@ def compute(
     threads: int,
     description: str,
     strict: bool = True,
+    given: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Compute the rows of a set of images, or what is still missing of them.
+    """Compute the rows of a set of images, or the part that is still missing.
 
     Args:
       function: pure, `(params, images uint8 [n, H, W, 3], extents [n, 2]) -> float32 [n, ...]`;
         compiled once for each bucket.
-      params: its first argument, on all devices.
+      params: the function's first argument, on all devices.
       source: the images.
       sizes: `[N, 2]` int, (height, width) of the images at this scale; see `Survey.rescaled`.
-      into: where rows go, and which are done.
+      into: where to put the rows, and which are done.
       scale: the shorter side Q of the images, in pixels.
-      pixels: how many a batch has at most, with mirror images, unless one image has more.
+      pixels: maximum pixels in a batch, with mirror images; only a single image may exceed it.
       mesh: the devices that share each batch.
-      threads: how many decode.
-      description: of the progress bar.
-      strict: whether an image that cannot be read is an error; else its row is NaN.
+      threads: number of decoding threads.
+      description: text of the progress bar.
+      strict: whether an unreadable image is an error; otherwise its row is NaN.
+      given: `[N, ...]`, a further argument of the function for each image, such as its label.
 
     Returns:
       float32 `[N, ...]`.
@@ -117,7 +118,7 @@ def compute(
         jax.shard_map(
             function,
             mesh=mesh,
-            in_specs=(P(), P(parallel.DATA_AXIS), P(parallel.DATA_AXIS)),
+            in_specs=(P(), *[P(parallel.DATA_AXIS)] * (2 if given is None else 3)),
             out_specs=P(parallel.DATA_AXIS),
         )
     )
@@ -136,8 +137,10 @@ def compute(
             batches = buckets.bucket_batches(source, scale, missing, batch_size=size, strict=strict)
             pending: tuple[np.ndarray, jax.Array] | None = None
             for batch in pipeline.iter_from(batches, 0, threads=threads):
-                arrays = parallel.shard_batch((batch["image"], batch["extent"]), mesh)
-                # The rows before are written while the device computes these.
+                # The row of an empty canvas, record -1, is not kept.
+                more = () if given is None else (given[batch["record"]],)
+                arrays = parallel.shard_batch((batch["image"], batch["extent"], *more), mesh)
+                # Write the previous rows while the device computes these.
                 pending, before = (batch["record"], step(params, *arrays)), pending
                 bar.update(_write(into, before))
             bar.update(_write(into, pending))
@@ -146,7 +149,7 @@ def compute(
 
 
 def _write(into: Store | Memory, computed: tuple[np.ndarray, jax.Array] | None) -> int:
-    """Take in (record numbers `[n]`, rows `[n, ...]`); return how many are images."""
+    """Write (record numbers `[n]`, rows `[n, ...]`); return how many are of images."""
     if computed is None:
         return 0
     records, rows = computed
@@ -157,6 +160,6 @@ def _write(into: Store | Memory, computed: tuple[np.ndarray, jax.Array] | None) 
 
 
 def _batch_size(bucket: Bucket, pixels: int, devices: int) -> int:
-    """Return how many images, with their mirror images, fill the budget of pixels."""
+    """Return how many images, with their mirror images, fit the pixel budget."""
     images = min(pixels // (2 * bucket.height * bucket.width), len(bucket.records))
     return max(1, -(-images // devices)) * devices

@@ -1,4 +1,4 @@
-"""Posteriors of a set of images: computed once, kept on disk, continued after an interruption.
+"""Posteriors of a set of images: computed once, kept on disk, resumed after an interruption.
 
 scored = score(model, view="dense", scale=256, source=source, survey=survey, mesh=mesh,
                path=folder / "dense_q256.npz", dataset="imagenet2012, validation",
@@ -29,7 +29,7 @@ from deepconv.models.layers import LocalConv, map_size
 
 
 def save(scored: ScoredImages, path: Path) -> None:
-    """Write a `.npz` that appears whole or not at all."""
+    """Write posteriors to a `.npz` file, atomically."""
     with atomic.replacing(path) as file:
         np.savez(
             file,
@@ -42,14 +42,14 @@ def save(scored: ScoredImages, path: Path) -> None:
 
 
 def load(path: Path) -> ScoredImages:
-    """Read what `save` wrote; nothing in the file is executed.
+    """Read a file written by `save`; nothing in it is executed.
 
-    A file that has `posteriors` in place of `log_posteriors` is read too. The log of one that is 0,
-    as one too small for float32 is, is -inf: such classes tie in the order of their numbers, and
-    the mean loss is infinite if one of them is true.
+    A file with `posteriors` instead of `log_posteriors` is accepted too. The log of a posterior
+    that is 0, perhaps because it was too small for float32, is -inf: such classes tie and are
+    ranked by number, and the mean loss is infinite if one of them is the true class.
 
     Raises:
-      UserError: if there is no such file, or it holds something else.
+      UserError: if there is no such file, or it does not contain posteriors.
     """
     with _arrays(path) as arrays:
         scored = ScoredImages(
@@ -62,8 +62,8 @@ def load(path: Path) -> ScoredImages:
         shape = (len(scored.image_ids), len(scored.class_names))
         if scored.log_posteriors.shape != shape or scored.labels.shape != shape[:1]:
             raise ValueError(
-                f"of {shape[0]} images and {shape[1]} classes it has {scored.labels.shape} "
-                f"labels and {scored.log_posteriors.shape} posteriors"
+                f"it has {shape[0]} images and {shape[1]} classes, but labels of shape "
+                f"{scored.labels.shape} and posteriors of shape {scored.log_posteriors.shape}"
             )
         if not np.issubdtype(scored.labels.dtype, np.integer):
             raise ValueError(f"the labels are {scored.labels.dtype}, not integers")
@@ -74,26 +74,26 @@ def load_origin(path: Path) -> dict[str, Any]:
     """Read only what the posteriors in a file were computed from, not the posteriors.
 
     Raises:
-      UserError: if there is no such file, or it holds something else.
+      UserError: if there is no such file, or it does not contain posteriors.
     """
     with _arrays(path) as arrays:
         origin = json.loads(str(arrays["origin"]))
         if not isinstance(origin, dict):
-            raise ValueError("what they were computed from is not a JSON object")
+            raise ValueError("the origin is not a JSON object")
     return origin
 
 
 @contextmanager
 def _arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
-    """Open a file's arrays, each of which is read when it is asked for."""
+    """Open a file's arrays, each of which is read on access."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             yield arrays
     except FileNotFoundError:
-        raise UserError(f"there are no posteriors {path}") from None
-    except Exception as error:  # a zip file of another kind, or cut short, raises anything
+        raise UserError(f"no such file: {path}") from None
+    except Exception as error:  # a truncated file, or another kind of zip file, raises anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} does not hold posteriors: {reason}") from None
+        raise UserError(f"{path} is not a file of posteriors: {reason}") from None
 
 
 def _logs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -104,7 +104,7 @@ def _logs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def require_view(model: Model, view: str, scale: int) -> None:
-    """Check that a network can be applied to images of a scale in this way.
+    """Check that a network supports a view at a scale.
 
     Args:
       model: the network.
@@ -118,12 +118,12 @@ def require_view(model: Model, view: str, scale: int) -> None:
     name = model.config.model.name
     if not view.startswith("dense"):
         if scale < crop:
-            raise UserError(f"Q={scale} is below the crop of {name}, {crop}: no crop fits")
+            raise UserError(f"Q={scale} is below {name}'s crop, {crop}: no crop fits")
         return
     if any(isinstance(layer, LocalConv) for layer in layers):
         raise UserError(
             f"{name} has locally connected layers, so it cannot be applied densely; "
-            "--protocol=nine_view, ten_crop and center look at crops"
+            "use --protocol=nine_view, ten_crop or center"
         )
     try:
         map_size(layers, scale)
@@ -144,22 +144,22 @@ def score(
     mesh: Mesh,
     threads: int,
 ) -> ScoredImages:
-    """Compute the posteriors of a set of images, or what is still missing of them.
+    """Compute the posteriors of a set of images, or the part that is still missing.
 
-    Rows are on disk as soon as they are computed; an evaluation that was killed continues after
-    them. What was computed from other parameters or images is computed again.
+    Rows are written to disk as they are computed, and a killed evaluation resumes after them.
+    Results from other parameters or images are computed again.
 
     Args:
       model: the network, its parameters on all devices.
       view: a key of `protocols.VIEWS`.
       scale: the shorter side Q of the images, in pixels.
       source: the images.
-      survey: of them.
-      dataset: their name, for the record.
+      survey: the survey of the images.
+      dataset: name of the data set, for the record.
       contents: a digest that changes with the images.
-      path: of the `.npz`.
+      path: the `.npz` file.
       mesh: the devices that share each batch.
-      threads: how many decode.
+      threads: number of decoding threads.
 
     Raises:
       UserError: if an image cannot be read, or the network cannot be applied in this way.
@@ -175,7 +175,7 @@ def score(
         "dataset": dataset,
         "images": len(source),
         "contents": contents,
-        # Files of posteriors themselves, in which small ones tie, are not taken for these.
+        # Not to be confused with plain posteriors, in which small ones tie.
         "holds": "log_posteriors",
     }
     if path.exists() and load_origin(path) == origin:
@@ -212,7 +212,7 @@ def log_posteriors(
     threads: int,
     strict: bool = True,
 ) -> np.ndarray:
-    """Compute the logs of posteriors, one of the functions that `rows.compute` applies.
+    """Compute log posteriors with `rows.compute`.
 
     Args:
       model: the network, its parameters on all devices.
@@ -220,10 +220,10 @@ def log_posteriors(
       scale: the shorter side Q of the images, in pixels.
       source: the images.
       sizes: `[N, 2]` int, (height, width) of the images at this scale.
-      into: where the rows `[N, C]` go.
+      into: where to put the rows `[N, C]`.
       mesh: the devices that share each batch.
-      threads: how many decode.
-      strict: whether an image that cannot be read is an error; else its row is NaN.
+      threads: number of decoding threads.
+      strict: whether an unreadable image is an error; otherwise its row is NaN.
 
     Returns:
       float32 `[N, C]`.

@@ -3,6 +3,7 @@
 model = models.create("vgg_d", num_classes=1000)
 variables = model.init(jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
 scores = model.apply(variables, images)  # [N, 1, 1, 1000] on 224-pixel crops
+model = models.create("vgg_d", num_classes=1000, boxes="per_class")  # [N, 1, 1, 4000]
 """
 
 import functools
@@ -17,7 +18,7 @@ from deepconv.models.initializers import PRESETS
 from deepconv.models.layers import Layer
 from deepconv.models.network import Network
 
-__all__ = ["NETWORKS", "Network", "create"]
+__all__ = ["NETWORKS", "OUTPUTS", "Network", "create"]
 
 NETWORKS: dict[str, Callable[..., tuple[Layer, ...]]] = {
     "alexnet": alexnet.alexnet,
@@ -28,10 +29,19 @@ NETWORKS: dict[str, Callable[..., tuple[Layer, ...]]] = {
 }
 
 
+# Outputs of a network of C classes, by what it predicts: scores, a box, or a box for each class.
+OUTPUTS: dict[str, Callable[[int], int]] = {
+    "": lambda classes: classes,
+    "single": lambda classes: 4,
+    "per_class": lambda classes: 4 * classes,
+}
+
+
 def create(
     name: str,
     num_classes: int = 1000,
     *,
+    boxes: str = "",
     initializer: str = "glorot",
     dtype: Any = jnp.float32,
     **options: Any,
@@ -40,7 +50,10 @@ def create(
 
     Args:
       name: a key of `NETWORKS`.
-      num_classes: number of outputs.
+      num_classes: number of classes C.
+      boxes: a key of `OUTPUTS`: empty, the network gives C class scores; "single", it gives
+        (cx, cy, w, h) of one box; "per_class", those of a box for each class, `[C, 4]` flattened
+        (VGG appendix A, SCR and PCR). Only the last layer differs.
       initializer: a key of `initializers.PRESETS`.
       dtype: dtype of the computation; parameters and scores are float32.
       **options: the network's options: `crop` and, depending on the network, `width`, `dropout`,
@@ -50,17 +63,19 @@ def create(
       ValueError: if the name, the preset or an option is unknown, or an option has an invalid
         value.
     """
+    if boxes not in OUTPUTS:
+        raise ValueError(f"boxes={boxes!r} is not one of {', '.join(map(repr, OUTPUTS))}")
     if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}; one of {', '.join(NETWORKS)}")
+        raise ValueError(f"unknown network {name!r}; choose from {', '.join(NETWORKS)}")
     if initializer not in PRESETS:
-        raise ValueError(f"unknown initializer {initializer!r}; one of {', '.join(PRESETS)}")
+        raise ValueError(f"unknown initializer {initializer!r}; choose from {', '.join(PRESETS)}")
     parameters = inspect.signature(NETWORKS[name]).parameters
     known = [option for option, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"{name} has no option {unknown[0]!r}; its options are {', '.join(known)}")
     crop = options.get("crop", parameters["crop"].default)
     return Network(
-        layers=NETWORKS[name](num_classes, **options),
+        layers=NETWORKS[name](OUTPUTS[boxes](num_classes), **options),
         crop=crop,
         initializer=initializer,
         dtype=dtype,

@@ -178,4 +178,4 @@ def alexnet_owt(
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         listed = ", ".join(choice or '""' for choice in choices)
-        raise ValueError(f"unknown model.{option} {value!r}; one of {listed}")
+        raise ValueError(f"unknown model.{option} {value!r}; choose from {listed}")

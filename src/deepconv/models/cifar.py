@@ -43,7 +43,7 @@ def cifar(
     """
     if activation not in ACTIVATIONS:
         raise ValueError(
-            f"unknown model.activation {activation!r}; one of {', '.join(ACTIVATIONS)}"
+            f"unknown model.activation {activation!r}; choose from {', '.join(ACTIVATIONS)}"
         )
 
     def norm(name: str) -> list[Layer]:

@@ -16,7 +16,7 @@ def classifier(
     scale_at: Literal["train", "test"],
     bias: float = 0.0,
 ) -> tuple[Layer, ...]:
-    """Lay out fc6, fc7 (ReLU and dropout after each) and fc8 behind a trunk of convolutions.
+    """Lay out fc6, fc7 (ReLU and dropout after each) and fc8 after a trunk of convolutions.
 
     fc6 is a convolution whose kernel spans the trunk's output for one crop; fc7 and fc8 are 1x1
     convolutions. A larger image therefore gives a map of class scores (VGG section 3.2).

@@ -1,6 +1,6 @@
 """One Linen module that runs any network of the papers from its tuple of layers.
 
-A network is data: `network_to_json` and `network_from_json` keep it without its code.
+A network is data: `network_to_json` and `network_from_json` store it without its code.
 """
 
 import functools
@@ -164,7 +164,7 @@ def network_to_json(network: Network) -> dict[str, Any]:
 
 
 def network_from_json(value: Mapping[str, Any]) -> Network:
-    """Return the network that `network_to_json` has written; other keys are ignored.
+    """Return the network from what `network_to_json` returned; other keys are ignored.
 
     Raises:
       ValueError: if the values are something else.
@@ -173,7 +173,7 @@ def network_from_json(value: Mapping[str, Any]) -> Network:
         layers, crop = value["layers"], value["crop"]
         initializer, dtype = value["initializer"], value["dtype"]
     except (KeyError, TypeError):
-        raise ValueError("the records of a network need layers, crop, initializer, dtype") from None
+        raise ValueError("a network needs layers, crop, initializer and dtype") from None
     if initializer not in PRESETS:
-        raise ValueError(f"unknown initializer {initializer!r}; one of {', '.join(PRESETS)}")
+        raise ValueError(f"unknown initializer {initializer!r}; choose from {', '.join(PRESETS)}")
     return Network(ops.layers_from_json(layers), crop, initializer, dtype)

@@ -21,7 +21,7 @@ class LayerRow(NamedTuple):
 
     Attributes:
       name: the layer's name.
-      kind: what it is, with window and stride, in words.
+      kind: its kind, with window and stride, as text.
       output: height, width and channels of its output.
       kernel: shape of its weights; empty if it has none.
       weights: number of weights.

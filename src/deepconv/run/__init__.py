@@ -1,1 +1,1 @@
-"""A run's folder: what lies in it, and how it is written and read."""
+"""A run's folder: its files, and how they are written and read."""

@@ -1,4 +1,4 @@
-"""Checkpoints. Orbax is used only in this module.
+"""Save and restore the state of a run with Orbax.
 
     with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
         found = checkpoints.restore(template)     # (state, meta) or None
@@ -74,7 +74,7 @@ class Checkpoints:
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
         """Restore the newest undamaged checkpoint.
 
-        Damaged ones are reported in the log.
+        Damaged ones are logged.
 
         Args:
           template: a pytree like the one to restore, of arrays or of `jax.ShapeDtypeStruct`s with
@@ -109,12 +109,12 @@ class Checkpoints:
             )
         if steps:
             raise UserError(
-                f"no checkpoint in {self._directory} can be read; move it away to start over"
+                f"no checkpoint in {self._directory} can be read; move it elsewhere to start over"
             )
         return None
 
     def newest(self) -> int | None:
-        """Return the newest step that is completely on disk, without waiting for running saves."""
+        """Return the newest step that is completely on disk, without waiting for pending saves."""
         steps = [int(path.name) for path in self._directory.iterdir() if path.name.isdecimal()]
         return max(steps, default=None)
 
@@ -129,7 +129,7 @@ class Checkpoints:
         for name in (f"{step:08d}" for step in steps):
             target = self._directory.with_name("damaged") / name
             target.parent.mkdir(exist_ok=True)
-            if target.exists():  # from an earlier time; one is enough to look at
+            if target.exists():  # from an earlier restart; one copy is enough to inspect
                 shutil.rmtree(self._directory / name)
             else:
                 (self._directory / name).rename(target)
@@ -146,7 +146,7 @@ class Checkpoints:
             raise self._cannot_write(error) from error
 
     def close(self) -> None:
-        """Wait for running saves and release the threads."""
+        """Wait for pending saves and release the threads."""
         try:
             self.wait()
         finally:

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+# A run has some of them, and of the training records only the first.
+_ERRORS = (
+    ("top-1", "top1_error", "C1"),
+    ("top-5", "top5_error", "C2"),
+    ("localization", "localization_error", "C1"),
+)
 
 Array = NDArray[np.float64]
 
@@ -28,7 +34,7 @@ def plot_curves(metrics: Sequence[Row], path: Path, *, title: str = "") -> None:
     Training values are drawn both raw and smoothed, and a dotted line marks each drop of the
     learning rate. If nothing has been measured yet, the figure says so.
     """
-    # Imported here because the import takes a second, which only a run that plots should spend.
+    # Imported here because the import takes a second, which only plotting should cost.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 8), dpi=120, layout="constrained")
@@ -44,9 +50,9 @@ def _draw_panels(figure: "Figure", metrics: Sequence[Row]) -> None:
     loss, errors, rate = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1.4))
     _draw_training(loss, "train", metrics, "loss")
     _draw_evaluation(loss, "eval, best {:.3f}", metrics, "loss", "C1")
-    _draw_training(errors, "train top-1", metrics, "top1_error")
-    _draw_evaluation(errors, "eval top-1, best {:.1%}", metrics, "top1_error", "C1")
-    _draw_evaluation(errors, "eval top-5, best {:.1%}", metrics, "top5_error", "C2")
+    for name, field, color in _ERRORS:
+        _draw_training(errors, f"train {name}", metrics, field)
+        _draw_evaluation(errors, f"eval {name}, best {{:.1%}}", metrics, field, color)
     epochs, rates = _series(metrics, "train", "learning_rate")
     rate.plot(epochs, rates, color="C3", drawstyle="steps-post", marker=_marker(epochs))
 

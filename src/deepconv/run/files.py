@@ -13,7 +13,7 @@ class RunFolder:
     """A run's folder; each attribute but `path` is a file or a folder in it, existing or not.
 
     Attributes:
-      path: of the folder itself.
+      path: the folder itself.
     """
 
     path: Path
@@ -45,12 +45,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """The log, a row of JSON on each line; it exists once the run has begun to train."""
+        """The log, a row of JSON on each line; it exists once training has begun."""
         return self.path / "metrics.jsonl"
 
     @property
     def tensorboard(self) -> Path:
-        """The folder of the log for TensorBoard."""
+        """The folder of TensorBoard's logs."""
         return self.path / "tensorboard"
 
     @property
@@ -70,10 +70,10 @@ class RunFolder:
 
     @property
     def curves(self) -> Path:
-        """The picture of the run's curves."""
+        """The figure of the run's curves."""
         return self.path / "curves.png"
 
     @property
     def lock(self) -> Path:
-        """What a process locks while it writes to the folder."""
+        """The file that a process locks while it writes to the folder."""
         return self.path / "lock"

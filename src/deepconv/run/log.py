@@ -35,6 +35,8 @@ _PHRASES = {
     "loss": "loss {:.4f}",
     "top1_error": "top-1 error {:.1%}",
     "top5_error": "top-5 error {:.1%}",
+    "localization_error": "localization error {:.1%}",
+    "iou": "mean IoU {:.1%}",
     "images_per_second": "{:,.0f} images/s",
     "images": "{:,} images",
 }
@@ -105,7 +107,7 @@ class _Sink(Protocol):
 
 
 class _JsonLines:
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def __init__(self, path: Path, step: int) -> None:
         earlier = read_metrics(path) if step and path.exists() else []
@@ -125,8 +127,8 @@ class _JsonLines:
 class _TensorBoard:
     """Scalars named after the row's kind, such as `eval/top1_error`.
 
-    They are written at once. tensorboardX's own writer uses a thread that depends on the wall clock
-    and dies silently on an error, after which the run would wait for it forever.
+    They are written immediately. tensorboardX's own writer uses a thread that depends on the wall
+    clock and dies silently on an error, after which the run would wait for it forever.
     """
 
     def __init__(self, folder: Path, step: int) -> None:

@@ -1,4 +1,4 @@
-"""The parameters of a network on disk, layer by layer: of a run, or of any file of weights.
+"""Read a network's parameters from disk, layer by layer: from a run or any weights file.
 
 saved = open_parameters(Path("runs/vgg_a_256"))
 saved.shapes["fc6"]["kernel"]
@@ -33,7 +33,7 @@ class Parameters(Protocol):
         ...
 
     def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
-        """Read some layers' parameters, laid where `sharding` says.
+        """Read some layers' parameters, placed by `sharding`.
 
         Raises:
           UserError: if they are damaged.
@@ -42,11 +42,11 @@ class Parameters(Protocol):
 
 
 def open_parameters(path: Path, *, which: str) -> Parameters:
-    """Open the parameters of a run or of a file of weights, ours or of another framework.
+    """Open the parameters of a run or of a weights file, ours or another framework's.
 
     Args:
       path: the folder of the run, or the file.
-      which: of a run, "best" or "last"; see `SavedParameters`.
+      which: which of a run's parameters, "best" or "last"; see `SavedParameters`.
 
     Raises:
       UserError: if there are none, or they cannot be read.
@@ -55,27 +55,26 @@ def open_parameters(path: Path, *, which: str) -> Parameters:
 
 
 def open_file(path: Path) -> "FileParameters":
-    """Open a file of weights: ours, or one of another framework, which is imported.
+    """Open a weights file: ours, or another framework's, which is imported.
 
     Raises:
       UserError: if it cannot be read.
     """
     if is_ours(path):
         return FileParameters(*read(path))
-    # Importing other frameworks' files is built on this package's own format, not the other way
-    # around, and most commands never need it.
+    # Imported here because `weights` depends on this package, and most commands never need it.
     from deepconv.weights import importing
 
     imported = importing.read(path)
     network, classes = imported.converted.network, imported.converted.classes
-    text = "%s: imported as %s of %d classes, from %s"
-    _LOG.info(text, path, network, classes, imported.source.dialect)
+    text = "%s: imported from %s as %s with %d classes"
+    _LOG.info(text, path, imported.source.dialect, network, classes)
     tensors, about = importing.contents(imported)
     return FileParameters(tensors, with_checksums(tensors, about))
 
 
 class SavedParameters:
-    """The parameters of a run, of which any layers can be read.
+    """A run's parameters; any subset of its layers can be read.
 
     Attributes:
       step: the update after which they were saved.
@@ -95,7 +94,7 @@ class SavedParameters:
         folder = RunFolder(run.absolute())
         directory = {"best": folder.best, "last": folder.checkpoints}[which]
         if not directory.is_dir():
-            raise UserError(f"{run} holds no checkpoint: there is no {directory}")
+            raise UserError(f"{run} has no checkpoint: {directory} does not exist")
         self._manager = ocp.CheckpointManager(
             directory,
             item_handlers={
@@ -106,7 +105,7 @@ class SavedParameters:
         )
         step = self._manager.latest_step()
         if step is None:
-            raise UserError(f"{directory} holds no complete checkpoint")
+            raise UserError(f"{directory} contains no complete checkpoint")
         self.step, self._directory = step, directory
         try:
             self._leaves = self._manager.item_metadata(step).state.tree["params"]
@@ -125,8 +124,8 @@ class SavedParameters:
         """Read some layers' parameters; nothing else is loaded.
 
         Args:
-          layers: their names.
-          sharding: where the arrays shall lie, whatever devices they were saved from.
+          layers: names of the layers.
+          sharding: where to place the arrays, whatever devices they were saved from.
 
         Raises:
           UserError: if they are damaged.
@@ -161,15 +160,15 @@ class SavedParameters:
 
 
 class FileParameters:
-    """The parameters of a network's file, used as `SavedParameters` of a run is; see `open_file`.
+    """The parameters in a weights file, with the methods of `SavedParameters`; see `open_file`.
 
     Attributes:
-      about: what the file says of them, in JSON.
+      about: the file's description of them, in JSON.
       mean_image: float32 `[S, S, 3]`, or None.
     """
 
     def __init__(self, tensors: Mapping[str, np.ndarray], about: dict[str, Any]) -> None:
-        """Take what `weights_file.read` returns."""
+        """Wrap what `weights_file.read` returns."""
         self.about = about
         self.mean_image = tensors.get("mean_image")
         self._params: dict[str, dict[str, np.ndarray]] = {}
@@ -187,7 +186,7 @@ class FileParameters:
         }
 
     def read(self, layers: Sequence[str], sharding: jax.sharding.Sharding) -> dict[str, Any]:
-        """Return some layers' parameters, laid where `sharding` says."""
+        """Return some layers' parameters, placed by `sharding`."""
         params = {layer: self._params[layer] for layer in layers}
         placed: dict[str, Any] = jax.device_put(params, sharding)
         return placed

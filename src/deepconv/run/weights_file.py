@@ -77,7 +77,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any
 def named(
     params: Mapping[str, Mapping[str, np.ndarray]], mean_image: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """Return the tensors of a network's file by the names that they have in it.
+    """Return the tensors of a weights file by name.
 
     Args:
       params: `{layer: {"kernel": ..., "bias": ...}}`.
@@ -90,7 +90,7 @@ def named(
 
 
 def with_checksums(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a file of these tensors says of them: `about`, and their checksums."""
+    """Return a weights file's description: `about`, and the tensors' checksums."""
     return {**about, "crc32": checksums(dict(tensors))}
 
 
@@ -123,14 +123,14 @@ def digest(about: Mapping[str, Any]) -> str:
 
 
 def is_one(path: Path) -> bool:
-    """Return whether a file begins like safetensors: the header's length, then its JSON."""
+    """Return whether a file begins like a safetensors file: the header's length, then its JSON."""
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < 2**30
 
 
 def is_ours(path: Path) -> bool:
-    """Say whether `write` wrote a file, from its header alone; a damaged one may be of ours."""
+    """Return whether `write` wrote a file, by its header; True if the header is damaged."""
     if not is_one(path):
         return False
     try:

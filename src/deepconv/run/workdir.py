@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, that one run at a time writes to it, and that its disk has room."""
+"""Lock a run's folder, and check that it belongs to the run and that the disk has room."""
 
 import contextlib
 import fcntl
@@ -30,13 +30,13 @@ _LOG = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Be the only process that writes to a folder.
+    """Lock a folder so that no other process writes to it.
 
     Args:
-      folder: made if it is missing.
+      folder: the folder, created if missing.
 
     Raises:
-      UserError: if it cannot be written, or another process holds it.
+      UserError: if it cannot be written, or another process has locked it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,16 +47,16 @@ def hold(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another process is at work in {folder}") from None
+            raise UserError(f"another process is writing to {folder}") from None
         yield
 
 
 def require_writable(folder: Path, instead: str) -> None:
-    """Check that files can be written to a folder, which is made if it is missing.
+    """Check that files can be written to a folder, creating it if missing.
 
     Args:
-      folder: where results go if nothing else is said.
-      instead: what the user can do otherwise, such as "--out=FILE.png writes elsewhere".
+      folder: where results go by default.
+      instead: what the user can do about it, such as "--out=FILE.png writes elsewhere".
 
     Raises:
       UserError: if they cannot.
@@ -71,30 +71,30 @@ def require_writable(folder: Path, instead: str) -> None:
 
 @contextlib.contextmanager
 def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]:
-    """Hold a run's folder while the run goes on.
+    """Lock a run's folder while the run is in progress.
 
-    The first claim writes the config, the network's records and the data set's identity there; once
-    the run has begun, a later one must have the same in all that matters.
+    The first claim writes the config, the network and the data set's identity there; once the run
+    has begun, later claims must match them in all that matters.
 
     Args:
-      folder: made if it is missing.
-      config: of the run.
-      dataset: what it is trained on.
+      folder: the folder, created if missing.
+      config: the run's config.
+      dataset: identity of its data set.
 
     Raises:
-      UserError: if the folder cannot be written, another process holds it, or it belongs to a run
-        of another config or on other data; nothing in it has been changed then.
+      UserError: if the folder cannot be written, another process has locked it, or it belongs to
+        a run with another config or data set; nothing in it is changed then.
     """
     files, network = RunFolder(folder), create_model(config, len(dataset.class_names))
     with hold(folder):
-        if has_begun(folder):  # else the config may be what kept it from beginning
+        if has_begun(folder):  # otherwise the config may be why it never began
             _compare(files.config, config)
             if change := changed_data(folder, dataset):
                 raise UserError(
-                    f"{config.dataset.name} is not what the run in {folder} was trained on: "
+                    f"{config.dataset.name} has changed since the run in {folder} began: "
                     f"{change}; restore the data set, or choose another --workdir"
                 )
-            # After the data, whose classes are the outputs of the network.
+            # After the data, because its classes determine the network's outputs.
             _compare_network(folder, network)
         atomic.write_json(files.config, config.to_dict())
         atomic.write_json(files.network, network_to_json(network))
@@ -104,7 +104,7 @@ def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]
 
 
 def recorded_network(folder: Path) -> Network | None:
-    """Return the network whose records lie in a run's folder; None for a run of an earlier version.
+    """Return the network recorded in a run's folder, or None if an earlier version wrote it.
 
     Raises:
       ValueError: if the file is damaged.
@@ -114,11 +114,11 @@ def recorded_network(folder: Path) -> Network | None:
 
 
 def changed_data(folder: Path, dataset: Identity) -> str | None:
-    """Say how a data set differs from the one that a run was trained on, or return None.
+    """Describe how a data set differs from the one that a run was trained on, or return None.
 
     Args:
-      folder: of the run. Of one that an earlier version began, only the classes are known.
-      dataset: as it is now.
+      folder: the run's folder. If an earlier version began it, only the classes are known.
+      dataset: the current data set.
     """
     names, stored = RunFolder(folder).class_names, RunFolder(folder).dataset
     if not stored.exists():
@@ -132,14 +132,14 @@ def changed_data(folder: Path, dataset: Identity) -> str | None:
 
 
 def require_unseen(folder: Path, part: Part) -> None:
-    """Check that the held-out images of a data set are still those that a run has not seen.
+    """Check that a data set's held-out images are still those that a run was not trained on.
 
     Args:
-      folder: of a run on the same data set.
+      folder: folder of a run on the same data set.
       part: the images to be evaluated.
 
     Raises:
-      UserError: if they are held out of the training images, and others were when the run began.
+      UserError: if they are held out of the training images, but others were when the run began.
     """
     stored = RunFolder(folder).dataset
     if part.split != HELD_OUT or not stored.exists():
@@ -147,33 +147,33 @@ def require_unseen(folder: Path, part: Part) -> None:
     before = Part(**json.loads(stored.read_text())["evaluation"])
     if before._replace(times="") != part._replace(times=""):
         raise UserError(
-            f"the data set of {folder} has changed since the run began, and some of the "
-            f"{part.records:,} images that are held out of it now may have been trained on: "
-            "restore it, or evaluate a folder of other images (--dataset=folder:PATH)"
+            f"the data set of {folder} has changed since the run began, and the run may have been "
+            f"trained on some of the {part.records:,} images that are now held out: restore the "
+            "data set, or evaluate a folder of other images (--dataset=folder:PATH)"
         )
 
 
 def has_begun(folder: Path) -> bool:
-    """Say whether a folder holds a run that has begun to train."""
+    """Return whether a folder contains a run that has begun to train."""
     return RunFolder(folder).metrics.exists()
 
 
 def require_space(folder: Path, state: Any, *, keep: int) -> None:
-    """Check that the disk has room for a run's checkpoints, and say how much they take.
+    """Check that the disk has room for a run's checkpoints, and log how much they need.
 
-    bytes = (keep + 1) state + 2 parameters: one of either is written before an older one goes.
+    bytes = (keep + 1) state + 2 parameters: a new one is written before an old one is deleted.
 
     Args:
-      folder: of the run; what its checkpoints occupy already counts as free.
+      folder: the run's folder; the space of its existing checkpoints counts as free.
       state: a `TrainState`, of arrays or of their shapes.
       keep: how many of the newest checkpoints are kept.
 
     Raises:
-      UserError: if it has not.
+      UserError: if there is not enough space.
     """
 
-    def gigabytes(count: int) -> str:
-        return f"{count / 1e9:.2f} GB"
+    def readable(count: int) -> str:
+        return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
     def size(tree: Any) -> int:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
@@ -184,10 +184,10 @@ def require_space(folder: Path, state: Any, *, keep: int) -> None:
     free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in files)
     if free < needed:
         raise UserError(
-            f"{folder} has room for {gigabytes(free)}, and its checkpoints take up to "
-            f"{gigabytes(needed)}: choose another --workdir, or a smaller checkpoint.keep"
+            f"checkpoints need up to {readable(needed)}, but only {readable(free)} is free in "
+            f"{folder}; choose another --workdir, or a smaller checkpoint.keep"
         )
-    _LOG.info("checkpoints take up to %s; there is room for %s", gigabytes(needed), gigabytes(free))
+    _LOG.info("checkpoints need up to %s; %s is free", readable(needed), readable(free))
 
 
 def _compare(path: Path, config: ConfigDict) -> None:
@@ -202,13 +202,13 @@ def _compare(path: Path, config: ConfigDict) -> None:
         key = different[0]
         more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
         raise UserError(
-            f"{path.parent} holds a run of another config: {key} is {earlier.get(key)!r} there and "
-            f"{now.get(key)!r} here{more}; choose another --workdir"
+            f"{path.parent} contains a run with another config: {key} is {earlier.get(key)!r} "
+            f"there but {now.get(key)!r} here{more}; choose another --workdir"
         )
 
 
 def _compare_network(folder: Path, network: Network) -> None:
-    """Refuse a network whose layers are not those of the run: code of a user's own may change."""
+    """Raise `UserError` if the network's layers are not the run's, as when custom code changes."""
     try:
         before = recorded_network(folder)
     except ValueError as error:

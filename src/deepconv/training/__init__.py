@@ -1,1 +1,1 @@
-"""Everything that makes parameters better."""
+"""Training: the loop, its step, and what they are built from."""

@@ -3,6 +3,10 @@
 Written for one image; `jax.vmap` batches them, with one key per image.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,14 +14,29 @@ import jax.numpy as jnp
 from deepconv import preprocess
 
 
-def random_flip(image: jax.Array, key: jax.Array) -> jax.Array:
+def unchanged(target: Any) -> Any:
+    """Return a target, such as a label, that stays the same when its image is mirrored."""
+    return target
+
+
+def random_flip(
+    image: jax.Array, target: Any, key: jax.Array, mirror: Callable[[Any], Any] = unchanged
+) -> tuple[jax.Array, Any]:
     """Mirror left and right with probability 1/2 (AlexNet section 4.1).
 
     Args:
       image: `[H, W, 3]`, any dtype.
+      target: of the image, a tree of arrays.
       key: PRNG key.
+      mirror: from the target to that of the mirror image.
+
+    Returns:
+      The image and its target, both mirrored or neither.
     """
-    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+    flip = jax.random.bernoulli(key)
+    both = (image[:, ::-1], mirror(target)), (image, target)
+    chosen: tuple[jax.Array, Any] = jax.tree.map(functools.partial(jnp.where, flip), *both)
+    return chosen
 
 
 def pca_shift(alphas: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array) -> jax.Array:
@@ -34,7 +53,7 @@ def pca_shift(alphas: jax.Array, eigenvectors: jax.Array, magnitudes: jax.Array)
     chex.assert_shape(
         [alphas, eigenvectors, magnitudes],
         [(3,), (3, 3), (3,)],
-        custom_message="the colors have 3 components, of R, G and B each",
+        custom_message="alphas and magnitudes must be [3], eigenvectors [3, 3]",
     )
     # Three products and a sum by hand: a matrix product would run at the accelerator's reduced
     # precision.
@@ -57,14 +76,14 @@ def pca_jitter(
     return image + pca_shift(alphas, eigenvectors, magnitudes)
 
 
-def for_evaluation(batch: dict[str, jax.Array], mean: jax.Array) -> jax.Array:
+def for_evaluation(batch: dict[str, Any], mean: jax.Array) -> jax.Array:
     """Return a batch's crops as a network takes them: float32 `[N, H, W, 3]`, mean subtracted."""
     images = batch["image"].astype(jnp.float32)
     return jax.vmap(preprocess.subtract, in_axes=(0, None, 0))(images, mean, batch["offset"])
 
 
 def for_training(
-    batch: dict[str, jax.Array],
+    batch: dict[str, Any],
     keys: jax.Array,
     *,
     mean: jax.Array,
@@ -72,26 +91,29 @@ def for_training(
     pca_std: float,
     eigenvectors: jax.Array,
     magnitudes: jax.Array,
-) -> jax.Array:
+    mirror: Callable[[Any], Any] = unchanged,
+) -> tuple[jax.Array, Any]:
     """Augment a batch's crops and subtract the mean.
 
     Args:
-      batch: with `image` uint8 `[N, H, W, 3]` and `offset`.
+      batch: a dict with `image` uint8 `[N, H, W, 3]`, `offset` and `target`.
       keys: `[N]`, one per image.
       mean: see `preprocess.subtract`.
       flip: whether to mirror at random.
-      pca_std: see `pca_jitter`; 0 leaves the colors alone.
+      pca_std: see `pca_jitter`; 0 leaves the colors unchanged.
       eigenvectors: see `pca_shift`.
       magnitudes: see `pca_shift`.
+      mirror: from one target to that of the mirror image.
 
     Returns:
-      float32 `[N, H, W, 3]`.
+      The images, float32 `[N, H, W, 3]`, and their targets.
     """
-    images = for_evaluation(batch, mean)
+    images, target = for_evaluation(batch, mean), batch["target"]
     split = jax.vmap(jax.random.split)(keys)
     if flip:
-        images = jax.vmap(random_flip)(images, split[:, 0])
+        flipped = functools.partial(random_flip, mirror=mirror)
+        images, target = jax.vmap(flipped)(images, target, split[:, 0])
     if pca_std:
         jitter = jax.vmap(pca_jitter, in_axes=(0, 0, None, None, None))
         images = jitter(images, split[:, 1], eigenvectors, magnitudes, pca_std)
-    return images
+    return images, target

@@ -1,4 +1,4 @@
-"""From a config to the pure functions of a run."""
+"""Build the pure functions of a run from its config."""
 
 import functools
 from collections.abc import Callable
@@ -10,13 +10,19 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from deepconv import compilation, parallel, preprocess
-from deepconv.config.schema import create_model, drop_steps, num_steps, step_of
+from deepconv.config.schema import (
+    create_model,
+    drop_steps,
+    num_steps,
+    predicts_boxes,
+    step_of,
+)
 from deepconv.data.color import ColorStatistics, pca_magnitudes
 from deepconv.evaluation.errors import Sums
 from deepconv.exceptions import UserError
 from deepconv.models.network import Network
 from deepconv.training import augment, optimizer, plateau, schedule, state
-from deepconv.training.losses import CLASSIFICATION, Task
+from deepconv.training.losses import CLASSIFICATION, LOCALIZATION, Task
 from deepconv.training.state import TrainState
 from deepconv.training.step import Batch, Metrics, make_eval_step, make_train_step, state_specs
 
@@ -27,11 +33,11 @@ class Functions(NamedTuple):
     Attributes:
       model: the network.
       initial_state: `() -> state`, random weights from the config's seed.
-      placement: sharding of a state on the mesh, a tree that begins like a state.
+      placement: sharding of a state on the mesh, a prefix tree of the state.
       train_step: `(state, batch) -> (state, metrics)`; the state is donated.
       eval_step: `(params, batch) -> sums`.
-      after_evaluation: `(state, error) -> state`, what the schedule makes of a validation error.
-      activations: `(params, batch) -> {layer: activations}`, to find out why a net does not learn.
+      after_evaluation: `(state, error) -> state`, updates the schedule with a validation error.
+      activations: `(params, batch) -> {layer: activations}`, to diagnose a net that does not learn.
     """
 
     model: Network
@@ -43,6 +49,11 @@ class Functions(NamedTuple):
     activations: Callable[[Any, Batch], dict[str, jax.Array]]
 
 
+def task_of(config: ConfigDict) -> Task:
+    """Return what a config's network is trained to do."""
+    return LOCALIZATION if predicts_boxes(config) else CLASSIFICATION
+
+
 def build(
     config: ConfigDict,
     colors: ColorStatistics,
@@ -50,22 +61,23 @@ def build(
     num_classes: int,
     images: int,
     mesh: Mesh,
-    task: Task = CLASSIFICATION,
+    task: Task | None = None,
 ) -> Functions:
-    """Make the functions that a config describes.
+    """Build the functions that a config describes.
 
     Args:
-      config: checked.
-      colors: of the training set.
+      config: the checked config.
+      colors: the training set's color statistics.
       num_classes: outputs of the network.
-      images: size of the training set, which makes epochs of steps.
+      images: size of the training set, to convert epochs to steps.
       mesh: the devices.
-      task: the loss and the metrics.
+      task: the loss and the metrics; by default the config's own.
 
     Raises:
-      UserError: if a rule of `optimizer.multipliers` matches no parameter, or the warm-up takes all
-        updates.
+      UserError: if a rule of `optimizer.multipliers` matches no parameter, or the warm-up takes the
+        whole run.
     """
+    task = task or task_of(config)
     model = create_model(config, num_classes)
     image = jax.ShapeDtypeStruct((1, model.crop, model.crop, 3), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
@@ -82,18 +94,19 @@ def build(
     )
 
     def initial_state() -> TrainState:
-        # The default generator takes seconds to compile for every shape of a parameter.
+        # The default generator takes seconds to compile for each parameter shape.
         key = jax.random.key(config.seed, impl="rbg")
         params = model.init(key, jnp.zeros(image.shape))["params"]
         return state.create(params, tx)
 
-    square = config.evaluation.scale  # of the mean image, where the config names it
+    square = config.evaluation.scale  # side of the mean image, if the config uses one
     mean = jnp.asarray(preprocess.mean_for(colors, config.input.mean, square=square))
     for_evaluation = functools.partial(augment.for_evaluation, mean=mean)
     for_training = functools.partial(
         augment.for_training,
         mean=mean,
         flip=config.augment.flip,
+        mirror=task.mirror,
         pca_std=config.augment.pca_std,
         eigenvectors=jnp.asarray(colors.eigenvectors, jnp.float32),
         magnitudes=jnp.asarray(
@@ -122,13 +135,13 @@ def build(
     def after_evaluation(current: TrainState, error: jax.typing.ArrayLike) -> TrainState:
         if fixed is not None:
             return current
-        memory = plateau.update(
+        updated = plateau.update(
             current.plateau,
             error,
             patience=config.plateau.patience,
             min_delta=config.plateau.min_delta,
         )
-        return current._replace(plateau=parallel.replicate(memory, mesh))
+        return current._replace(plateau=parallel.replicate(updated, mesh))
 
     def activations(params: Any, batch: Batch) -> Any:
         return model.apply({"params": params}, for_evaluation(batch), method="activations")

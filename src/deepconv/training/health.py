@@ -1,4 +1,4 @@
-"""Find out why a net does not learn: which layer's activations no longer depend on the image."""
+"""Diagnose a net that does not learn: find the layer whose activations ignore the image."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ STUCK = 0.99
 
 
 def is_stuck(loss: float, classes: int) -> bool:
-    """Say whether a softmax cross-entropy, in nats, is still the ln(C) of random guessing."""
+    """Return whether a softmax cross-entropy, in nats, is still the ln(C) of random guessing."""
     chance = math.log(classes)
     return STUCK * chance < loss < chance / STUCK
 

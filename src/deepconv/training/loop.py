@@ -1,4 +1,4 @@
-"""The loop: from the first step, or from where a run was interrupted, to the end."""
+"""The training loop: from the first step, or from where a run was interrupted, to the end."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ from deepconv.run.checkpoint import Checkpoints
 from deepconv.run.files import RunFolder
 from deepconv.run.workdir import claim, require_space
 from deepconv.training import health, plateau, start, stream
-from deepconv.training.build import Functions, build
+from deepconv.training.build import Functions, build, task_of
 from deepconv.training.losses import CLASSIFICATION, Task
 from deepconv.training.stage import Opened, open_all
 from deepconv.training.state import TrainState
@@ -46,12 +46,12 @@ _HEALTH_IMAGES = 32
 
 @dataclasses.dataclass
 class Progress:
-    """What a run remembers beside its state, in JSON; saved with every checkpoint.
+    """What a run keeps besides its state, in JSON; saved with every checkpoint.
 
     Attributes:
       best: the evaluation with the lowest error, and its step.
       last: the newest evaluation, and its step.
-      seconds: spent, in all processes that took the run up one after the other.
+      seconds: time spent on the run so far, including before it was interrupted.
       unreadable: numbers of the training records that could not be read so far.
     """
 
@@ -66,25 +66,25 @@ def train(
     folder: Path,
     stage_before: Path | None = None,
     *,
-    task: Task = CLASSIFICATION,
+    task: Task | None = None,
     debug_nans: bool = False,
 ) -> dict[str, Any]:
-    """Train as the config says; resume an interrupted run, only report a complete one.
+    """Train a network; resume an interrupted run, or return the result of a complete one.
 
     Args:
       config: see `config.schema.default`.
-      folder: of the run; everything is written there.
-      stage_before: the run of the stage before in a recipe; see `start` for what a run starts from.
-      task: the loss and the metrics.
-      debug_nans: whether to look at the loss after every step, at the price of a copy of the
-        parameters, and to name the layer in which it ceased to be a number.
+      folder: the run's folder, where everything is written.
+      stage_before: the folder of the stage before it in a recipe; see `start`.
+      task: the loss and the metrics; by default the config's own.
+      debug_nans: whether to check the loss after every step, at the cost of a copy of the
+        parameters, and name the layer that made it NaN or infinite.
 
     Returns:
       The content of the folder's `result.json`.
 
     Raises:
-      UserError: if something has to be fixed first; what was saved is safe.
-      Preempted: after SIGTERM, when all is saved.
+      UserError: if the user has to fix something first; what was saved is safe.
+      Preempted: after SIGTERM, when everything is saved.
       Interrupted: after SIGINT, likewise.
     """
     (opened,) = open_all([(config, stage_before)])
@@ -92,17 +92,18 @@ def train(
 
 
 def train_stage(
-    stage: Opened, folder: Path, *, task: Task = CLASSIFICATION, debug_nans: bool = False
+    stage: Opened, folder: Path, *, task: Task | None = None, debug_nans: bool = False
 ) -> dict[str, Any]:
     """Train a stage that has been opened; see `train`."""
     config, source, mesh, dataset = stage
+    task = task or task_of(config)
     run_folder = RunFolder(folder)
     with contextlib.ExitStack() as claimed:
         parallel.on_first(lambda: claimed.enter_context(claim(folder, config, dataset.identity)))
         if result := parallel.on_first(lambda: _complete(run_folder)):
             return result
         colors = parallel.first_then_all(lambda: start.colors_of(config, dataset, folder, source))
-        # With these, the run's folder is all that is needed to use the network: inference/model.py.
+        # With these, the run's folder is all that inference/model.py needs to use the network.
         if parallel.is_first():
             color.save(colors, run_folder.colors)
         functions = build(
@@ -142,7 +143,7 @@ def _complete(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def _lost(saved: int | None, step: int) -> str:
-    """Say what is lost when a process ends after a step, and where the next one begins."""
+    """Describe what is lost if the process ends after a step, and where the next one resumes."""
     first = (saved or 0) + 1
     lost = f"steps {first} to {step} are lost" if step > first else f"step {step} is lost"
     if step < first:
@@ -178,12 +179,12 @@ class _Run:
         self.unread: set[int] = set()  # records found unreadable since the last report
 
     def to_the_end(self) -> dict[str, Any]:
-        """Train until the epochs are over or the error has stopped improving for good."""
+        """Train to the last epoch, or until the error has stopped improving for good."""
         with parallel.Preemption(lambda: _lost(self.checkpoints.newest(), self.step)) as preemption:
             self._train(preemption)
             result = self._result()
-            if told := preemption.told():  # there may be further stages
-                self._stop(told, "this run is complete; run the same command to show its result")
+            if request := preemption.told():  # more stages may follow
+                self._stop(request, "this run is complete; run the same command to show its result")
         return result
 
     def _train(self, preemption: parallel.Preemption) -> None:
@@ -199,11 +200,11 @@ class _Run:
             batches = self._train_batches()
             while not self._finished():
                 batch = next(batches)
-                # The step takes the parameters' memory for their successors.
+                # The step donates the parameters, so only a copy survives it.
                 before = jax.tree.map(jnp.copy, self.state.params) if self.debug_nans else None
                 self.state, metrics = self.functions.train_step(self.state, batch)
-                # The step just given to the devices is in flight. Waiting for the one before it
-                # keeps the host from running ahead, and the devices busy.
+                # The step just dispatched is still running. Waiting for the one before it keeps the
+                # devices busy without letting the host run ahead.
                 jax.block_until_ready(window[-1:])
                 window.append(metrics)
                 self.step += 1
@@ -223,16 +224,17 @@ class _Run:
                 if stop and not self._finished():
                     self.checkpoints.wait()
                     self.best.wait()
-                    # Which all wait for: whoever leaves first may take the others along.
-                    told = preemption.told() or signal.SIGTERM
+                    # A collective call, so all processes leave together: one that left earlier
+                    # could bring down the others.
+                    request = preemption.told() or signal.SIGTERM
                     self._stop(
-                        told,
+                        request,
                         f"saved at step {self.step} of {self.total_steps}; run the same command to "
                         "resume",
                     )
 
-    def _stop(self, told: signal.Signals, state: str) -> NoReturn:
-        if told == signal.SIGINT:
+    def _stop(self, request: signal.Signals, state: str) -> NoReturn:
+        if request == signal.SIGINT:
             raise Interrupted(f"interrupted, {state}")
         raise Preempted(f"stopped by SIGTERM, {state}")
 
@@ -241,7 +243,7 @@ class _Run:
         return self.step * int(self.config.train.batch_size) / self.images
 
     def _starting_point(self) -> tuple[TrainState, Progress]:
-        """Take the run's newest checkpoint, else another network's parameters, else random ones."""
+        """Restore the newest checkpoint, else start from other parameters, or from random ones."""
         template = parallel.described(
             jax.eval_shape(self.functions.initial_state), self.functions.placement
         )
@@ -269,14 +271,18 @@ class _Run:
         return self.step >= self.total_steps or bool(last_drop)
 
     def _train_batches(self) -> Iterator[Any]:
-        for batch in stream.train(self.config, self.dataset.train, first=self.step):
+        for batch in stream.train(
+            self.config, self.dataset.train, target=self.task.target, first=self.step
+        ):
             host = batch["host"]
             self._check_labels(batch, self.dataset.train)
             self.unread |= {int(record) for record in host["record"][~host["readable"]]}
             yield parallel.shard_batch(batch["device"], self.mesh)
 
     def _eval_batches(self) -> Iterator[Any]:
-        for batch in stream.evaluation(self.config, self.dataset.evaluation):
+        for batch in stream.evaluation(
+            self.config, self.dataset.evaluation, target=self.task.target
+        ):
             host = batch["host"]
             if not host["readable"].all():
                 names = _names(self.dataset.evaluation, host["record"][~host["readable"]])
@@ -297,7 +303,7 @@ class _Run:
             )
 
     def _note_unreadable(self) -> None:
-        """Log and count the records that any process has found unreadable since the last time."""
+        """Log and count the records that any process has found unreadable since the last call."""
         found = {record for records in parallel.gather([*self.unread]) for record in records}
         self.unread.clear()
         new = sorted(found - {*self.progress.unreadable})
@@ -311,17 +317,17 @@ class _Run:
         if len(self.progress.unreadable) > limit * len(source):
             raise UserError(
                 f"{len(self.progress.unreadable)} of {len(source)} training images cannot be read, "
-                f"more than input.max_unreadable={limit}; {self.folder.metrics} names them"
+                f"more than input.max_unreadable={limit}; {self.folder.metrics} lists them"
             )
 
     def _report(self, window: list[Metrics], since: float) -> float:
-        """Log the mean over the steps made since some time, and return their loss."""
+        """Log the means over the steps of a window, and return their mean loss."""
         steps = jax.device_get(window)
         seconds = time.monotonic() - since
         losses = [float(metrics["loss"]) for metrics in steps]
         for step, loss in zip(itertools.count(self.step - len(losses) + 1), losses, strict=False):
             if not math.isfinite(loss):
-                self._diverged(step, loss, "--debug_nans names the layer")
+                self._diverged(step, loss, "--debug_nans finds the layer")
         self._note_unreadable()
         self.log.train(
             self.step,
@@ -340,7 +346,7 @@ class _Run:
         )
 
     def _evaluate(self, train_loss: float) -> None:
-        """Evaluate, tell the schedule, and keep the parameters if they are the best so far."""
+        """Evaluate, update the schedule, and save the parameters if they are the best so far."""
         result = protocols.center_crop(
             self.functions.eval_step, self.state.params, self._eval_batches()
         )
@@ -385,7 +391,7 @@ class _Run:
 
     def _save_best(self) -> None:
         if jax.process_count() > 1:
-            # Two saves at a time would meet at each other's barriers.
+            # Two concurrent saves would wait at each other's barriers.
             self.checkpoints.wait()
         self.best.save(self.step, {"params": self.state.params}, {"evaluation": self.progress.best})
         if jax.process_count() > 1:
@@ -401,7 +407,7 @@ class _Run:
         self.checkpoints.save(self.step, self.state, meta)
 
     def _drops(self) -> int:
-        """Return how often the learning rate has dropped; the plateau that ends a run is none."""
+        """Return how often the learning rate has dropped, without the plateau that ends a run."""
         if self.config.schedule.name == "plateau":
             return min(int(self.state.plateau.drops), int(self.config.plateau.max_drops))
         return sum(step < self.step for step in drop_steps(self.config, self.images))

@@ -3,36 +3,48 @@
     sums = softmax_cross_entropy(scores, target, mask)
     loss = sums["loss"] / mask.sum()
 
-Sums, so that microbatches, devices and batches are added up and divided once. A task of one's own
-is a `Task` of two functions like these; the step and the loop do not know which it is.
+Sums can be added up over microbatches, devices and batches, and divided once. A custom task is a
+`Task` of two functions like these; the step and the loop do not depend on which it is.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import chex
 import jax
+import jax.numpy as jnp
 
+from deepconv import boxes
+from deepconv.data import targets
 from deepconv.evaluation import errors
 from deepconv.evaluation.errors import Sums
+from deepconv.training.augment import unchanged
 
 Target = Mapping[str, jax.Array]
 # `(scores [N, C] float32, target, mask [N] bool) -> {name: sum over the unmasked examples}`.
 Function = Callable[[jax.Array, Target, jax.Array], Sums]
 
+# A box is right if it overlaps a true one by more than this, as in ILSVRC.
+LEAST_OVERLAP = 0.5
+
 
 class Task(NamedTuple):
-    """What a network learns, and what it is judged by.
+    """What a network learns, and how it is evaluated.
 
     Attributes:
       loss: its sum named `loss` is minimized; the others are logged with it.
       metrics: what an evaluation reports.
-      criterion: the metric, lower is better, that the plateau schedule and the best checkpoint go
-        by.
+      criterion: the metric, lower is better, that drives the plateau schedule and selects the best
+        checkpoint.
+      target: how the target of a crop is made.
+      mirror: maps a crop's target to that of its mirror image.
     """
 
     loss: Function
     metrics: Function
     criterion: str
+    target: targets.Target = targets.CLASS
+    mirror: Callable[[Any], Any] = unchanged
 
 
 def softmax_cross_entropy(scores: jax.Array, target: Target, mask: jax.Array) -> Sums:
@@ -43,7 +55,7 @@ def softmax_cross_entropy(scores: jax.Array, target: Target, mask: jax.Array) ->
     Args:
       scores: `[N, C]` float32, before the softmax.
       target: `label` int32 `[N]`, in 0..C-1.
-      mask: `[N]` bool; examples where it is False count for nothing.
+      mask: `[N]` bool; examples where it is False are ignored.
 
     Returns:
       `loss`, in nats, and `top1_error`, scalars.
@@ -52,4 +64,58 @@ def softmax_cross_entropy(scores: jax.Array, target: Target, mask: jax.Array) ->
     return {name: sums[name] for name in ("loss", "top1_error")}
 
 
+def predicted_box(outputs: jax.Array, label: jax.Array) -> jax.Array:
+    """Return the box that a network gives for a class, (cx, cy, w, h) `[N, 4]`.
+
+    Args:
+      outputs: `[N, 4]`, one box for all classes, or `[N, 4 C]`, one for each.
+      label: int32 `[N]`, the class.
+    """
+    by_class = outputs.reshape(len(outputs), -1, 4)
+    if by_class.shape[1] == 1:
+        return by_class[:, 0]
+    return jnp.take_along_axis(by_class, label[:, None, None], axis=1)[:, 0]
+
+
+def euclidean(outputs: jax.Array, target: Target, mask: jax.Array) -> Sums:
+    """Sum the Euclidean loss of boxes, and how many are wrong (VGG appendix A).
+
+    1/2 ||b - t||^2 for b the predicted and t the true (cx, cy, w, h), as fractions of the crop; of
+    a network with a box for each class, b is that of the true class; the others get no gradient.
+
+    Args:
+      outputs: `[N, 4]` or `[N, 4 C]` float32, see `predicted_box`.
+      target: of `targets.BOX`.
+      mask: `[N]` bool; examples where it is False count for nothing.
+
+    Returns:
+      `loss`; `localization_error`, the number of boxes that overlap none of the true ones by more
+      than LEAST_OVERLAP; `iou`, the sum of the largest overlaps. Scalars.
+    """
+    chex.assert_shape(
+        [target["box"], target["boxes"]],
+        [(len(outputs), 4), (len(outputs), None, 4)],
+        custom_message=f"the boxes do not fit the outputs {outputs.shape}",
+    )
+    box = predicted_box(outputs, target["label"])
+    losses = 0.5 * jnp.sum((box - target["box"]) ** 2, axis=-1)
+    overlap = boxes.iou(boxes.decode(box)[:, None], target["boxes"]).max(axis=-1)
+    return {
+        "loss": jnp.where(mask, losses, 0.0).sum(),
+        "localization_error": (mask & (overlap <= LEAST_OVERLAP)).sum(dtype=jnp.int32),
+        "iou": jnp.where(mask, overlap, 0.0).sum(),
+    }
+
+
+def mirror_boxes(target: Target) -> Target:
+    """Return the target of `targets.BOX` of the mirror image."""
+    return {
+        "label": target["label"],
+        "box": boxes.mirror_code(target["box"]),
+        # Zeros, where there are fewer boxes, become a box without an area, which overlaps nothing.
+        "boxes": boxes.mirror(target["boxes"]),
+    }
+
+
 CLASSIFICATION = Task(softmax_cross_entropy, errors.counts, "top1_error")
+LOCALIZATION = Task(euclidean, euclidean, "localization_error", targets.BOX, mirror_boxes)

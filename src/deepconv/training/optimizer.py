@@ -61,7 +61,7 @@ def sgd(
 
 
 def frozen(lr_mults: Any, trained_layers: str) -> Any:
-    """Set the factors of the learning rate to 0 in all layers except some.
+    """Set the learning-rate factors of all layers but the trained ones to 0.
 
     Args:
       lr_mults: tree of floats, `{layer: {"kernel": ..., "bias": ...}}`.
@@ -70,11 +70,11 @@ def frozen(lr_mults: Any, trained_layers: str) -> Any:
     Raises:
       ValueError: if it matches no layer.
     """
-    trained = [layer for layer in lr_mults if re.fullmatch(trained_layers, layer)]
-    if not trained:
+    selected = [layer for layer in lr_mults if re.fullmatch(trained_layers, layer)]
+    if not selected:
         raise ValueError(f"optimizer.trained_layers={trained_layers!r} matches no layer")
     return {
-        layer: mults if layer in trained else jax.tree.map(lambda _: 0.0, mults)
+        layer: mults if layer in selected else jax.tree.map(lambda _: 0.0, mults)
         for layer, mults in lr_mults.items()
     }
 

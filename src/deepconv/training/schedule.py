@@ -1,4 +1,4 @@
-"""The learning rate: by the validation error, as in both papers, or by the step alone.
+"""Schedules of the learning rate: by the validation error, as in both papers, or by the step.
 
 schedule = create("cosine", base=0.01, total=10_000, warmup=500)
 rate = schedule(step)
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import optax
 
-# `plateau` is not among the functions of the step; see plateau.py.
+# `plateau` is not a function of the step; see plateau.py.
 NAMES = ("plateau", "constant", "steps", "cosine")
 
 
@@ -21,7 +21,7 @@ def create(
     drops: Sequence[int] = (),
     warmup: int = 0,
 ) -> optax.Schedule | None:
-    """Return a schedule of optax, from the number of updates made to the learning rate.
+    """Return an optax schedule, a function from the number of updates to the learning rate.
 
     constant: base. steps: base * factor^(drops passed). cosine: base * min(1, t / warmup), then
     base / 2 * (1 + cos(pi (t - warmup) / (total - warmup))).
@@ -29,13 +29,13 @@ def create(
     Args:
       name: one of `NAMES`.
       base: the learning rate, for "steps" before the first drop, for "cosine" at its highest.
-      total: updates of the whole run.
-      factor: of the learning rate at each drop.
+      total: number of updates of the whole run.
+      factor: what the learning rate is multiplied by at each drop.
       drops: the updates at which it drops.
-      warmup: updates in which it rises from 0.
+      warmup: number of updates in which it rises from 0.
 
     Returns:
-      The schedule; None for "plateau", which goes by the validation error.
+      The schedule; None for "plateau", which depends on the validation error.
 
     Raises:
       ValueError: if there is no such schedule, or the warm-up takes the whole run.
@@ -50,7 +50,7 @@ def create(
         case "cosine":
             if warmup >= total:
                 raise ValueError(
-                    f"schedule.warmup_epochs are {warmup} updates, and the whole run has {total}"
+                    f"schedule.warmup_epochs is {warmup} updates, but the whole run has {total}"
                 )
             return optax.warmup_cosine_decay_schedule(0.0 if warmup else base, base, warmup, total)
-    raise ValueError(f"unknown schedule.name {name!r}; one of {', '.join(NAMES)}")
+    raise ValueError(f"unknown schedule.name {name!r}; choose from {', '.join(NAMES)}")

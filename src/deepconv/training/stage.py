@@ -1,4 +1,4 @@
-"""A stage of a recipe before it trains: its config checked, its data opened, each once.
+"""Prepare the stages of a recipe for training: check their configs and open their data, once.
 
 stages = open_all([(config, None), (next_config, workdir / "first")])
 result = loop.train_stage(stages[0], workdir / "first")
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from deepconv import parallel
 from deepconv.config.check import check_config
+from deepconv.config.schema import predicts_boxes
 from deepconv.data.sources import datasets, identity
 from deepconv.data.sources.datasets import Dataset
 from deepconv.data.sources.identity import Identity
@@ -24,10 +25,10 @@ class Opened(NamedTuple):
     """A stage that is ready to train.
 
     Attributes:
-      config: checked.
+      config: the checked config.
       source: what the run starts from without a checkpoint of its own; None: random weights.
       mesh: the devices.
-      dataset: opened.
+      dataset: the opened data set.
     """
 
     config: ConfigDict
@@ -37,22 +38,22 @@ class Opened(NamedTuple):
 
 
 def open_all(stages: Sequence[tuple[ConfigDict, Path | None]]) -> list[Opened]:
-    """Check the configs of all stages, then open their data; stages of the same data share it.
+    """Check the configs of all stages, then open their data sets, each only once.
 
     Args:
       stages: the config of each, and the folder of the stage before it in its recipe, if any.
 
     Raises:
-      UserError: if a config is wrong, before any data is opened; if data cannot be opened, or has
-        too few images.
+      UserError: if a config is invalid, before any data is opened; if data cannot be opened, or
+        has too few images.
     """
     checked = [
         (config, start.source_of(config, stage_before), mesh_for(config))
         for config, stage_before in stages
     ]
-    opened: dict[str, Dataset] = {}
+    opened: dict[tuple[str, bool], Dataset] = {}
     for config, _, _ in checked:
-        key = config.dataset.to_json()
+        key = _data_of(config)
         if key not in opened:
             opened[key] = open_dataset(config)
         if len(opened[key].train) < config.train.batch_size:
@@ -61,16 +62,19 @@ def open_all(stages: Sequence[tuple[ConfigDict, Path | None]]) -> list[Opened]:
                 f"train.batch_size={config.train.batch_size}"
             )
     return [
-        Opened(config, source, mesh, opened[config.dataset.to_json()])
-        for config, source, mesh in checked
+        Opened(config, source, mesh, opened[_data_of(config)]) for config, source, mesh in checked
     ]
 
 
+def _data_of(config: ConfigDict) -> tuple[str, bool]:
+    return config.dataset.to_json(), predicts_boxes(config)
+
+
 def mesh_for(config: ConfigDict) -> Mesh:
-    """Check a config, and that the devices divide its batches; return the devices' mesh.
+    """Check a config, and that its batches divide evenly among the devices; return their mesh.
 
     Raises:
-      UserError: if the config is wrong, or the devices do not divide its batches.
+      UserError: if the config is invalid, or its batches do not divide evenly.
     """
     check_config(config)
     towers = config.train.model_devices == 2
@@ -83,18 +87,20 @@ def mesh_for(config: ConfigDict) -> Mesh:
 
 
 def open_dataset(config: ConfigDict) -> Dataset:
-    """Open a run's data set; the first of several processes prepares it where that is needed.
+    """Open a run's data set; process 0 prepares it if necessary.
 
     Raises:
-      UserError: if it cannot be opened, or several processes do not see the same.
+      UserError: if it cannot be opened, or the processes see different data.
     """
-    dataset = parallel.first_then_all(lambda: datasets.open_dataset(**config.dataset))
-    # Each machine may have a copy of its own, with times of its own.
+    dataset = parallel.first_then_all(
+        lambda: datasets.open_dataset(**config.dataset, boxes=predicts_boxes(config))
+    )
+    # Each machine may have its own copy, with its own modification times.
     seen = parallel.gather(dataset.identity.without_times().to_json())
     for process, value in enumerate(seen[1:], start=1):
         if change := identity.difference(Identity.from_json(seen[0]), Identity.from_json(value)):
             raise UserError(
-                f"process {process} sees another {config.dataset.name} than process 0: {change}; "
-                "give all of them the same files"
+                f"process {process} and process 0 see different versions of {config.dataset.name}: "
+                f"{change}; give all processes the same files"
             )
     return dataset

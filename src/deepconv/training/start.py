@@ -1,11 +1,11 @@
-"""Where a run starts: the one place that decides it, and what it takes from another network.
+"""Decide what a run starts from, and copy parameters from another network.
 
     source = source_of(config, stage_before)
     params = from_source(params, source, config.init.layers, sharding)
 
 In this order: the run's own newest checkpoint; the best parameters of the stage before it in a
-recipe; those of `config.init.checkpoint`, any run or file of weights; the random initializer. What
-comes from another network goes by the names of layers.
+recipe; those of `config.init.checkpoint`, any run or weights file; the random initializer.
+Parameters of another network are matched by layer name.
 
     plan = plan_transfer(shapes_of(params), shapes_of(source), r"conv1_1|fc6")
     params = transfer(params, restored, plan)
@@ -36,7 +36,7 @@ Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 
 class Transfer(NamedTuple):
-    """What becomes of each layer.
+    """Where each layer's parameters come from.
 
     Attributes:
       copied: layers of the new network that take the source's parameters.
@@ -53,11 +53,11 @@ def source_of(config: ConfigDict, stage_before: Path | None) -> Path | None:
     """Return what a run without a checkpoint of its own starts from; None: random weights.
 
     Args:
-      config: of the run.
-      stage_before: the run of the stage before it in its recipe, if there is one.
+      config: the run's config.
+      stage_before: the folder of the stage before it in its recipe, if there is one.
 
     Raises:
-      UserError: if the config goes by what it starts from, and names nothing.
+      UserError: if the config inherits the colors of its source, and has none.
     """
     if stage_before is not None:
         return stage_before
@@ -65,8 +65,8 @@ def source_of(config: ConfigDict, stage_before: Path | None) -> Path | None:
         return Path(config.init.checkpoint)
     if config.input.color == "inherited":
         raise UserError(
-            "init.checkpoint is not set: this config trains on from the folder of a run or a file "
-            "of weights, --config.init.checkpoint=PATH (input.color='inherited')"
+            "init.checkpoint is not set: this config (input.color='inherited') starts from a run "
+            "or a weights file; set --config.init.checkpoint=PATH"
         )
     return None
 
@@ -78,9 +78,9 @@ def from_source(
 
     Args:
       params: `{layer: {"kernel": ..., "bias": ...}}`.
-      source: the folder of a run, whose best parameters are taken, or a file of weights.
+      source: the folder of a run, whose best parameters are used, or a weights file.
       layers: regular expression on the whole names of the layers to copy.
-      sharding: where the copied ones shall lie.
+      sharding: where to place the copied parameters.
 
     Raises:
       UserError: if the source cannot be read, or lacks such a layer.
@@ -99,35 +99,35 @@ def from_source(
 def colors_of(
     config: ConfigDict, dataset: Dataset, folder: Path, source: Path | None
 ) -> ColorStatistics:
-    """Return the colors that `input.color` names.
+    """Return the color statistics that `input.color` selects.
 
     Args:
-      config: of the run.
-      dataset: that it trains on.
-      folder: of the run.
+      config: the run's config.
+      dataset: the data set that it trains on.
+      folder: the run's folder.
       source: what it starts from; None: random weights.
 
     Raises:
-      UserError: if the source's cannot be read, or do not fit the config.
+      UserError: if the source's cannot be read, or do not match the config.
     """
     scale = config.evaluation.scale
     if config.input.color == "computed":
         return dataset.color_statistics(scale)
     if config.input.color == "imagenet" or source is None:
         return color.IMAGENET
-    if has_begun(folder):  # what it started from may have gone since
+    if has_begun(folder):  # the source may have been deleted since
         return color.load(RunFolder(folder).colors)
     theirs, colors = load_input(source)
     if theirs.input.mean != config.input.mean:
-        image = "without its mean image: set input.mean='image' and input.square=True"
-        rgb = "without a mean RGB: set input.mean='rgb'"
+        image = "a mean image: set input.mean='image' and input.square=True"
+        rgb = "the mean RGB: set input.mean='rgb'"
         raise UserError(
-            f"cannot start from {source}: it was trained on images "
+            f"cannot start from {source}: its training subtracted "
             f"{image if theirs.input.mean == 'image' else rgb}"
         )
     if config.input.mean == "image" and theirs.evaluation.scale != scale:
         raise UserError(
-            f"cannot start from {source}: its mean image has {theirs.evaluation.scale} pixels, and "
+            f"cannot start from {source}: its mean image has side {theirs.evaluation.scale}, but "
             f"evaluation.scale={scale}"
         )
     mean = ", ".join(f"{value:.1f}" for value in colors.mean_rgb)
@@ -144,7 +144,7 @@ def shapes_of(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, tu
 
 
 def plan_transfer(target: Shapes, source: Shapes, layers: str) -> Transfer:
-    """Decide which layers are copied.
+    """Decide which layers to copy.
 
     Args:
       target: shapes of the new network's parameters.
@@ -153,17 +153,17 @@ def plan_transfer(target: Shapes, source: Shapes, layers: str) -> Transfer:
 
     Raises:
       ValueError: if the expression selects a layer that the source lacks or has in another shape,
-        or no layer at all; the message names it, and the shapes.
+        or no layer at all; the message names the layer and the shapes.
     """
     wanted = [name for name in target if re.fullmatch(layers, name)]
     if not wanted:
-        raise ValueError(f"init.layers={layers!r} selects no layer of {', '.join(target)}")
+        raise ValueError(f"init.layers={layers!r} matches none of the layers {', '.join(target)}")
     for name in wanted:
         if name not in source:
             raise ValueError(f"the source has no layer {name}; it has {', '.join(source)}")
         if source[name] != target[name]:
             raise ValueError(
-                f"layer {name} is {_describe(source[name])} in the source and "
+                f"layer {name} is {_describe(source[name])} in the source but "
                 f"{_describe(target[name])} here"
             )
     return Transfer(
@@ -181,7 +181,7 @@ def transfer(
 
 
 def report(plan: Transfer, target: Shapes, source: Shapes) -> list[tuple[str, str, str]]:
-    """Return a row (layer, what becomes of it, shape of its kernel) for every layer of both."""
+    """Return a row (layer, copied, random or skipped, kernel shape) for every layer of both."""
     rows = [
         (name, "copied" if name in plan.copied else "random", _describe(shapes))
         for name, shapes in target.items()

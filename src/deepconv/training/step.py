@@ -3,11 +3,10 @@
     step = make_train_step(model, optimizer, augment, mesh, learning_rate=..., seed=0)
     state, metrics = step(state, batch)
 
-A batch is a dict: `image` uint8 `[N, H, W, 3]`, `target` (a dict of arrays `[N, ...]`, of a
-classifier `label` int32 `[N]`), `mask` bool `[N]` (False: the example counts for nothing),
-`offset` int32 `[N, 2]` (the crop's place in its image's central square), and in training
-`position` uint32 `[N]` (the example's place in the stream, which with the seed makes all that is
-random about it).
+A batch is a dict: `image` uint8 `[N, H, W, 3]`, `target` (a dict of arrays `[N, ...]`, for a
+classifier `label` int32 `[N]`), `mask` bool `[N]` (False: the example is ignored), `offset` int32
+`[N, 2]` (the crop's place in its image's central square), and in training `position` uint32 `[N]`
+(the example's place in the stream, which with the seed determines everything random about it).
 """
 
 import functools
@@ -32,16 +31,15 @@ from deepconv.training import losses
 from deepconv.training.state import TrainState
 
 Batch = dict[str, Any]
-# Of one update, before it was made, float32 scalars: the means of what the loss sums, without the
-# weight decay, and the `learning_rate` that the update was made with.
+# Of one update, float32 scalars: the means of the loss function's sums before the update, without
+# weight decay, and the `learning_rate` of the update.
 Metrics = dict[str, jax.Array]
 
 
 def example_keys(seed: int, position: jax.Array, purpose: int) -> jax.Array:
     """Derive a key per example from (seed, position in the stream, purpose).
 
-    So nothing random about an example depends on the device, the process or the restart it falls
-    to.
+    So nothing random about an example depends on its device or process, or on restarts.
 
     Args:
       seed: the run's seed.
@@ -56,9 +54,9 @@ def example_keys(seed: int, position: jax.Array, purpose: int) -> jax.Array:
 
 
 def state_specs(model: Network, optimizer: optax.GradientTransformation, mesh: Mesh) -> Any:
-    """Return where a state lies: everything everywhere, but towers on a device each.
+    """Return the sharding of a state: replicated, except for towers, each on its own device.
 
-    What the optimizer keeps for each parameter lies where the parameter does.
+    What the optimizer keeps for each parameter is sharded like the parameter.
 
     Returns:
       A state whose leaves, or whole parts, are a `PartitionSpec`.
@@ -84,7 +82,7 @@ def _placed(model: Network, mesh: Mesh) -> tuple[Network, dict[str, dict[str, P]
 
 
 def _own(batch: Batch, axis: str | None) -> Batch:
-    """Make of a batch that a pair of devices shares one of each device's own."""
+    """Turn a batch that a pair of devices shares into one that may vary between them."""
     if axis is None:
         return batch
     own: Batch = jax.tree.map(lambda x: lax.pcast(x, axis, to="varying"), batch)
@@ -92,11 +90,11 @@ def _own(batch: Batch, axis: str | None) -> Batch:
 
 
 def _scores(score_map: jax.Array) -> jax.Array:
-    # Of a larger map, all but one place would be left out without a word.
+    # Without this check, all but one position of a larger map would be silently ignored.
     chex.assert_shape(
         score_map,
         (None, 1, 1, None),
-        custom_message="the crops are not of the network's size: its score map is not 1x1",
+        custom_message="the crops do not have the network's crop size: the score map is not 1x1",
     )
     return score_map[:, 0, 0, :]
 
@@ -111,7 +109,7 @@ def _assert_sums(sums: Sums, function: str) -> None:
 def make_train_step(
     model: Network,
     optimizer: optax.GradientTransformation,
-    preprocess: Callable[[Batch, jax.Array], jax.Array],
+    preprocess: Callable[[Batch, jax.Array], tuple[jax.Array, losses.Target]],
     mesh: Mesh,
     *,
     learning_rate: Callable[[TrainState], jax.Array],
@@ -123,23 +121,24 @@ def make_train_step(
 
     Args:
       model: the network; its score map must be 1x1 on the batch's images.
-      optimizer: any of optax; one that takes `learning_rate` as an extra argument, as
-        `optimizer.sgd` does, is given it.
-      preprocess: `(batch, keys [N]) -> float32 [N, H, W, 3]`, see `augment.for_training`.
-      mesh: the batch is split over its axis `data`; the state is as `state_specs` has it.
-      learning_rate: the schedule; of an optimizer that has its own, what is to be reported.
+      optimizer: any optax optimizer; if it takes `learning_rate` as an extra argument, like
+        `optimizer.sgd`, it is passed.
+      preprocess: `(batch, keys [N]) -> (float32 [N, H, W, 3], target)`, see
+        `augment.for_training`.
+      mesh: the batch is split over its axis `data`; the state is sharded by `state_specs`.
+      learning_rate: the schedule; if the optimizer has its own, only the value to report.
       seed: the run's seed.
       loss: see `losses.Task`.
-      microbatches: in how many parts, one after the other, each device takes its examples; the sum
-        of their gradients is the batch's, and only one part's activations are in memory.
+      microbatches: number of parts in which each device processes its examples, one after the
+        other; their gradients are summed, and only one part's activations are in memory.
 
     Returns:
-      `(state, batch) -> (state, metrics)`; the state given is donated.
+      `(state, batch) -> (state, metrics)`; the input state is donated.
     """
     local, specs = _placed(model, mesh)
     tx = optax.with_extra_args_support(optimizer)
-    # Where two devices share a copy of the net, both score its examples: sums over all devices
-    # count each of them twice, in the errors as in their number.
+    # If two devices share a copy of the net, both score its examples: sums over all devices count
+    # each example twice, in the errors as well as in the number of examples.
     everywhere = mesh.axis_names
 
     def local_gradient(params: Any, batch: Batch) -> tuple[Any, Metrics]:
@@ -147,17 +146,17 @@ def make_train_step(
         count = jnp.maximum(lax.psum(batch["mask"].sum(), everywhere), 1)
 
         def loss_of(params: Any, part: Batch) -> tuple[jax.Array, Sums]:
-            images = preprocess(part, example_keys(seed, part["position"], 0))
+            images, target = preprocess(part, example_keys(seed, part["position"], 0))
             dropout_keys = example_keys(seed, part["position"], 1)
             score_map: Any = local.apply(
                 {"params": params}, images, train=True, dropout_keys=dropout_keys
             )
-            sums = loss(_scores(score_map), part["target"], part["mask"])
+            sums = loss(_scores(score_map), target, part["mask"])
             _assert_sums(sums, "loss")
             return sums["loss"] / count, sums
 
-        # Without this cast the gradient of replicated parameters is summed over the devices by the
-        # differentiation itself, and once more below.
+        # Without this cast, differentiation itself would sum the gradient of replicated parameters
+        # over the devices, and it would be summed again below.
         def copies(spec: P) -> tuple[str, ...]:
             return tuple(axis for axis in everywhere if axis not in spec)
 
@@ -173,8 +172,8 @@ def make_train_step(
         local_gradient, mesh=mesh, in_specs=(specs, P(DATA_AXIS)), out_specs=(specs, P())
     )
 
-    # The update is of whole parameters, wherever they lie: an optimizer may look at all of them, as
-    # one that clips the gradient's norm does.
+    # The update is on global arrays, outside `shard_map`: an optimizer may need all parameters, for
+    # example to clip the gradient's norm.
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, means = gradient(state.params, batch)
         lr = learning_rate(state)
@@ -233,7 +232,8 @@ def make_eval_step(
       metrics: see `losses.Task`.
 
     Returns:
-      `(params, batch) -> sums` over the whole batch: `images`, how many count, and the metrics.
+      `(params, batch) -> sums` over the whole batch: `images`, the number of unmasked examples,
+      and the metrics.
     """
     local, specs = _placed(model, mesh)
     axis = model_axis(mesh)

@@ -1,1 +1,1 @@
-"""Pictures of networks and of what they say."""
+"""Figures of networks and their predictions."""

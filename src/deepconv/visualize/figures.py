@@ -1,4 +1,4 @@
-"""The pictures of AlexNet's section 6.1, of any run: Figure 3, and both halves of Figure 4.
+"""The figures of AlexNet's section 6.1 for any network: Figure 3, and both halves of Figure 4.
 
 figure = kernels(trained)
 figure = labels(trained, look_at(trained, drawn(source, 8, seed=0), "fc8"))
@@ -22,15 +22,15 @@ from deepconv.inference import activations
 from deepconv.inference.model import Model
 from deepconv.models.layers import Activation, Conv, Layer
 
-KERNEL_COLUMNS = 16  # three rows of them are a tower of the paper's
-SATURATED = 99.5  # percentile of the weights' sizes that is drawn black or white
+KERNEL_COLUMNS = 16  # three rows make one tower of the paper's net
+SATURATED = 99.5  # percentile of the absolute weights that is drawn black or white
 TEST_IMAGES, BEST = 8, 5
 QUERIES, NEIGHBORS = 5, 6
-LONGEST_NAME = 22  # columns of a class's or a run's name
+LONGEST_NAME = 22  # columns for the name of a class or run
 
 
 class Pictures(NamedTuple):
-    """Crops that could be read, and what the network makes of them.
+    """The readable crops, and the network's outputs for them.
 
     Attributes:
       images: uint8 `[N, S, S, 3]`.
@@ -57,7 +57,7 @@ class _Subset:
 
 
 def drawn(source: Source, count: int, seed: int) -> _Subset:
-    """Draw so many records at random, none twice; all of them where there are no more."""
+    """Choose `count` records at random without replacement, or all if there are fewer."""
     order = np.random.default_rng(seed).permutation(len(source))
     return _Subset(source, order[:count])
 
@@ -66,7 +66,7 @@ def look_at(trained: Model, source: Source, layer: str) -> Pictures:
     """Cut the central crop of every record and compute one layer's output.
 
     Raises:
-      UserError: if none of the records can be read, or one has a label that no class has.
+      UserError: if none of the records can be read, or a label is out of range.
     """
     crops = activations.of_central_crops(trained, source, [layer])
     if not len(crops.labels):
@@ -86,7 +86,7 @@ def _name(source: Source, record: int) -> str:
 
 
 def kernel_tiles(kernel: np.ndarray) -> np.ndarray:
-    """Return kernels as pictures: 0 is gray, and one scale for all of them shows which are weak.
+    """Return kernels as images: 0 is gray, and a common scale shows which kernels are weak.
 
     Args:
       kernel: `[K, K, 3, F]`.
@@ -99,7 +99,7 @@ def kernel_tiles(kernel: np.ndarray) -> np.ndarray:
 
 
 def kernels(trained: Model) -> Figure:
-    """Draw the kernels of the first layer, those of a tower together (Figure 3)."""
+    """Draw the kernels of the first layer, grouped by tower (Figure 3)."""
     layers = trained.network.layers
     tiles = kernel_tiles(np.asarray(trained.params[layers[0].name]["kernel"]))
     towers = max(layer.groups for layer in layers if isinstance(layer, Conv))
@@ -125,7 +125,7 @@ def kernels(trained: Model) -> Figure:
 
 
 def labels(trained: Model, pictures: Pictures) -> Figure:
-    """Draw images, each over the labels that the net thinks best (Figure 4, left).
+    """Draw images, each above its five best labels (Figure 4, left).
 
     Args:
       trained: the network.
@@ -151,12 +151,12 @@ def labels(trained: Model, pictures: Pictures) -> Figure:
 def draw_bars(
     axes: Axes, log_posteriors: np.ndarray, label: int | None, class_names: Sequence[str]
 ) -> None:
-    """Draw the five best labels as bars, the right one red.
+    """Draw the five best labels as bars, the correct one in red.
 
     Args:
-      axes: where.
+      axes: where to draw.
       log_posteriors: `[C]`.
-      label: the right one, if it is known.
+      label: the correct label, if it is known.
       class_names: `[C]`.
     """
     best = np.argsort(-log_posteriors, kind="stable")[:BEST]
@@ -180,7 +180,7 @@ def neighbors(trained: Model, queries: Pictures, gallery: Pictures) -> Figure:
     """
     nearest = nearest_images(queries.outputs, gallery.outputs)
     rows, columns = nearest.shape[0], nearest.shape[1] + 1
-    widths = [1.0, 0.12] + [1.0] * (columns - 1)  # a gap sets the queries apart
+    widths = [1.0, 0.12] + [1.0] * (columns - 1)  # a gap separates the queries
     figure = Figure(figsize=(1.25 * columns + 0.2, 1.45 * rows + 0.4), dpi=150)
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03, wspace=0.0, hspace=0.0)
     grid = figure.subplots(rows, columns + 1, width_ratios=widths, squeeze=False)
@@ -196,14 +196,14 @@ def neighbors(trained: Model, queries: Pictures, gallery: Pictures) -> Figure:
 
 
 def nearest_images(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Return the numbers of the nearest rows of `gallery` by Euclidean distance, nearest first.
+    """Return the indices of the nearest rows of `gallery` by Euclidean distance, nearest first.
 
     Args:
       queries: `[Q, D]`.
       gallery: `[N, D]`.
 
     Returns:
-      int `[Q, K]`, K = 6 or N if that is less.
+      int `[Q, K]`, K = min(6, N).
     """
     index = NearestNeighbors(n_neighbors=min(NEIGHBORS, len(gallery))).fit(gallery)
     return np.asarray(index.kneighbors(queries, return_distance=False))
@@ -226,5 +226,5 @@ def _short(name: str) -> str:
 
 
 def last_hidden_layer(layers: Sequence[Layer]) -> str:
-    """Return the name of what the classifier sees, after its non-linearity: relu7, of fc7."""
+    """Return the name of the last hidden layer, after its nonlinearity: relu7, for fc7."""
     return [layer.name for layer in layers if isinstance(layer, Activation)][-1]

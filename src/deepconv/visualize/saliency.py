@@ -3,10 +3,10 @@
     seen = viewer(trained)(pixels, None)
     figure = draw(trained, images, labels)
 
-Two views beside each picture. The dense score map (VGG, section 3.2): the posterior of the class at
-every place of the map, drawn where the crop that it judges has its center; no gradient is needed.
-Grad-CAM (Selvaraju et al. 2017): the last convolution's maps, weighted by the gradient of the
-class's mean score.
+Two views are drawn beside each picture. The dense score map (VGG, section 3.2): the class's
+posterior at every position of the map, drawn at the center of the crop that it belongs to; it needs
+no gradient. Grad-CAM (Selvaraju et al. 2017): the last convolution's maps, weighted by the gradient
+of the class's mean score.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ from deepconv.models import Network, summary
 from deepconv.models.layers import Activation, Conv
 
 MOST_PICTURES = 20  # in one file
-LONGEST_NAME = 34  # columns of a class's name
-WIDTH, TITLE = 3.0, 0.25  # of a picture and what stands over it, in inches
+LONGEST_NAME = 34  # columns for the name of a class
+WIDTH, TITLE = 3.0, 0.25  # of a picture and the title above it, in inches
 
 
 class Seen(NamedTuple):
@@ -33,7 +33,7 @@ class Seen(NamedTuple):
 
     Attributes:
       label: the class's number.
-      posteriors: of all classes at every place of the score map, float32 `[h, w, C]`.
+      posteriors: of all classes at every position of the score map, float32 `[h, w, C]`.
       grad_cam: over the map of the last convolution, float32 `[h', w']`, at least 0.
     """
 
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 def viewer(trained: Model) -> Callable[[jax.typing.ArrayLike, int | None], Seen]:
-    """Return a function that finds where a class is seen, compiled once for every size of image.
+    """Return a function that finds where a class is seen; it is compiled once per image size.
 
     Grad-CAM: L = relu(sum_k a_k A_k), a_k the mean over the map of dS/dA_k, S the class's score
     averaged over the score map, A the output of the last convolution's ReLU.
@@ -52,9 +52,9 @@ def viewer(trained: Model) -> Callable[[jax.typing.ArrayLike, int | None], Seen]
       trained: a fully convolutional network.
 
     Returns:
-      From an RGB image `[H, W, 3]`, 0..255, at least as large as a crop, and the number of a class
-      (None: the one with the highest mean posterior), to what is seen. It raises ValueError for the
-      number of no class.
+      A function from an RGB image `[H, W, 3]`, 0..255, at least as large as a crop, and a class's
+      number (None: the class with the highest mean posterior) to `Seen`. It raises ValueError if
+      there is no such class.
     """
     below, above = _parts(trained.network)
     mean = jnp.asarray(preprocess.mean_for(trained.colors, trained.config.input.mean, square=None))
@@ -74,7 +74,7 @@ def viewer(trained: Model) -> Callable[[jax.typing.ArrayLike, int | None], Seen]
     def seen(pixels: jax.typing.ArrayLike, label: int | None) -> Seen:
         classes = len(trained.class_names)
         if label is not None and not 0 <= label < classes:
-            raise ValueError(f"label {label} is not one of 0 to {classes - 1}")
+            raise ValueError(f"label {label} is not in 0 to {classes - 1}")
         found = look(
             trained.params, jnp.asarray(pixels, jnp.float32), -1 if label is None else label
         )
@@ -84,7 +84,7 @@ def viewer(trained: Model) -> Callable[[jax.typing.ArrayLike, int | None], Seen]
 
 
 def _parts(network: Network) -> tuple[Network, Network]:
-    """Split a network behind the ReLU of its last convolution."""
+    """Split a network after the ReLU of its last convolution."""
     layers = network.layers
     fully_connected = [isinstance(x, Conv) and x.fully_connected for x in layers].index(True)
     last = max(i for i in range(fully_connected) if isinstance(layers[i], Activation))
@@ -92,13 +92,13 @@ def _parts(network: Network) -> tuple[Network, Network]:
 
 
 def spread(values: np.ndarray, size: tuple[int, int], *, stride: int, first: float) -> np.ndarray:
-    """Interpolate a map to the pixels of its image, linearly, beyond its outer places evenly.
+    """Interpolate a map linearly to its image's pixels; it is constant beyond the outer positions.
 
     Args:
       values: `[h, w]`.
       size: (height, width) of the image.
-      stride: distance of two places, in pixels.
-      first: where the first one lies on either axis, in pixels.
+      stride: distance between two positions, in pixels.
+      first: coordinate of the first position on either axis, in pixels.
 
     Returns:
       `[H, W]`.
@@ -140,7 +140,7 @@ def draw(trained: Model, images: Sequence[np.ndarray], labels: Sequence[int]) ->
         name = naming.shortened(trained.class_names[label], LONGEST_NAME)
         row[0].set_title(f"{name}, up to {says.max():.2f}", fontsize=8, **drawing.LITERAL)
         for axes, (values, most) in zip(row[1:], views, strict=True):
-            # Colors of the picture would be taken for those of the map.
+            # In gray, because the picture's colors would be mistaken for the map's.
             axes.imshow(pixels.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
             opacity = 0.8 * np.clip(values / most, 0.0, 1.0)
             axes.imshow(values, cmap="inferno", alpha=opacity, vmin=0.0, vmax=most)

@@ -1,4 +1,4 @@
-"""A sheet of pictures, the best labels under each."""
+"""A contact sheet: pictures with their best labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ from deepconv.visualize.figures import draw_bars
 
 COLUMNS = 4
 MOST_PICTURES = 60  # the others are in the table and the JSON
-LONGEST_NAME = 36  # columns over a picture
-THUMBNAIL = 200  # shorter side at most, in pixels
+LONGEST_NAME = 36  # columns above a picture
+THUMBNAIL = 200  # maximum of the shorter side, in pixels
 
 
 def contact_sheet(
@@ -24,7 +24,7 @@ def contact_sheet(
     predictions: Sequence[Prediction],
     class_names: Sequence[str],
 ) -> Figure:
-    """Draw the first pictures, the best labels under each.
+    """Draw the first pictures, each above its best labels.
 
     Args:
       source: the pictures.
@@ -42,7 +42,7 @@ def contact_sheet(
         row, column = divmod(number, COLUMNS)
         axes = grid[2 * row, column]
         thumbnail, _ = decode.load_crop(source[number]["image"], _thumbnail)
-        # Small pictures show their pixels; interpolated they would look out of focus.
+        # Interpolated, a small picture would look out of focus.
         small = min(thumbnail.shape[:2]) < THUMBNAIL
         axes.imshow(thumbnail, interpolation="nearest" if small else None)
         title = naming.shortened(Path(predictions[number].picture).name, LONGEST_NAME, ending=12)

@@ -73,7 +73,7 @@ def read(path: Path) -> Source:
     """Read a network: `conv1/weight` `[O, I, H, W]`, `fc6/weight` `[O, I]`, `fc6/bias` `[O]`.
 
     Raises:
-      UserError: if the file is damaged, truncated or another kind of file, or has BVLC's CaffeNet,
+      UserError: if the file is damaged, truncated or another kind of file, or is BVLC's CaffeNet,
         whose tensors have AlexNet's names and shapes, but which pools before it normalizes.
     """
     net = _parse("NetParameter", path)

@@ -272,11 +272,11 @@ def _recognize(source: Source, dialect: Dialect) -> tuple[str, dict[str, tuple[s
     theirs = dialect.networks[name]
     if len(missing) > len(wanted[name]) // 2:
         raise UserError(
-            f"these are the tensors of an unknown network ({_few(list(source.tensors))}); known "
-            f"networks of {source.dialect}: {', '.join(dialect.networks.values())}"
+            f"unknown network, with tensors {_few(list(source.tensors))}; known networks of "
+            f"{source.dialect}: {', '.join(dialect.networks.values())}"
         )
     if missing:
-        raise UserError(f"{_few(sorted(missing))} of {theirs} missing")
+        raise UserError(f"tensors of {theirs} are missing: {_few(sorted(missing))}")
     if extra:
         raise UserError(
             f"{_few(sorted(extra))}: not part of {theirs}, the most similar known network"
@@ -303,7 +303,7 @@ def _options(
                 return {"crop": crop} if width == 1 else {"crop": crop, "width": width}
         except ValueError:
             continue
-    raise UserError(f"fc6 has weights {_by(kernel.shape)}, which fit no crop of {theirs}")
+    raise UserError(f"fc6 has weights {_by(kernel.shape)}, which match no crop size of {theirs}")
 
 
 def _fc6(network: Network) -> Layer:

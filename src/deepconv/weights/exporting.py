@@ -1,4 +1,4 @@
-"""From a run to one file: of our own format, or of what other programs run.
+"""Export a run to one file: in our own format, or in one that other programs read.
 
 to_deepconv(model, Path("vgg16.safetensors"))
 to_torchvision(model, Path("vgg16_torch.safetensors"))
@@ -21,17 +21,17 @@ from deepconv.models.network import network_to_json
 from deepconv.run import provenance, weights_file
 from deepconv.weights import conversion
 
-# What a StableHLO program looks at: the shape of its images.
+# The shapes of the images that a StableHLO program takes.
 VIEWS = {"crop": "n, {crop}, {crop}, 3", "dense": "n, h, w, 3"}
-# Keys of `config.model` that stand elsewhere in a weights file.
+# Keys of `config.model` that are stored elsewhere in a weights file.
 _NO_OPTIONS = ("name", "initializer", "dtype")
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def to_deepconv(model: Model, out: Path) -> None:
-    """Write a weights file of our own, which `deepconv.load_model` and every command take.
+    """Write a weights file of our own, which `deepconv.load_model` and every command accept.
 
-    Its network's records are in it, so that a network of a user's own needs no code.
+    It contains the network's layers, so a custom network can be loaded without its code.
 
     Args:
       model: the network.
@@ -61,8 +61,8 @@ def to_deepconv(model: Model, out: Path) -> None:
 def to_torchvision(model: Model, out: Path) -> None:
     """Write a state dict of torchvision's network as safetensors.
 
-    Its pixels are those of torchvision, (p / 255 - mean) / std with ImageNet's std; the mean is
-    that of the network's own training set. Both are in the file's metadata.
+    It takes pixels normalized as in torchvision, (p / 255 - mean) / std with ImageNet's std; the
+    mean is that of the network's own training set. Both are in the file's metadata.
 
     Args:
       model: the network.
@@ -73,7 +73,7 @@ def to_torchvision(model: Model, out: Path) -> None:
         be written.
     """
     if model.config.input.mean == "image":
-        raise UserError(f"{model.name} subtracts a mean image, which torchvision cannot")
+        raise UserError(f"{model.name} subtracts a mean image, which torchvision does not support")
     tensors = conversion.to_torchvision(
         model.config.model.name, model.network, jax.device_get(model.params)
     )
@@ -95,19 +95,19 @@ def to_stablehlo(model: Model, out: Path, *, view: str) -> None:
     """Write a classifier with its parameters and preprocessing, for any batch size.
 
     `jax.export.deserialize(bytes).call(images)`: uint8 RGB `[N, H, W, 3]` to posteriors float32
-    `[N, C]`. What it takes and gives stands in JSON beside it.
+    `[N, C]`. A JSON file beside it describes its inputs and outputs.
 
     Args:
       model: the network.
       out: the file.
-      view: "crop", images of the crop's size; "dense", of any size from the crop's on, the scores
-        averaged over the map (VGG section 3.2, without the mirror image).
+      view: "crop", for images of the crop's size; "dense", for any size at least as large, with the
+        scores averaged over the map (VGG section 3.2, without the mirror image).
 
     Raises:
       UserError: if the network cannot be applied densely, or a file cannot be written.
     """
     if view == "dense" and any(isinstance(layer, LocalConv) for layer in model.network.layers):
-        raise UserError(f"{model.name} has locally connected layers and cannot look densely")
+        raise UserError(f"{model.name} has locally connected layers and cannot be applied densely")
     mean = jnp.asarray(
         model.central_mean
         if view == "crop"

@@ -1,4 +1,4 @@
-"""From a file of another framework to one of ours.
+"""Import weights files of other frameworks into our format.
 
 imported = read(Path("vgg16-397923af.pth"))
 write(imported, Path("vgg16.safetensors"))
@@ -34,7 +34,7 @@ class Imported(NamedTuple):
     def scale(self) -> int:
         """The shorter side that images are rescaled to: the papers' 256 for crops of 224 and 227.
 
-        For other crops in the same proportion; a mean image of a whole square has its own.
+        Other crops are in the same proportion; a mean image larger than the crop has its own scale.
         """
         crop = self.converted.options["crop"]
         image = self.source.mean_image
@@ -46,8 +46,8 @@ class Imported(NamedTuple):
     def mean_image(self) -> np.ndarray | None:
         """The mean image `[S, S, 3]` of squares of side `scale`, RGB, or None.
 
-        One of the crop's size is set in the middle, where the central crop lies, and its edge
-        continued.
+        One of the crop's size is centered, where the central crop lies, and its edges are repeated
+        outward.
         """
         image = self.source.mean_image
         if image is None or len(image) == self.scale:
@@ -58,15 +58,15 @@ class Imported(NamedTuple):
 
 
 def read(path: Path, *, class_names: Path | None = None, mean: Path | None = None) -> Imported:
-    """Read and convert a file, whose format its first bytes tell.
+    """Read and convert a file; its first bytes determine the format.
 
     Args:
-      path: of the file.
-      class_names: a text file, a name a line, in the order of the outputs.
+      path: the file.
+      class_names: a text file with one name per line, in the order of the outputs.
       mean: Caffe's mean image, a `.binaryproto`.
 
     Raises:
-      UserError: if the file cannot be read or converted; its line names the file.
+      UserError: if the file cannot be read or converted; the message names the file.
     """
     source = _reader(path)(path)
     if class_names is not None:
@@ -80,26 +80,26 @@ def read(path: Path, *, class_names: Path | None = None, mean: Path | None = Non
         raise UserError(f"{path}: {error}") from None
     if source.class_names is not None and len(source.class_names) != converted.classes:
         raise UserError(
-            f"{path} tells {converted.classes} classes apart, and "
-            f"{class_names or 'it'} names {len(source.class_names)}"
+            f"{path} was trained on {converted.classes} classes, but "
+            f"{class_names or 'it'} has {len(source.class_names)} class names"
         )
     if source.mean_image is not None and len(source.mean_image) < converted.options["crop"]:
         raise UserError(
-            f"a mean image of {len(source.mean_image)} pixels is smaller than the crop, "
+            f"the mean image has side {len(source.mean_image)}, less than the crop, "
             f"{converted.options['crop']}"
         )
     return Imported(path, source, converted)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Read a text file of a name a line: UTF-8, or UTF-16 with its mark, with any line ends.
+    """Read a text file with one name per line: UTF-8, or UTF-16 with a byte-order mark.
 
-    Blank lines at the end do not count. Two classes may have the same name, as two of ImageNet's
-    are called crane.
+    Any line endings are accepted, and blank lines at the end are ignored. Two classes may have the
+    same name, like ImageNet's two cranes.
 
     Raises:
-      UserError: if it is in another encoding, or a line before the end is blank or no text; the
-        line is named.
+      UserError: if it is in another encoding, or a line before the end is blank or not text; the
+        message names the line.
     """
     data = path.read_bytes()
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
@@ -108,29 +108,27 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode(encoding, "ignore")
         raise UserError(
-            f"{path}, line {len(_lines(before))}, is no {encoding.upper()}: save the file as UTF-8"
+            f"{path}, line {len(_lines(before))}, is not {encoding.upper()}: save the file as UTF-8"
         ) from None
     names = [line.strip() for line in _lines(text.rstrip())]
     for number, name in enumerate(names, start=1):
         if not name:
-            raise UserError(
-                f"{path}, line {number}, is blank: every class has a line with its name"
-            )
+            raise UserError(f"{path}, line {number}, is blank: every class needs a name")
         if naming.one_line(name) != name.replace("\t", "\\t"):
             raise UserError(
-                f"{path}, line {number}, has characters that are no text "
+                f"{path}, line {number}, has characters that are not text "
                 f"({naming.shortened(name, 40)}): save the file as UTF-8"
             )
     return tuple(names)
 
 
 def _lines(text: str) -> list[str]:
-    """Split lines as editors do, where `str.splitlines` also does at form feeds and the like."""
+    """Split lines as editors do; `str.splitlines` also splits at form feeds and the like."""
     return re.split("\r\n|\n|\r", text)
 
 
 def contents(imported: Imported) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the tensors of a weights file of ours, and what it says of them in JSON."""
+    """Return the tensors for a weights file of ours, and their description in JSON."""
     converted, source = imported.converted, imported.source
     dialect = DIALECTS[source.dialect]
     about = {
@@ -155,7 +153,7 @@ def contents(imported: Imported) -> tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
 def write(imported: Imported, out: Path) -> None:
-    """Write a file that `deepconv.load_model` and every command take.
+    """Write a file that `deepconv.load_model` and every command accept.
 
     Raises:
       UserError: if it cannot be written.
@@ -164,7 +162,7 @@ def write(imported: Imported, out: Path) -> None:
 
 
 def _reader(path: Path) -> Callable[[Path], Source]:
-    """Return what reads a file that begins like this."""
+    """Return the function that reads a file, chosen by its first bytes."""
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(b"\x89HDF"):
@@ -179,8 +177,8 @@ def _reader(path: Path) -> Callable[[Path], Source]:
     if start.startswith((b"PK\x03\x04", b"\x80\x02")):
         return lambda path: _of_torch(torch_file.read(path))
     raise UserError(
-        f"{path} is none of .pth, .safetensors, .caffemodel, .h5 (Keras) and .mat (MatConvNet), or "
-        "its beginning is damaged"
+        f"{path} is not a .pth, .safetensors, .caffemodel, .h5 (Keras) or .mat (MatConvNet) file, "
+        "or its beginning is damaged"
     )
 
 
@@ -195,7 +193,7 @@ def _read_safetensors(path: Path) -> Source:
             mean = np.array(json.loads(metadata["mean_rgb"]), np.float64)
             source = source._replace(mean_rgb=mean.reshape(3))
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: its metadata are not those that export writes: {error}") from None
+        raise UserError(f"{path}: its metadata is not what export writes: {error}") from None
     return source
 
 

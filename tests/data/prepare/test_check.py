@@ -117,7 +117,7 @@ def test_other_classes(tmp_path, records):
 
 def test_a_split_is_missing(tmp_path, records):
     del records["validation"]
-    one_fault(prepare(tmp_path, records), "no split validation")
+    one_fault(prepare(tmp_path, records), "the split validation is missing")
 
 
 def test_images_are_missing(tmp_path, records):
@@ -226,13 +226,13 @@ def test_the_command_prints_what_is_there_and_fails_on_faults(tmp_path, records)
     assert lines[0] == f"imagenet2012_s64 in {folder}"
     assert "wrong: train: 6 images, not 1,281,167" in lines
     wrong = sum(line.startswith("wrong: ") for line in lines)
-    assert process.stderr.splitlines() == [f"deepconv: imagenet2012_s64 has {wrong} faults"]
+    assert process.stderr.splitlines() == [f"deepconv: problems found in imagenet2012_s64: {wrong}"]
 
 
 def test_a_sound_set_passes(tmp_path, records, capsys):
     folder = prepare(tmp_path / "pictures", records)
     run("pictures", tmp_path, f"--json={tmp_path}/found.json")
-    assert capsys.readouterr().out.splitlines()[-1] == "nothing is wrong"
+    assert capsys.readouterr().out.splitlines()[-1] == "no problems found"
     found = json.loads((tmp_path / "found.json").read_text())
     assert (found["name"], found["folder"], found["faults"]) == ("pictures", str(folder), [])
     assert found["facts"][0] == "3 classes"

@@ -249,7 +249,7 @@ def refused(tars, tmp_path, *words):
 def test_one_archive_is_missing(tmp_path, files, missing):
     tars = lay_out(tmp_path / "tars", **files)
     (tars / missing).unlink()
-    refused(tars, tmp_path, f"{tars} lacks {missing}; both", "image-net.org")
+    refused(tars, tmp_path, f"{tars} does not contain {missing}; both", "image-net.org")
 
 
 def test_both_archives_are_missing(tmp_path):

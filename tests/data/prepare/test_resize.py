@@ -1,6 +1,7 @@
 """Smaller images, everything else as it was, and what that does to the pixels."""
 
 import io
+import json
 
 import numpy as np
 import PIL.Image
@@ -270,6 +271,17 @@ def test_measuring_writes_nothing(data_dir, capsys):
     assert len(lines) == 2
     assert lines[0].startswith("S in [256, 512]: crops differ by ")
     assert "on average over 5 images" in lines[0]
+
+
+def test_what_is_measured_is_also_json(data_dir, tmp_path, capsys):
+    file = tmp_path / "crops.json"
+    run(data_dir, shorter=41, quality=95, measure=5, json=file)
+    written = json.loads(file.read_text())
+    assert (written["name"], written["shorter"], written["quality"]) == ("pictures", 41, 95)
+    found = [resize.Distortion(**{**each, "scale": (*each["scale"],)}) for each in written["crops"]]
+    assert [*map(str, found)] == capsys.readouterr().out.splitlines()
+    with pytest.raises(UserError, match="needs --measure=N"):
+        run(data_dir, shorter=41, json=file)
 
 
 def test_nothing_to_measure():

@@ -66,7 +66,7 @@ def test_a_record_is_a_label_and_three_planes(parts):
 
 @pytest.mark.parametrize("length", [1, 3072, 3074, 2 * 3073 - 1])
 def test_part_of_a_record_is_an_error(length):
-    with pytest.raises(ValueError, match=f"{length} bytes .* records of 3073"):
+    with pytest.raises(ValueError, match=f"{length} bytes .* record size, 3073"):
         cifar10.read_batch(bytes(length))
 
 
@@ -112,7 +112,7 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path, files):
     with pytest.raises(UserError) as error:
         prepare(tmp_path)
     assert_one_line(
-        error, str(files / "two.bin"), "unpack cifar-10-binary.tar.gz", f"in {files.parent}"
+        error, str(files / "two.bin"), "unpack cifar-10-binary.tar.gz", f"into {files.parent}"
     )
 
 

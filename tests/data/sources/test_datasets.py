@@ -186,16 +186,19 @@ def test_what_is_known_of_a_set_survives_json(shapes_root):
     ("change", "words"),
     [
         ({"class_names": ("a", "zb")}, "class 'b' is missing, class 'zb' is new"),
-        ({"class_names": ("b", "a")}, "its classes are in another order"),
+        ({"class_names": ("b", "a")}, "its classes are in a different order"),
         ({"class_names": ("a", "b", "c", "d")}, "class 'c' is new (and 1 more)"),
-        ({"train": {"records": 9}}, "it now has 9 training images, it had 8"),
+        ({"train": {"records": 9}}, "it had 8 training images and now has 9"),
         (
             {"train": {"contents": {"a": "4 x", "b": "4 z"}}},
-            "other names or sizes, for example in 'b'",
+            "different names or sizes, for example in 'b'",
         ),
-        ({"train": {"split": "train[:1%]"}}, "its training split is now train[:1%], it was train"),
-        ({"evaluation": {"version": "set/2.0.0"}}, "it is now set/2.0.0, it was set/1.0.0"),
-        ({"evaluation": {"times": "x"}}, "its evaluation images have other modification times"),
+        ({"train": {"split": "train[:1%]"}}, "its training split changed from train to train[:1%]"),
+        (
+            {"evaluation": {"version": "set/2.0.0"}},
+            "its version changed from set/1.0.0 to set/2.0.0",
+        ),
+        ({"evaluation": {"times": "x"}}, "its evaluation images have different modification times"),
     ],
 )
 def test_a_difference_is_said_in_words(change, words):

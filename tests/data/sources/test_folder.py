@@ -206,7 +206,7 @@ def test_other_files_are_ignored_and_counted(tmp_path, caplog):
     assert dataset.train[1]["image"] == b"train/a/deeper/2.JPG"
     assert names(dataset.evaluation) == ["a/1.jpeg"]
     train_line, evaluation_line = (record.getMessage() for record in caplog.records)
-    assert "2 pictures of 1 classes; 2 other files" in train_line
+    assert "2 pictures in 1 classes; 2 other files" in train_line
     assert "1 other files" in evaluation_line
 
 

@@ -1,3 +1,3 @@
-"""Prepare, check or shrink a data set."""
+"""Prepare, check or shrink a data set, or add boxes to it."""
 
-ACTIONS = ("imagenet", "check", "resize")
+ACTIONS = ("imagenet", "imagenet-boxes", "check", "resize")

@@ -1,10 +1,10 @@
-"""Read a prepared data set from end to end and say what is wrong with it.
+"""Read a prepared data set from end to end and report what is wrong with it.
 
     deepconv data check --name=imagenet2012
 
 Every record is read, so that checksums and labels are verified, and one image of each shard is
-decoded. Of ImageNet the counts, the order of the classes, and the label of every file are known,
-and compared. What is wrong is a line each, and the exit status is 2.
+decoded. For ImageNet, the counts, the order of the classes and the label of every file are compared
+with the published ones. Each problem is printed on a line of its own; the exit status is then 2.
 """
 
 import re
@@ -23,13 +23,13 @@ REQUIRED = ("name",)
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
-    flags.DEFINE_string("name", None, "The data set, prepared.", flag_values=values)
+    flags.DEFINE_string("name", None, "Name of the prepared data set.", flag_values=values)
     command_line.define_data_dir(values)
     command_line.define_json(values, "what was found")
 
 
 def main(options: flags.FlagValues, _: Sequence[str]) -> None:
-    """Print what the set holds and what is wrong with it."""
+    """Print what the set contains and what is wrong with it."""
     name = options.name
     path = command_line.output_file(options, "json", ".json")
     folder = datasets.require_prepared(name, options.data_dir)
@@ -40,5 +40,5 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     if path:
         atomic.write_json(path, {"name": name, "folder": str(folder), **found._asdict()})
     if found.faults:
-        raise UserError(f"{name} has {len(found.faults)} faults")
-    print("nothing is wrong")
+        raise UserError(f"problems found in {name}: {len(found.faults)}")
+    print("no problems found")

@@ -4,7 +4,7 @@
     deepconv data resize --name=imagenet2012 --shorter=256 --measure=200
 
 The first writes `imagenet2012_s512`, with the shorter side of every image at most 512 pixels; the
-second writes nothing and says what such a set would do to the pixels that training sees.
+second writes no images and prints how such a set would change the pixels that training sees.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,39 +12,45 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import flags
 
+from deepconv import atomic
 from deepconv.commands import command_line
 from deepconv.data.pipeline import Source
 from deepconv.data.prepare import resize
 from deepconv.data.sources import datasets
+from deepconv.exceptions import UserError
 
 REQUIRED = ("name",)
-INTERRUPTED = "interrupted; the shards that are complete are kept"
+INTERRUPTED = "interrupted; run the same command to write the missing shards"
 
-# What the measured crops are cut from: VGG's range of scales, and AlexNet's one scale.
+# Scales of the measured crops: VGG's range, and AlexNet's single one.
 _SCALES = ((256, 512), (256, 256))
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
-    flags.DEFINE_string("name", None, "The data set, prepared.", flag_values=values)
+    flags.DEFINE_string("name", None, "Name of the prepared data set.", flag_values=values)
     flags.DEFINE_integer(
-        "shorter", 512, "The shorter side at most, in pixels.", 1, flag_values=values
+        "shorter", 512, "Maximum of the shorter side, in pixels.", 1, flag_values=values
     )
     flags.DEFINE_integer(
-        "quality", resize.DEFAULT_QUALITY, "Of the JPEGs.", 1, 100, flag_values=values
+        "quality", resize.DEFAULT_QUALITY, "JPEG quality.", 1, 100, flag_values=values
     )
     flags.DEFINE_integer(
         "measure",
         0,
-        "Write nothing; compare the crops of so many images of the training set.",
+        "Write no data set, but compare the crops of this many training images.",
         0,
         flag_values=values,
     )
     command_line.define_data_dir(values)
+    command_line.define_json(values, "what --measure finds")
 
 
 def main(options: flags.FlagValues, _: Sequence[str]) -> None:
-    """Write the smaller set, or measure what it would do."""
+    """Write the smaller set, or measure how it would change the pixels."""
+    path = command_line.output_file(options, "json", ".json")
+    if path and not options.measure:
+        raise UserError(f"--json={path} needs --measure=N: nothing else is measured")
     name, shorter, quality = options.name, options.shorter, options.quality
     folder = datasets.require_prepared(name, options.data_dir)
     if options.measure:
@@ -52,8 +58,13 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
             name, data_dir=options.data_dir, train_split="train", eval_split="train"
         )
         images = list(_sampled(dataset.train, options.measure))
-        for scale in _SCALES:
-            print(resize.measure(images, scale, shorter=shorter, quality=quality))
+        found = [
+            resize.measure(images, scale, shorter=shorter, quality=quality) for scale in _SCALES
+        ]
+        print(*found, sep="\n")
+        if path:
+            settings = {"name": name, "shorter": shorter, "quality": quality}
+            atomic.write_json(path, {**settings, "crops": [each._asdict() for each in found]})
         return
     target = f"{name.replace('/', '_')}_s{shorter}"
     target_folder = datasets.root(options.data_dir).absolute() / target / folder.name
@@ -62,6 +73,6 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
 
 
 def _sampled(source: Source, count: int) -> Iterator[bytes]:
-    """Yield images evenly spread over a split."""
+    """Yield images that are evenly spaced over a split."""
     for record in np.linspace(0, len(source) - 1, min(count, len(source)), dtype=int):
         yield source[int(record)]["image"]

@@ -2,7 +2,7 @@
 
 Every record is read, which verifies checksums and labels, and one image of each shard is decoded.
 For ImageNet, the counts, the order of the classes, and the label of every file are compared with
-the published ones. Each fault is one line, and the exit status is then 2.
+the published ones. Each fault is one line, and any fault makes the exit status 2.
 """
 
 import collections
@@ -70,7 +70,7 @@ def findings(folder: Path, edition: Edition | None = None, threads: int | None =
     facts, faults = [f"{len(class_names):,} classes"], []
     if edition:
         faults += _compare_classes(class_names, edition.synsets)
-        faults += [f"there is no split {name}" for name in edition.counts.keys() - info.splits]
+        faults += [f"the split {name} is missing" for name in edition.counts.keys() - info.splits]
     for name, split in info.splits.items():
         contents = _read_split(name, split, edition, threads or os.cpu_count() or 1)
         facts.append(f"{name}: {_summary(contents.labels, class_names, split.num_shards)}")
@@ -87,7 +87,9 @@ def _compare_classes(names: Sequence[str], synsets: Sequence[str]) -> list[str]:
     if tuple(names) == tuple(synsets):
         return []
     if sorted(names) == sorted(synsets):
-        return ["the classes are not in the order of their synsets, so labels mean other classes"]
+        return [
+            "the classes are not in the order of their synsets, so labels mean different classes"
+        ]
     return [f"the {len(names):,} classes are not the {len(synsets):,} synsets of ImageNet"]
 
 
@@ -115,7 +117,7 @@ def _read_shard(path: Path, length: int, edition: Edition | None) -> _Contents:
     Args:
       path: path of the file.
       length: expected number of records.
-      edition: has the label of every file.
+      edition: ImageNet's known contents, to check the labels; None: no check.
     """
     contents = _Contents(collections.Counter(), [], [])
     mislabeled = []
@@ -153,11 +155,15 @@ def _decoding_faults(path: Path, image: bytes) -> list[str]:
 
 def _summary(labels: collections.Counter[int], class_names: Sequence[str], shard_count: int) -> str:
     """Return one line with the number of images, in total and per class."""
-    start = f"{labels.total():,} images in {shard_count:,} shards"
+    start = f"{_counted(labels.total(), 'image')} in {_counted(shard_count, 'shard')}"
     if labels.keys() <= {UNKNOWN}:
         return f"{start}, without labels"
     of_class = [labels[label] for label in range(len(class_names))]
     return f"{start}, {min(of_class):,} to {max(of_class):,} per class"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _label_faults(
@@ -166,11 +172,12 @@ def _label_faults(
     if labels.keys() <= {UNKNOWN}:
         return []
     faults = []
-    strange = sorted(label for label in labels if not 0 <= label < len(class_names))
-    if strange:
-        count = sum(labels[label] for label in strange)
+    out_of_range = sorted(label for label in labels if not 0 <= label < len(class_names))
+    if out_of_range:
+        count = sum(labels[label] for label in out_of_range)
         faults.append(
-            f"{count:,} labels are not in 0 ... {len(class_names) - 1}, for example {strange[0]}"
+            f"{count:,} labels are not in 0 ... {len(class_names) - 1}, for example "
+            f"{out_of_range[0]}"
         )
     empty = [name for label, name in enumerate(class_names) if not labels[label]]
     if empty and split == "train":

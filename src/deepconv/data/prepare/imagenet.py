@@ -119,19 +119,19 @@ def prepare(
       The folder of the data set.
 
     Raises:
-      UserError: if an archive is missing, truncated or not the published one, or the disk is too
-        small.
+      UserError: if an archive is missing, truncated or not the published one, or there is not
+        enough disk space.
     """
     edition = edition or published()
     folder = data_dir / NAME / VERSION
     if shards.is_prepared(folder, origin={}):
         return folder
     archives = {split: tars / name for split, name in ARCHIVES.items()}
-    absent = [archive.name for archive in archives.values() if not archive.is_file()]
-    if absent:
+    missing = [archive.name for archive in archives.values() if not archive.is_file()]
+    if missing:
         raise UserError(
-            f"{tars} lacks {' and '.join(absent)}; both archives are needed: register at "
-            "https://image-net.org/download-images to get them"
+            f"{tars} does not contain {' and '.join(missing)}; both archives are needed: register "
+            "at https://image-net.org/download-images to download them"
         )
     sizes = {archive.name: archive.stat().st_size for archive in archives.values()}
     shards.require_space(folder, sum(sizes.values()))
@@ -265,14 +265,14 @@ def _pictures(members: tarfile.TarFile, start: int) -> list[Picture]:
 
 
 def _require_same(archive: Path, what: str, wanted: Sequence[str], found: Sequence[str]) -> None:
-    missing, strange = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    missing, unexpected = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing:
         raise UserError(
             f"{archive} is incomplete: {len(missing):,} of {len(wanted):,} {what} are missing, for "
             f"example {missing[0]}"
         )
-    if strange:
-        raise UserError(f"{archive} is not the published archive: it contains {strange[0]}")
+    if unexpected:
+        raise UserError(f"{archive} is not the published archive: it contains {unexpected[0]}")
     if len(found) > len(wanted):
         raise UserError(f"{archive} has {len(found):,} {what}, not {len(wanted):,}")
 

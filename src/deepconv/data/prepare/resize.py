@@ -67,7 +67,7 @@ def write_resized(
 
     Raises:
       UserError: if the source is not a set of images in ArrayRecord or is damaged, the target
-        exists with other settings, or the disk is too small.
+        exists with other settings, or there is not enough disk space.
     """
     info = tfds.builder_from_directory(source).info
     if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
@@ -111,7 +111,7 @@ class Distortion(NamedTuple):
     """How shrinking changed the crops of some images.
 
     Attributes:
-      scale: range from which the crops' shorter sides S were drawn.
+      scale: range that the crops' shorter sides S were drawn from.
       images: number of images read.
       shrunk: number of images that became smaller.
       bytes_before: mean file size before.

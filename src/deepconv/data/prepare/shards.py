@@ -34,8 +34,8 @@ _LOG = logging.getLogger(__name__)
 # JPEGs do not compress further; trying costs time in writing and reading. Checksums remain.
 _WRITING = "group_size:1,uncompressed"
 _READING = "readahead_buffer_size:0,max_parallelism:0"
-_ORIGIN = "origin.json"
-_PASSING = ".part"
+ORIGIN = "origin.json"
+_TEMPORARY = ".part"
 
 
 class Shard(NamedTuple):
@@ -122,10 +122,10 @@ def is_prepared(folder: Path, origin: Mapping[str, str | int]) -> bool:
     if file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise UserError(
             f"{folder} already exists in the format {file_format.value}, which does not support "
-            "random access; move it away"
+            "random access; move it elsewhere"
         )
-    if (folder / _ORIGIN).exists():
-        _require_same_origin((folder / _ORIGIN).read_text(), origin, folder)
+    if (folder / ORIGIN).exists():
+        _require_same_origin((folder / ORIGIN).read_text(), origin, folder)
     return True
 
 
@@ -158,12 +158,12 @@ def write(plan: Plan, folder: Path, threads: int | None = None) -> None:
       threads: number of shards written at once; by default the number of cores.
 
     Raises:
-      UserError: if it cannot be written, another process is writing it, or the existing part is of
-        another origin.
+      UserError: if it cannot be written, another process is writing it, or the existing part has a
+        different origin.
     """
     partial = _incomplete(folder)
     with _claimed(partial, plan.origin):
-        for path in partial.glob(f"*{_PASSING}"):
+        for path in partial.glob(f"*{_TEMPORARY}"):
             path.unlink()
         planned = {
             partial / f"{plan.name}-{split}.array_record-{index:05d}-of-{len(shards):05d}": shard
@@ -190,7 +190,7 @@ def _incomplete(folder: Path) -> Path:
 def _claimed(partial: Path, origin: Mapping[str, str | int]) -> Iterator[None]:
     """Lock the folder of an unfinished data set against other processes and other origins."""
     partial.mkdir(parents=True, exist_ok=True)
-    with (partial / _ORIGIN).open("a+") as file:
+    with (partial / ORIGIN).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -236,10 +236,10 @@ def _write_all(missing: Mapping[Path, Shard], bar: tqdm, threads: int) -> None:
 
 def _write_shard(path: Path, shard: Shard, advance: Callable[[], bool]) -> None:
     """Write a shard under a temporary name, then rename it; stop when `advance` returns False."""
-    passing = path.with_name(path.name + _PASSING)
+    temporary = path.with_name(path.name + _TEMPORARY)
     writing = functools.partial(_describing, path)
     with writing():
-        writer = ArrayRecordWriter(str(passing), _WRITING)
+        writer = ArrayRecordWriter(str(temporary), _WRITING)
     for record in shard.records():
         with writing():
             writer.write(record)
@@ -247,13 +247,13 @@ def _write_shard(path: Path, shard: Shard, advance: Callable[[], bool]) -> None:
             return
     with writing():
         writer.close()
-    if count(passing) != shard.length:
-        raise RuntimeError(f"{passing} has {count(passing)} records, not {shard.length}")
+    if count(temporary) != shard.length:
+        raise RuntimeError(f"{temporary} has {count(temporary)} records, not {shard.length}")
     # Otherwise a power failure could leave the final name on incomplete contents.
-    descriptor = os.open(passing, os.O_RDONLY)
+    descriptor = os.open(temporary, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
-    passing.rename(path)
+    temporary.rename(path)
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def read_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
       ValueError: if the length is not a multiple of a record's.
     """
     if len(data) % _RECORD:
-        raise ValueError(f"{len(data)} bytes are not a whole number of records of {_RECORD}")
+        raise ValueError(f"{len(data)} bytes is not a multiple of the record size, {_RECORD}")
     rows = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
     return rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0]
 
@@ -62,7 +62,7 @@ with tfds.core.registered.skip_registration():  # tfds' own builder of this name
         name = "cifar10"
         VERSION = tfds.core.Version("3.0.2")
         MANUAL_DOWNLOAD_INSTRUCTIONS = (
-            "unpack cifar-10-binary.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html there"
+            "unpack cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html there"
         )
 
         def _info(self) -> tfds.core.DatasetInfo:
@@ -105,8 +105,8 @@ def _verified(path: Path, digest: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"cannot read {path} ({error.strerror}): unpack cifar-10-binary.tar.gz of "
-            f"https://www.cs.toronto.edu/~kriz/cifar.html in {path.parent.parent}"
+            f"cannot read {path} ({error.strerror}): unpack cifar-10-binary.tar.gz from "
+            f"https://www.cs.toronto.edu/~kriz/cifar.html into {path.parent.parent}"
         ) from None
     if hashlib.md5(data, usedforsecurity=False).hexdigest() != digest:
         raise UserError(f"{path} is not the published file: its md5 sum is not {digest}")

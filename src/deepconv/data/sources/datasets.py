@@ -2,6 +2,8 @@
 
 dataset = open_dataset("imagenet2012", data_dir="")
 dataset.train[0]["image"]  # the bytes of a JPEG
+dataset = open_dataset("shapes", boxes=True)
+dataset.train[0]["boxes"]  # float32 [K, 4]; see `boxed`
 """
 
 import contextlib
@@ -12,7 +14,7 @@ import os
 import re
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +24,25 @@ from deepconv import naming
 from deepconv.data import color
 from deepconv.data.color import ColorStatistics
 from deepconv.data.pipeline import Source
-from deepconv.data.sources import folder
+from deepconv.data.sources import boxed, folder, folder_boxes, prepared_boxes, voc
+from deepconv.data.sources.boxed import Boxes
 from deepconv.data.sources.cifar10 import Cifar10
+from deepconv.data.sources.folder import FolderSource
 from deepconv.data.sources.identity import Identity, Part
 from deepconv.data.sources.shapes import Shapes
 from deepconv.exceptions import UserError
 
 _LOG = logging.getLogger(__name__)
+
+# What to do about a data set that is not found, in terms of the command's own flags.
+_TRAINING_HINT = (
+    "set --config.dataset.data_dir (or $TFDS_DATA_DIR) to the folder that contains it; a config's "
+    ":tiny variant (--config=configs/vgg_e.py:tiny) trains on generated images"
+)
+_EVALUATION_HINT = (
+    "set --data_dir (or $TFDS_DATA_DIR) to the folder that contains it; --dataset=folder:/path "
+    "evaluates a folder of pictures"
+)
 
 OWN_BUILDERS: dict[str, Callable[..., tfds.core.DatasetBuilder]] = {
     "shapes": Shapes,
@@ -97,7 +111,7 @@ def prepared_directory(name: str, data_dir: str) -> Path | None:
 
 
 def require_prepared(name: str, data_dir: str) -> Path:
-    """Return `prepared_directory`.
+    """Return `prepared_directory`, which must exist.
 
     Raises:
       UserError: if no version is prepared.
@@ -105,7 +119,7 @@ def require_prepared(name: str, data_dir: str) -> Path:
     directory = prepared_directory(name, data_dir)
     if directory is None:
         raise UserError(
-            f"{name} is not prepared under {root(data_dir)}; --data_dir names another place"
+            f"{name} is not prepared under {root(data_dir)}; if it is elsewhere, set --data_dir"
         )
     return directory
 
@@ -115,51 +129,71 @@ def _version(name: str) -> tuple[int, ...]:
 
 
 def open_dataset(
-    name: str, *, data_dir: str = "", train_split: str = "train", eval_split: str = "validation"
+    name: str,
+    *,
+    data_dir: str = "",
+    train_split: str = "train",
+    eval_split: str = "validation",
+    boxes: bool = False,
 ) -> Dataset:
     """Open a prepared data set; prepare it first if that needs no download.
 
     Args:
-      name: its name in tfds, or `folder:` and the path of a folder of pictures (see
-        `folder.open_folder`).
+      name: its name in tfds; or `folder:` and the path of a folder of pictures (see
+        `folder.open_folder`); or `voc:` and the folder of a year (see `voc.open_splits`).
       data_dir: see `root`.
       train_split: in tfds' notation, such as `train[:90%]`; for a folder, see `folder.open_split`.
       eval_split: likewise.
+      boxes: whether each record is to have `boxes` too, float32 `[K, 4]`, K >= 1, those of the
+        objects of its class; see `boxed`. Records that have none are left out.
 
     Raises:
-      UserError: if it does not exist or is in an unsupported format; the message says what to do.
+      UserError: if it does not exist, is in an unsupported format, or has no boxes where they are
+        asked for; the message says what to do.
     """
     if is_folder(name):
         path = _path(name)
-        train, evaluation, class_names = folder.open_folder(
-            path, train_split=train_split, eval_split=eval_split
-        )
-        identity = Identity(_shown(class_names), train.part(), evaluation.part())
+        opened = folder.open_folder(path, train_split=train_split, eval_split=eval_split)
+        sources = [opened.train, opened.evaluation]
+        splits = _of_files(sources, folder_boxes.of(path, sources) if boxes else None, name)
+    elif _is_voc(name):
+        parts = voc.open_splits(_path(name), [train_split, eval_split], compare_sizes=boxes)
+        sources = [part.source for part in parts]
+        splits = _of_files(sources, [part.boxes for part in parts] if boxes else None, name)
+    else:
+        builder, directory = _builder(name, data_dir, _TRAINING_HINT)
+        splits = [_open(builder, directory, split, boxes) for split in (train_split, eval_split)]
+    train, evaluation = splits
+    if is_folder(name) or _is_voc(name):
         # Nothing is written to the user's own folder.
-        location = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-        return Dataset(train, evaluation, identity, root(data_dir) / "folder" / location)
-    builder, directory = _builder(name, data_dir)
-    parts = [_open(builder, directory, split) for split in (train_split, eval_split)]
-    identity = Identity(parts[0].class_names, parts[0].part, parts[1].part)
-    return Dataset(parts[0].source, parts[1].source, identity, directory)
+        location = hashlib.sha256(os.fsencode(_path(name).resolve())).hexdigest()[:16]
+        directory = root(data_dir) / name.partition(":")[0] / location
+    identity = Identity(train.class_names, train.part, evaluation.part)
+    return Dataset(train.source, evaluation.source, identity, directory)
 
 
-def open_split(name: str, split: str | None, *, data_dir: str = "") -> Split:
+def open_split(name: str, split: str | None, *, data_dir: str = "", boxes: bool = False) -> Split:
     """Open one split of a data set, see `open_dataset`.
 
     Args:
       name: name of the data set.
       split: name of the split; by default `validation`, or `folder.whole_split` for a folder.
       data_dir: see `root`.
+      boxes: see `open_dataset`.
 
     Raises:
-      UserError: if it does not exist or is in an unsupported format; the message says what to do.
+      UserError: see `open_dataset`.
     """
     if is_folder(name):
         path = _path(name)
         source = folder.open_split(path, folder.whole_split(path) if split is None else split)
-        return Split(source, _shown(source.class_names), source.part())
-    return _open(*_builder(name, data_dir), "validation" if split is None else split)
+        found = folder_boxes.of(path, [source]) if boxes else None
+        return _of_files([source], found, name)[0]
+    split = "validation" if split is None else split
+    if _is_voc(name):
+        (part,) = voc.open_splits(_path(name), [split], compare_sizes=boxes)
+        return _of_files([part.source], [part.boxes] if boxes else None, name)[0]
+    return _open(*_builder(name, data_dir, _EVALUATION_HINT), split, boxes)
 
 
 def is_folder(name: str) -> bool:
@@ -167,28 +201,53 @@ def is_folder(name: str) -> bool:
     return name.startswith("folder:")
 
 
-def _shown(class_names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(map(naming.decoded, class_names))
+def _is_voc(name: str) -> bool:
+    return name.startswith("voc:")
 
 
 def _path(name: str) -> Path:
-    return Path(name.removeprefix("folder:")).expanduser()
+    return Path(name.partition(":")[2]).expanduser()
 
 
-def _builder(name: str, data_dir: str) -> tuple[Any, Path]:
+def _of_files(
+    sources: Sequence[FolderSource], boxes: Sequence[Boxes] | None, name: str
+) -> list[Split]:
+    """Return splits of pictures in files, with their boxes if there are any."""
+    splits = [
+        Split(source, tuple(map(naming.decoded, source.class_names)), source.part())
+        for source in sources
+    ]
+    if boxes is None:
+        return splits
+    return [_boxed(split, each, name) for split, each in zip(splits, boxes, strict=True)]
+
+
+def _boxed(split: Split, boxes: Boxes, name: str) -> Split:
+    """Add boxes to a split.
+
+    Raises:
+      UserError: if it has none.
+    """
+    source, part = boxed.with_boxes(split.source, split.part, boxes)
+    if not len(source):
+        raise UserError(
+            f"{name} has no box in {part.split} that can be used; docs/data.md says how to add some"
+        )
+    return split._replace(source=source, part=part)
+
+
+def _builder(name: str, data_dir: str, hint: str) -> tuple[Any, Path]:
     is_path = name.startswith(("/", ".", "~"))
     directory = None if is_path else prepared_directory(name, data_dir)
     if directory is None and name in OWN_BUILDERS:
         directory = _prepare(name, data_dir)
     if is_path or (directory is None and Path(name).is_dir()):
-        raise UserError(f"{name} is a path; for a folder of pictures, write folder:{name}")
+        raise UserError(f"{name} is a path; for a folder of pictures, use folder:{name}")
     if directory is None:
         looked_for = root(data_dir) / name / "<version>" / "dataset_info.json"
         raise UserError(
-            f"data set {name} not found: no {looked_for}. Prepare it (deepconv data imagenet, or "
-            "tfds in the array_record format), or set --config.dataset.data_dir (or "
-            "$TFDS_DATA_DIR) to the folder that contains it; a config's :tiny variant "
-            "(--config=configs/vgg_e.py:tiny) trains on drawn images"
+            f"data set {name} not found: {looked_for} does not exist. Prepare it (deepconv data "
+            f"imagenet, or tfds in the array_record format), or {hint}"
         )
     return tfds.builder_from_directory(directory), directory
 
@@ -204,14 +263,14 @@ def _prepare(name: str, data_dir: str) -> Path:
 
 
 def _allow_many_files() -> None:
-    """Raise the limit of open files: a reader keeps all shards open, up to 1,088 for ImageNet."""
+    """Raise the limit on open files: a reader keeps all shards open, up to 1,088 for ImageNet."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _open(builder: Any, directory: Path, split: str) -> Split:
+def _open(builder: Any, directory: Path, split: str, boxes: bool) -> Split:
     info = builder.info
     if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise UserError(
@@ -239,4 +298,8 @@ def _open(builder: Any, directory: Path, split: str) -> Split:
         for base in sorted(whole)
     }
     part = Part(split, info.full_name, records, contents)
-    return Split(source, tuple(info.features["label"].names), part)
+    opened = Split(source, tuple(info.features["label"].names), part)
+    if not boxes:
+        return opened
+    found = prepared_boxes.of(info, directory, split, source)
+    return _boxed(opened, found, info.full_name)

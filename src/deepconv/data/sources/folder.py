@@ -1,4 +1,4 @@
-"""Data sets of your own: pictures in one folder per class, without preparation.
+"""Your own data sets: pictures in one folder per class, without preparation.
 
     train, evaluation, class_names = open_folder("/data/flowers")
     train[0]  # {"image": the bytes of a file, "label": 0, "file_name": "daisy/0001.jpg"}
@@ -6,6 +6,8 @@
 Either `train/<class>/*` with `val/<class>/*` (or `valid/`, `validation/`) and `test/<class>/*`, or
 only `<class>/*`. If there are no validation pictures, a part of each class of the training pictures
 is held out. Labels number the classes in the order of their names.
+
+Tiny-ImageNet may be as unpacked, its validation pictures in one folder; see `tiny_imagenet`.
 """
 
 import functools
@@ -15,7 +17,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepconv.data.sources import listing
+from deepconv.data.sources import listing, tiny_imagenet
 from deepconv.data.sources.identity import Part
 from deepconv.exceptions import UserError
 
@@ -35,7 +37,8 @@ class FolderSource:
 
     Attributes:
       folder: the folder.
-      file_names: `<class>/<path below it>`, sorted within each class.
+      file_names: paths of the pictures in the folder, as a rule `<class>/<path below it>`, sorted
+        within each class.
       labels: the label of each file.
       class_names: names of the labels 0, 1, ...
       split: which split these pictures are, such as `train` or `HELD_OUT`.
@@ -193,6 +196,8 @@ class _Folder:
         A class may be called "train" or "test"; then it contains pictures and no folders.
         """
         names = listing.entries(self.path).folders
+        if {"val", "test"} <= {*names} and tiny_imagenet.is_unpacked(self.path):
+            names.remove("test")  # its pictures have no classes
         known = [name for name in names if name in _SPLITS and name != ALL]
         parts = [name for name in known if listing.entries(self.path / name).folders]
         if "train" not in parts and parts != names:
@@ -206,14 +211,14 @@ class _Folder:
             raise UserError(
                 f"{self.path / unknown[0]} is next to {' and '.join(parts)} but is not a split; "
                 "the folders of a data set are train, val (or valid, validation) and test: rename "
-                "it or move it away"
+                "it or move it elsewhere"
             )
         found: dict[str, Path] = {}
         for name in known:
             if (split := _SPLITS[name]) in found:
                 raise UserError(
                     f"{self.path} has two folders of validation pictures, {found[split].name} and "
-                    f"{name}; move one away"
+                    f"{name}; move one elsewhere"
                 )
             found[split] = self.path / name
         return found
@@ -254,9 +259,9 @@ class _Folder:
         for class_name, names in self._pictures(folder).items():
             # At least one picture of each class on either side, if there are two.
             count = min(max(round(self._eval_fraction * len(names)), 1), len(names) - 1)
-            by_chance = sorted(names, key=lambda name: _draw(self._seed, f"{class_name}/{name}"))
-            evaluation[class_name] = sorted(by_chance[:count])
-            train[class_name] = sorted(by_chance[count:])
+            shuffled = sorted(names, key=lambda name: _draw(self._seed, name))
+            evaluation[class_name] = sorted(shuffled[:count])
+            train[class_name] = sorted(shuffled[count:])
         class_names = tuple(train)
         validation = _source(folder, evaluation, class_names, HELD_OUT)
         if not len(validation):
@@ -283,13 +288,15 @@ def _source(
     file_names, labels = [], []
     for label, class_name in enumerate(class_names):
         names = pictures.get(class_name, [])
-        file_names += [f"{class_name}/{name}" for name in names]
+        file_names += names
         labels += [label] * len(names)
     return FolderSource(folder, file_names, labels, class_names, split)
 
 
 def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
-    """Return the sorted names of each class's pictures, the classes sorted too."""
+    """Return the sorted paths of each class's pictures, the classes sorted too."""
+    if tiny_imagenet.is_unsorted(folder):
+        return tiny_imagenet.pictures_by_class(folder)
     class_names = listing.entries(folder).folders
     if not class_names:
         raise UserError(f"{folder} contains no class folders")
@@ -301,10 +308,10 @@ def _pictures_by_class(folder: Path) -> dict[str, list[str]]:
                 f"{folder / class_name} is a class folder without pictures "
                 f"({', '.join(listing.EXTENSIONS)})"
             )
-        pictures[class_name] = found.pictures
+        pictures[class_name] = [f"{class_name}/{name}" for name in found.pictures]
         others += found.others
     _LOG.info(
-        "%s: %d pictures of %d classes; %d other files ignored",
+        "%s: %d pictures in %d classes; %d other files ignored",
         folder,
         sum(map(len, pictures.values())),
         len(pictures),

@@ -13,6 +13,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
+# Names the boxes among a part's contents; no folder and no split has a name with a slash.
+BOXES = "boxes/"
+
 
 class Part(NamedTuple):
     """One split of a data set.
@@ -21,7 +24,8 @@ class Part(NamedTuple):
       split: its name, such as `train[:90%]` or `validation (held out)`.
       version: version of a prepared set; empty for a folder.
       records: number of records.
-      contents: a count and a digest for each class (of a folder) or split (of a prepared set).
+      contents: a count and a digest for each class (of a folder) or split (of a prepared set), and
+        under `BOXES` of the boxes, if it was opened with them.
       times: digest of the modification times; empty if they are ignored.
     """
 
@@ -87,7 +91,7 @@ def class_difference(before: tuple[str, ...], now: tuple[str, ...]) -> str | Non
     added = [name for name in now if name not in before]
     missing = [name for name in before if name not in now]
     if not added and not missing:
-        return "its classes are in another order"
+        return "its classes are in a different order"
     changes = [
         f"class {names[0]!r} {what}" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
         for names, what in ((missing, "is missing"), (added, "is new"))
@@ -98,20 +102,22 @@ def class_difference(before: tuple[str, ...], now: tuple[str, ...]) -> str | Non
 
 def _part_difference(what: str, before: Part, now: Part) -> str | None:
     if before.split != now.split:
-        return f"its {what} split is now {now.split}, it was {before.split}"
+        return f"its {what} split changed from {before.split} to {now.split}"
     if before.version != now.version:
-        return f"it is now {now.version}, it was {before.version}"
+        return f"its version changed from {before.version} to {now.version}"
     different = sorted(
         name
         for name in before.contents.keys() | now.contents.keys()
         if before.contents.get(name) != now.contents.get(name)
     )
+    if different == [BOXES]:
+        return f"the boxes of its {what} images have changed"
     if before.records != now.records or different:
-        counts = f"it now has {now.records:,} {what} images, it had {before.records:,}"
+        counts = f"it had {before.records:,} {what} images and now has {now.records:,}"
         if before.records == now.records:
-            counts = f"its {what} images have other names or sizes"
+            counts = f"its {what} images have different names or sizes"
         where = f", for example in {different[0]!r}" if different else ""
         return counts + where
     if before.times != now.times:
-        return f"its {what} images have other modification times"
+        return f"its {what} images have different modification times"
     return None

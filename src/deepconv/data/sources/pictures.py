@@ -38,7 +38,7 @@ def open_pictures(paths: Sequence[Path]) -> FolderSource:
 
 
 def recognized(source: FolderSource, threads: int) -> tuple[FolderSource, list[str]]:
-    """Exclude files whose header is not that of a picture, and pictures that are too long.
+    """Exclude files whose header is not that of a picture, and too elongated pictures.
 
     No pixels are decoded; one of the rest may still turn out to be damaged, see `set_aside`.
 
@@ -50,7 +50,7 @@ def recognized(source: FolderSource, threads: int) -> tuple[FolderSource, list[s
       The remaining pictures, and a message for each excluded one.
 
     Raises:
-      UserError: if none remain; it has the first message.
+      UserError: if none remain, with the first message.
     """
 
     def fault(record: int) -> str | None:
@@ -73,7 +73,7 @@ def recognized(source: FolderSource, threads: int) -> tuple[FolderSource, list[s
 def set_aside(
     source: FolderSource, suspects: Iterable[int]
 ) -> tuple[FolderSource, list[int], list[str]]:
-    """Exclude those of some pictures that cannot be decoded.
+    """Exclude the suspected pictures that cannot be decoded.
 
     Args:
       source: the pictures.
@@ -83,7 +83,7 @@ def set_aside(
       The remaining pictures, their numbers, and a message for each excluded one.
 
     Raises:
-      UserError: if none remain; it has the first message.
+      UserError: if none remain, with the first message.
     """
 
     def fault(record: int) -> str | None:
