@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from deepconv import preprocess
 from deepconv.models import Network
-from deepconv.models.layers import inside, zero_beyond
+from deepconv.models.layers import inside, mirrored, zero_beyond
 
 Average = Literal["scores", "posteriors"]
 
@@ -112,7 +112,7 @@ def of_whole(
       log posteriors, float32 `[N, C]`.
     """
     pixels = images.astype(jnp.float32) - mean
-    pixels = jnp.concatenate([pixels, _mirrored(pixels, extents)])
+    pixels = jnp.concatenate([pixels, mirrored(pixels, extents)])
     both = jnp.concatenate([extents, extents])
     score_map: Any = network.apply({"params": params}, pixels, extents=both)
     sizes = network.map_extents(both)
@@ -125,9 +125,3 @@ def of_whole(
         at_each = jax.nn.log_softmax(score_map)
         logs = jax.nn.logsumexp(at_each, axis=(1, 2), where=own) - jnp.log(places)
     return _mean(logs.reshape(2, len(images), -1))
-
-
-def _mirrored(images: jax.Array, extents: jax.Array) -> jax.Array:
-    """Mirror each image within its own width; values beyond it are meaningless."""
-    columns = extents[:, 1:] - 1 - jnp.arange(images.shape[2])
-    return jnp.take_along_axis(images, jnp.maximum(columns, 0)[:, None, :, None], axis=2)

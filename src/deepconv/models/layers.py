@@ -252,6 +252,17 @@ def inside(extents: jax.Array, height: int, width: int) -> jax.Array:
     return rows[:, :, None, None] & columns[:, None, :, None]
 
 
+def mirrored(x: jax.Array, extents: jax.Array) -> jax.Array:
+    """Mirror each map within its own width; what lies beyond it is meaningless.
+
+    Args:
+      x: `[N, H, W, C]`.
+      extents: `[N, 2]` int, (height, width).
+    """
+    columns = extents[:, 1:] - 1 - jnp.arange(x.shape[2])
+    return jnp.take_along_axis(x, jnp.maximum(columns, 0)[:, None, :, None], axis=2)
+
+
 def convolve_locally(
     x: jax.Array, kernel: jax.Array, *, side: int, padding: tuple[int, int]
 ) -> jax.Array:

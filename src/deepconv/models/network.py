@@ -120,6 +120,10 @@ class Network(nn.Module):
                     # Beyond the image's edge, earlier biases have left values that are not zero;
                     # the image alone would see zero padding there.
                     x = ops.zero_beyond(x, extents)
+                if isinstance(layer, Pool) and layer.ceil:
+                    # The last window may extend past the image's edge, where a canvas is not empty.
+                    own = ops.inside(extents, x.shape[1], x.shape[2])
+                    x = jnp.where(own, x, jnp.array(-jnp.inf, x.dtype))
                 extents = ops.output_size(layer, extents)
             match layer:
                 case Conv():

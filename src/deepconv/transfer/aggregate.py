@@ -9,7 +9,6 @@ Every number is a float32: net D at three scales, stacked, is 12,288 numbers or 
 9,144 images of Caltech-101 together 429 MiB.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,16 +18,7 @@ import numpy as np
 
 from deepconv.exceptions import UserError
 from deepconv.models import Network
-from deepconv.models.layers import (
-    Conv,
-    Dropout,
-    Layer,
-    LocalConv,
-    Pool,
-    inside,
-    map_size,
-    zero_beyond,
-)
+from deepconv.models.layers import Conv, Dropout, LocalConv, map_size, mirrored, zero_beyond
 
 
 def penultimate(network: Network) -> str:
@@ -100,39 +90,13 @@ def of_whole(
     if any(isinstance(layer, LocalConv) for layer in network.layers):
         raise ValueError("a network with locally connected layers cannot be applied densely")
     pixels = images.astype(jnp.float32) - mean
-    pixels = jnp.concatenate([pixels, _mirrored(pixels, extents)])
-    maps, sizes = _apply(network, params, pixels, jnp.concatenate([extents, extents]))
+    pixels = jnp.concatenate([pixels, mirrored(pixels, extents)])
+    both = jnp.concatenate([extents, extents])
+    maps: Any = network.apply({"params": params}, pixels, extents=both)
+    sizes = network.map_extents(both)
     places = sizes.prod(axis=1)[:, None]
     means = zero_beyond(maps, sizes).sum(axis=(1, 2)) / places
     return means.reshape(2, len(images), -1).mean(axis=0)
-
-
-def _apply(
-    network: Network, params: Any, pixels: jax.Array, extents: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Return the last layer's maps `[N, h, w, D]`, and the images' own sizes `[N, 2]` in them."""
-    layers = network.layers
-    reaching = [at for at, layer in enumerate(layers) if at and _reaches_beyond(layer)]
-    x: Any = pixels
-    for first, end in itertools.pairwise([0, *reaching, len(layers)]):
-        if _reaches_beyond(layers[first]):
-            # The last window may extend past the image's edge, where its canvas is not empty.
-            own = inside(extents, x.shape[1], x.shape[2])
-            x = jnp.where(own, x, jnp.array(-jnp.inf, x.dtype))
-        part = network.clone(layers=layers[first:end])
-        x = part.apply({"params": params}, x, extents=extents)
-        extents = part.map_extents(extents)
-    return x, extents
-
-
-def _reaches_beyond(layer: Layer) -> bool:
-    return isinstance(layer, Pool) and layer.ceil
-
-
-def _mirrored(images: jax.Array, extents: jax.Array) -> jax.Array:
-    """Mirror each image within its own width; what lies beyond means nothing."""
-    columns = extents[:, 1:] - 1 - jnp.arange(images.shape[2])
-    return jnp.take_along_axis(images, jnp.maximum(columns, 0)[:, None, :, None], axis=2)
 
 
 def normalize(descriptors: np.ndarray) -> np.ndarray:
