@@ -9,9 +9,9 @@ The data set needs boxes, see docs/data.md; for ImageNet, deepconv data imagenet
 With --config.init.checkpoint=RUN_OR_FILE that classifier is used, and only the network for boxes
 trains. `deepconv evaluate` and `deepconv localize` take its run.
 
-Paper: 33.1 percent localization error of the true class's box at S = 384 (Table 8: per_class, all
-layers; 34.3 with fc6 and fc7 only, 36.4 of these with one box), 25.3 percent top-5 error on the test
-set with both scales (Tables 9 and 10). Not run here.
+Paper: 33.1 percent localization error with the class given at S = 384 (Table 8: per_class, all
+layers; with fc6 and fc7 only, 34.3 per_class and 36.4 single), and 25.3 percent top-5 error on the
+test set with both scales (Tables 9 and 10). Not run here.
 """
 
 from ml_collections import ConfigDict

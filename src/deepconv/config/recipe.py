@@ -14,9 +14,9 @@ In net D of the paper's 2014 submission, only the fully connected layers are fin
 categories, then ILSVRC-2012): the net is trained on a larger data set, then on the config's own,
 starting from all layers but fc8, whose classes differ.
 
-"localization" (VGG appendix A): a classifier, trained as "vgg" trains it at S = 256 or 384, or given
-as `init.checkpoint`; then a network that predicts boxes at the same S, which starts from all layers
-of the classifier but fc8, at a tenth of the learning rate.
+"localization" (VGG appendix A): a classifier, trained as "vgg" trains it at S = 256 or 384, or
+given as `init.checkpoint`; then a network that predicts boxes at the same S, which starts from all
+layers of the classifier but fc8, at a tenth of the learning rate.
 
 `init` applies only to the first stage, `optimizer.trained_layers` only to the last. All other
 settings apply to every stage.

@@ -22,18 +22,18 @@ def default() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # from 0 to 2^32 - 1
 
-    # The network and its options, as in `models.create`; a config has only those of its network. One
-    # that predicts boxes has `boxes`, "single" or "per_class".
+    # The network and its options, as in `models.create`; a config has only those of its network.
+    # One that predicts boxes has `boxes`, "single" or "per_class".
     config.model = ConfigDict(
         {"name": "vgg_a", "initializer": "glorot", "dtype": "float32", "crop": 224}
     )
 
     # The stages to run; see recipe.py.
     config.recipe = ConfigDict()
-    # One run, or "vgg", "pretrained" or "localization": several stages, each in a folder of the work
-    # directory.
+    # One run, or "vgg", "pretrained" or "localization": several stages, each in a folder of the
+    # work directory.
     config.recipe.name = "single"
-    # Last stage of "vgg" to run: 256, 384, jitter or jitter_fc. Scale of "localization": 256 or 384.
+    # Last stage of "vgg" to run: 256, 384, jitter or jitter_fc. Of "localization": 256 or 384.
     config.recipe.stage = ""
     config.recipe.pretrain = False  # whether "vgg" starts from net A
     # The larger data set that "pretrained" trains on first; see dataset.

@@ -63,8 +63,8 @@ def require_boxes(model: Model) -> None:
     """
     if not predicts_boxes(model.config):
         raise UserError(
-            f"{model.name} predicts classes, not boxes; pass it as --classifier, and train a network "
-            "for boxes with deepconv train --config=localization"
+            f"{model.name} predicts classes, not boxes; pass it as --classifier, and train a "
+            "network for boxes with deepconv train --config=localization"
         )
 
 
