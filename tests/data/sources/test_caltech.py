@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from deepconv.data.sources import caltech
+from deepconv.data.sources import caltech, datasets
 from deepconv.data.sources.caltech import open_caltech
 from deepconv.exceptions import UserError
 from deepconv.transfer import splits
@@ -49,6 +49,16 @@ def test_the_folder_and_the_one_that_holds_it_are_the_same(published):
         }
     (path / FOLDER[name]).rename(path / "renamed")
     assert len(open_caltech(name, path / "renamed")) == len(source)
+
+
+def test_it_is_opened_by_its_name_and_has_no_splits(published):
+    name, path = published
+    split = datasets.open_split(f"{name}:{path}", None)
+    assert (len(split.class_names), split.part.split) == (CLASSES[name] + 1, "all")
+    with pytest.raises(UserError, match=f"^{name}:.* has no split 'train', only all"):
+        datasets.open_split(f"{name}:{path}", "train")
+    with pytest.raises(UserError, match=r"has no splits, deepconv transfer draws them; .* folder:"):
+        datasets.open_dataset(f"{name}:{path}")
 
 
 def test_the_background_can_be_left_out(published):

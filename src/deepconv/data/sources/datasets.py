@@ -4,6 +4,8 @@ dataset = open_dataset("imagenet2012", data_dir="")
 dataset.train[0]["image"]  # the bytes of a JPEG
 dataset = open_dataset("shapes", boxes=True)
 dataset.train[0]["boxes"]  # float32 [K, 4]; see `boxed`
+dataset = open_dataset("voc:VOCdevkit/VOC2007", multilabel=True)
+dataset.train[0]["labels"]  # int8 [C]; see `multilabel`
 """
 
 import contextlib
@@ -25,7 +27,10 @@ from deepconv.data import color
 from deepconv.data.color import ColorStatistics
 from deepconv.data.pipeline import Source
 from deepconv.data.sources import boxed, folder, folder_boxes, prepared_boxes, voc
+from deepconv.data.sources import multilabel as multilabel_sources
 from deepconv.data.sources.boxed import Boxes
+from deepconv.data.sources.caltech import NAMES as CALTECH
+from deepconv.data.sources.caltech import open_caltech
 from deepconv.data.sources.cifar10 import Cifar10
 from deepconv.data.sources.folder import FolderSource
 from deepconv.data.sources.identity import Identity, Part
@@ -135,6 +140,7 @@ def open_dataset(
     train_split: str = "train",
     eval_split: str = "validation",
     boxes: bool = False,
+    multilabel: bool = False,
 ) -> Dataset:
     """Open a prepared data set; prepare it first if that needs no download.
 
@@ -146,17 +152,26 @@ def open_dataset(
       eval_split: likewise.
       boxes: whether each record is to have `boxes` too, float32 `[K, 4]`, K >= 1, those of the
         objects of its class; see `boxed`. Records that have none are left out.
+      multilabel: whether each record is to have `labels` too, int8 `[C]`: 1 where a class is
+        present, 0 absent, -1 unknown; see `multilabel`. Its `label` is the first that is present.
 
     Raises:
-      UserError: if it does not exist, is in an unsupported format, or has no boxes where they are
-        asked for; the message says what to do.
+      UserError: if it does not exist, is in an unsupported format, or has no boxes or labels where
+        they are asked for; the message says what to do.
     """
-    if is_folder(name):
+    if multilabel:
+        splits = _multilabel(name, [train_split, eval_split], boxes)
+    elif is_caltech(name):
+        raise UserError(
+            f"{name} has no splits, deepconv transfer draws them; to train on it, use folder: and "
+            "the path of the folder of its classes"
+        )
+    elif is_folder(name):
         path = _path(name)
         opened = folder.open_folder(path, train_split=train_split, eval_split=eval_split)
         sources = [opened.train, opened.evaluation]
         splits = _of_files(sources, folder_boxes.of(path, sources) if boxes else None, name)
-    elif _is_voc(name):
+    elif is_voc(name):
         parts = voc.open_splits(_path(name), [train_split, eval_split], compare_sizes=boxes)
         sources = [part.source for part in parts]
         splits = _of_files(sources, [part.boxes for part in parts] if boxes else None, name)
@@ -164,7 +179,7 @@ def open_dataset(
         builder, directory = _builder(name, data_dir, _TRAINING_HINT)
         splits = [_open(builder, directory, split, boxes) for split in (train_split, eval_split)]
     train, evaluation = splits
-    if is_folder(name) or _is_voc(name):
+    if is_folder(name) or is_voc(name):
         # Nothing is written to the user's own folder.
         location = hashlib.sha256(os.fsencode(_path(name).resolve())).hexdigest()[:16]
         directory = root(data_dir) / name.partition(":")[0] / location
@@ -172,25 +187,42 @@ def open_dataset(
     return Dataset(train.source, evaluation.source, identity, directory)
 
 
-def open_split(name: str, split: str | None, *, data_dir: str = "", boxes: bool = False) -> Split:
+def open_split(
+    name: str,
+    split: str | None,
+    *,
+    data_dir: str = "",
+    boxes: bool = False,
+    multilabel: bool = False,
+) -> Split:
     """Open one split of a data set, see `open_dataset`.
 
     Args:
-      name: name of the data set.
+      name: name of the data set; or `caltech101:` or `caltech256:` and a path, see
+        `caltech.open_caltech`, of which all images are one split.
       split: name of the split; by default `validation`, or `folder.whole_split` for a folder.
       data_dir: see `root`.
       boxes: see `open_dataset`.
+      multilabel: see `open_dataset`.
 
     Raises:
       UserError: see `open_dataset`.
     """
+    if multilabel:
+        return _multilabel(name, [split], boxes)[0]
+    if is_caltech(name):
+        if boxes or split not in (None, folder.ALL):
+            raise UserError(
+                f"{name} has {'no boxes' if boxes else f'no split {split!r}, only all'}"
+            )
+        return _of_files([open_caltech(name.partition(":")[0], _path(name))], None, name)[0]
     if is_folder(name):
         path = _path(name)
         source = folder.open_split(path, folder.whole_split(path) if split is None else split)
         found = folder_boxes.of(path, [source]) if boxes else None
         return _of_files([source], found, name)[0]
     split = "validation" if split is None else split
-    if _is_voc(name):
+    if is_voc(name):
         (part,) = voc.open_splits(_path(name), [split], compare_sizes=boxes)
         return _of_files([part.source], [part.boxes] if boxes else None, name)[0]
     return _open(*_builder(name, data_dir, _EVALUATION_HINT), split, boxes)
@@ -201,12 +233,47 @@ def is_folder(name: str) -> bool:
     return name.startswith("folder:")
 
 
-def _is_voc(name: str) -> bool:
+def is_voc(name: str) -> bool:
+    """Return whether a data set's name is that of the folder of a year of VOC."""
     return name.startswith("voc:")
+
+
+def is_caltech(name: str) -> bool:
+    """Return whether a data set's name is that of a folder of Caltech-101 or Caltech-256."""
+    return name.partition(":")[0] in CALTECH and ":" in name
+
+
+def has_several_labels(name: str) -> bool:
+    """Return whether a data set's pictures have several labels each, see `open_dataset`.
+
+    Raises:
+      UserError: if its folder cannot be listed.
+    """
+    return is_voc(name) or (is_folder(name) and multilabel_sources.has_table(_path(name)))
 
 
 def _path(name: str) -> Path:
     return Path(name.partition(":")[2]).expanduser()
+
+
+def _multilabel(name: str, splits: Sequence[str | None], boxes: bool) -> list[Split]:
+    """Open splits of pictures that have several labels each."""
+    if boxes:
+        raise UserError(f"{name}: pictures of several labels cannot be opened with boxes too")
+    if is_folder(name):
+        sources = multilabel_sources.open_folder(_path(name), splits)
+    elif is_voc(name):
+        names = ["validation" if split is None else split for split in splits]
+        sources = list(map(multilabel_sources.of_voc, voc.open_splits(_path(name), names)))
+    else:
+        raise UserError(
+            f"{name} has one label a picture; several have folder:/path with a "
+            f"{multilabel_sources.TABLE}, and voc:/path"
+        )
+    return [
+        Split(source, tuple(map(naming.decoded, source.class_names)), source.part())
+        for source in sources
+    ]
 
 
 def _of_files(

@@ -13,8 +13,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
-# Names the boxes among a part's contents; no folder and no split has a name with a slash.
+# Name the boxes, or the labels where a picture has several, among a part's contents; no folder and
+# no split has a name with a slash.
 BOXES = "boxes/"
+LABELS = "labels/"
 
 
 class Part(NamedTuple):
@@ -25,7 +27,7 @@ class Part(NamedTuple):
       version: version of a prepared set; empty for a folder.
       records: number of records.
       contents: a count and a digest for each class (of a folder) or split (of a prepared set), and
-        under `BOXES` of the boxes, if it was opened with them.
+        under `BOXES` of the boxes, or `LABELS` of the labels, if it was opened with them.
       times: digest of the modification times; empty if they are ignored.
     """
 
@@ -110,8 +112,9 @@ def _part_difference(what: str, before: Part, now: Part) -> str | None:
         for name in before.contents.keys() | now.contents.keys()
         if before.contents.get(name) != now.contents.get(name)
     )
-    if different == [BOXES]:
-        return f"the boxes of its {what} images have changed"
+    for key in (BOXES, LABELS):
+        if different == [key]:
+            return f"the {key[:-1]} of its {what} images have changed"
     if before.records != now.records or different:
         counts = f"it had {before.records:,} {what} images and now has {now.records:,}"
         if before.records == now.records:

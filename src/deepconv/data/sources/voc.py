@@ -46,11 +46,13 @@ class VocSplit(NamedTuple):
       annotations: all objects, the difficult ones too, of every picture of the split by its file
         name; also of those that `source` leaves out.
       boxes: of each picture: those of the objects of its label.
+      faults: which listed pictures cannot be used, and why; they are in none of the others.
     """
 
     source: FolderSource
     annotations: dict[str, Annotation]
     boxes: Boxes
+    faults: tuple[str, ...] = ()
 
 
 class _Labeled(NamedTuple):
@@ -127,13 +129,14 @@ class _Devkit:
 
     def split(self, name: str, compare_sizes: bool, refusals: Refusals) -> VocSplit:
         """Open one split."""
-        labeled, total = [], 0
+        labeled, faults, total = [], [], 0
         for picture in self._members(name):
             total += 1
             try:
                 labeled.append(self._labeled(picture, refusals))
             except AnnotationError as error:
                 refusals.add(f"{self._file(picture)}", error)
+                faults.append(f"{picture}, which cannot be used: {self._file(picture)}: {error}")
         found = {each.file_name: each.annotation for each in labeled}
         labeled = [each for each in labeled if each.boxes]
         if not labeled:
@@ -158,7 +161,7 @@ class _Devkit:
             self.class_names,
             name,
         )
-        return VocSplit(source, found, Boxes.of(each.boxes for each in labeled))
+        return VocSplit(source, found, Boxes.of(each.boxes for each in labeled), tuple(faults))
 
     def _parse(self, path: Path) -> Annotation | AnnotationError:
         try:
