@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "deepconv"
-LEAVES = {"weights", "plan", "benchmark", "visualize"}
+LEAVES = {"weights", "plan", "benchmark", "visualize", "localization", "transfer"}
 PURE = [
     *(PACKAGE / "models").glob("*.py"),
     *(PACKAGE / "evaluation").glob("*.py"),
+    *(
+        PACKAGE / "transfer" / f"{name}.py"
+        for name in ("aggregate", "linear", "metrics", "report", "splits", "text")
+    ),
     *(
         PACKAGE / "training" / f"{name}.py"
         for name in ("step", "augment", "losses", "optimizer", "schedule", "plateau")

@@ -47,6 +47,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "localize",
+    "transfer",
     "features",
     "saliency",
     "figures",

@@ -1,21 +1,44 @@
-"""A contact sheet: pictures with their best labels."""
+"""Contact sheets: pictures with their best labels, by posterior or by the scores of an SVM.
 
-from collections.abc import Sequence
+figure = contact_sheet(source, log_posteriors, predictions, class_names)
+figure = score_sheet([Scored("cat.jpg: cat", pixels, [("dog", 0.2), ("cat", -0.7)], {"cat"})])
+"""
+
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deepconv import drawing, naming
 from deepconv.data import decode
 from deepconv.data.pipeline import Source
 from deepconv.inference.predict import Prediction
-from deepconv.visualize.figures import draw_bars
+from deepconv.visualize.figures import BEST, draw_bars
 
 COLUMNS = 4
 MOST_PICTURES = 60  # the others are in the table and the JSON
 LONGEST_NAME = 36  # columns above a picture
+LONGEST_CLASS = 24  # columns of a class's name below it
 THUMBNAIL = 200  # maximum of the shorter side, in pixels
+
+
+class Scored(NamedTuple):
+    """A picture and the classes that score best in it.
+
+    Attributes:
+      title: such as the file's name.
+      picture: uint8 `[H, W, 3]`.
+      best: (class, score), best first.
+      true: names of its true classes, if they are known.
+    """
+
+    title: str
+    picture: np.ndarray
+    best: Sequence[tuple[str, float]]
+    true: Collection[str] = ()
 
 
 def contact_sheet(
@@ -32,24 +55,62 @@ def contact_sheet(
       predictions: `[N]`.
       class_names: `[C]`.
     """
-    count = min(len(predictions), MOST_PICTURES)
+    figure, places = _grid(min(len(predictions), MOST_PICTURES))
+    for number, (above, below) in enumerate(places):
+        thumbnail = picture(source, number)
+        _draw_picture(above, thumbnail, Path(predictions[number].picture).name)
+        draw_bars(below, log_posteriors[number], None, class_names)
+    return figure
+
+
+def score_sheet(pictures: Sequence[Scored]) -> Figure:
+    """Draw the first pictures, each above its best classes and their scores.
+
+    A score is on no scale, so there are no bars as of posteriors. True classes are red.
+    """
+    figure, places = _grid(min(len(pictures), MOST_PICTURES))
+    for own, (above, below) in zip(pictures, places, strict=False):
+        _draw_picture(above, own.picture, own.title)
+        _list_scores(below, own)
+    return figure
+
+
+def picture(source: Source, record: int) -> np.ndarray:
+    """Return a record's picture, small enough for a sheet, uint8 `[H, W, 3]`."""
+    pixels, _ = decode.load_crop(source[record]["image"], _thumbnail)
+    return pixels
+
+
+def _grid(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """Return a figure, and for each picture where it is drawn and what is below it."""
     rows = -(-count // COLUMNS)
     figure = Figure(figsize=(2.4 * COLUMNS, 3.3 * rows), dpi=100, layout="constrained")
     grid = figure.subplots(2 * rows, COLUMNS, height_ratios=[2, 1] * rows, squeeze=False)
     for axes in grid.ravel():
         axes.axis("off")
-    for number in range(count):
-        row, column = divmod(number, COLUMNS)
-        axes = grid[2 * row, column]
-        thumbnail, _ = decode.load_crop(source[number]["image"], _thumbnail)
-        # Interpolated, a small picture would look out of focus.
-        small = min(thumbnail.shape[:2]) < THUMBNAIL
-        axes.imshow(thumbnail, interpolation="nearest" if small else None)
-        title = naming.shortened(Path(predictions[number].picture).name, LONGEST_NAME, ending=12)
-        axes.set_title(title, fontsize=7, **drawing.LITERAL)
-        axes.set_anchor("S")
-        draw_bars(grid[2 * row + 1, column], log_posteriors[number], None, class_names)
-    return figure
+    places = (divmod(number, COLUMNS) for number in range(count))
+    return figure, [(grid[2 * row, column], grid[2 * row + 1, column]) for row, column in places]
+
+
+def _draw_picture(axes: Axes, pixels: np.ndarray, title: str) -> None:
+    # Interpolated, a small picture would look out of focus.
+    small = min(pixels.shape[:2]) < THUMBNAIL
+    axes.imshow(pixels, interpolation="nearest" if small else None)
+    short = naming.shortened(title, LONGEST_NAME, ending=12)
+    axes.set_title(short, fontsize=7, **drawing.LITERAL)
+    axes.set_anchor("S")
+
+
+def _list_scores(axes: Axes, own: Scored) -> None:
+    lines = own.best[:BEST]
+    style: dict[str, Any] = {"va": "center", "fontsize": 8, "clip_on": True, "in_layout": False}
+    for place, (name, score) in enumerate(lines):
+        if name in own.true:
+            axes.barh(place, 1, color="#e8837f", height=0.85)
+        axes.text(0.02, place, naming.shortened(name, LONGEST_CLASS), **style, **drawing.LITERAL)
+        axes.text(0.98, place, f"{score:.2f}", ha="right", **style)
+    axes.set(xlim=(0, 1), ylim=(BEST - 0.4, -0.6), xticks=[], yticks=[])
+    axes.axis("on")
 
 
 def _thumbnail(height: int, width: int) -> decode.Crop:

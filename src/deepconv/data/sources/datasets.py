@@ -243,6 +243,20 @@ def is_caltech(name: str) -> bool:
     return name.partition(":")[0] in CALTECH and ":" in name
 
 
+def usual_splits(name: str) -> tuple[str, str]:
+    """Return the splits that a data set's results are compared on: to train on, and to test with.
+
+    They are VOC's `trainval` and `test` if it has both, else `train` and `validation`.
+
+    Raises:
+      UserError: if the folder of a year of VOC has no lists.
+    """
+    own = ("trainval", "test")
+    if is_voc(name) and all(voc.has_split(_path(name), split) for split in own):
+        return own
+    return "train", "validation"
+
+
 def has_several_labels(name: str) -> bool:
     """Return whether a data set's pictures have several labels each, see `open_dataset`.
 

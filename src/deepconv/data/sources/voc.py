@@ -90,6 +90,16 @@ def open_splits(path: Path, names: Sequence[str], *, compare_sizes: bool = False
     return [opened[name] for name in actual]
 
 
+def has_split(path: Path, name: str) -> bool:
+    """Return whether the folder of a year lists the pictures of a split.
+
+    Raises:
+      UserError: if it has no lists.
+    """
+    lists = listing.entries(path / "ImageSets" / "Main").files
+    return any(file == f"{name}.txt" or file.endswith(f"_{name}.txt") for file in lists)
+
+
 class _Devkit:
     """The folder of a year, listed and parsed once."""
 

@@ -1,0 +1,245 @@
+"""Summarize linear classifiers on a test set beside the paper's Table 11; pure.
+
+of_classes([Scores(scores, labels, image_ids), ...], class_names)["mean"]  # over the splits
+of_labels(scores, present, "11-point", class_names, image_ids)["mean"]
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepconv.transfer import metrics
+from deepconv.transfer.metrics import ABSENT, PRESENT, Rule
+
+MOST_CONFUSED = 20
+WORST_IMAGES = 20
+BEST = 5
+
+# VGG Table 11, in percent: the methods with a result for a data set, VOC's mean average precision
+# or Caltech's mean class recall and its deviation. A star: trained on 2,000 classes.
+TABLE_11: dict[str, tuple[tuple[str, float, float | None], ...]] = {
+    "voc2007": (
+        ("Chatfield et al.", 82.4, None),
+        ("He et al.", 82.4, None),
+        ("Wei et al.", 81.5, None),
+        ("Wei et al. *", 85.2, None),
+        ("VGG Net-D", 89.3, None),
+        ("VGG Net-E", 89.3, None),
+        ("VGG Net-D & Net-E", 89.7, None),
+    ),
+    "voc2012": (
+        ("Zeiler & Fergus", 79.0, None),
+        ("Chatfield et al.", 83.2, None),
+        ("Wei et al.", 81.7, None),
+        ("Wei et al. *", 90.3, None),
+        ("VGG Net-D", 89.0, None),
+        ("VGG Net-E", 89.0, None),
+        ("VGG Net-D & Net-E", 89.3, None),
+    ),
+    "caltech101": (
+        ("Zeiler & Fergus", 86.5, 0.5),
+        ("Chatfield et al.", 88.4, 0.6),
+        ("He et al.", 93.4, 0.5),
+        ("VGG Net-D", 91.8, 1.0),
+        ("VGG Net-E", 92.3, 0.5),
+        ("VGG Net-D & Net-E", 92.7, 0.5),
+    ),
+    "caltech256": (
+        ("Zeiler & Fergus", 74.2, 0.3),
+        ("Chatfield et al.", 77.6, 0.1),
+        ("VGG Net-D", 85.0, 0.2),
+        ("VGG Net-E", 85.1, 0.3),
+        ("VGG Net-D & Net-E", 86.2, 0.3),
+    ),
+}
+
+
+class Scores(NamedTuple):
+    """The scores of a split's test images.
+
+    Attributes:
+      scores: `[N, C]`.
+      labels: int `[N]`.
+      image_ids: names of the images.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    image_ids: Sequence[str]
+
+
+def of_classes(splits: Sequence[Scores], class_names: Sequence[str]) -> dict[str, Any]:
+    """Summarize images of one class each by the mean class recall (Caltech).
+
+    Args:
+      splits: the test images of each split; an image may be in several.
+      class_names: names of the C classes.
+
+    Returns:
+      `metric`; `mean` over the splits, as a fraction, and their `deviation` (the square root of the
+      unbiased variance), None of a single split; `of_splits`, of each the mean class recall, the
+      accuracy and the number of images; `left_out`, how many classes have no image in any split;
+      `classes`, with recalls over all splits, worst first; `confusions`, the most frequent pairs of
+      a true and a predicted class; `worst`, the images whose class's score is farthest below the
+      best other one, `margin`, with the five best classes of that split.
+
+    Raises:
+      ValueError: see `metrics.mean_class_recall`.
+    """
+    classes = len(class_names)
+    found = [
+        metrics.mean_class_recall(each.scores.argmax(axis=1), each.labels, classes)
+        for each in splits
+    ]
+    scores = np.concatenate([each.scores for each in splits])
+    labels = np.concatenate([each.labels for each in splits])
+    ids = [name for each in splits for name in each.image_ids]
+    predicted = scores.argmax(axis=1)
+    means = [each.mean for each in found]
+    images = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[predicted == labels], minlength=classes)
+    return {
+        "metric": "mean class recall",
+        "mean": float(np.mean(means)),
+        "deviation": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+        "of_splits": [
+            {
+                "mean_class_recall": one.mean,
+                "accuracy": float((each.scores.argmax(axis=1) == each.labels).mean()),
+                "images": len(each.labels),
+            }
+            for one, each in zip(found, splits, strict=True)
+        ],
+        "left_out": int((images == 0).sum()),
+        "classes": sorted(
+            (
+                {
+                    "name": class_names[number],
+                    "images": int(images[number]),
+                    "recall": float(right[number] / images[number]),
+                }
+                for number in np.flatnonzero(images).tolist()
+            ),
+            key=lambda row: row["recall"],
+        ),
+        "confusions": _confusions(predicted, labels, class_names),
+        "worst": _worst(scores, labels, ids, class_names),
+    }
+
+
+def of_labels(
+    scores: np.ndarray,
+    present: np.ndarray,
+    rule: Rule,
+    class_names: Sequence[str],
+    image_ids: Sequence[str],
+) -> dict[str, Any]:
+    """Summarize images of several classes each by the mean average precision (VOC).
+
+    Args:
+      scores: `[N, C]`.
+      present: `[N, C]` int, 1 present, 0 absent, -1 unknown.
+      rule: that of `mean`.
+      class_names: names of the C classes.
+      image_ids: names of the N images.
+
+    Returns:
+      `metric`; `mean`, by the rule, as a fraction; `deviation`, None; `means` by both rules;
+      `images`; `left_out`, how many classes are in no image; `classes`, with the average precisions
+      and the number of images, worst first; `worst`, the images with a class that scores farthest
+      on the wrong side of 0, which class it is, and the five best classes.
+
+    Raises:
+      ValueError: see `metrics.mean_average_precision`.
+    """
+    rules: tuple[Rule, ...] = ("11-point", "all-point")
+    found = {each: metrics.mean_average_precision(scores, present, each) for each in rules}
+    of_class = found[rule].of_class
+    ranked = np.argsort(of_class, kind="stable").tolist()  # those without a value are last
+    return {
+        "metric": f"mean average precision, {rule}",
+        "mean": found[rule].mean,
+        "deviation": None,
+        "means": {each: found[each].mean for each in rules},
+        "images": len(scores),
+        "left_out": found[rule].left_out,
+        "classes": [
+            {
+                "name": class_names[number],
+                "images": int((present[:, number] == PRESENT).sum()),
+                "average_precision": {each: float(found[each].of_class[number]) for each in rules},
+            }
+            for number in ranked[: len(ranked) - found[rule].left_out]
+        ],
+        "worst": _worst_labels(scores, present, class_names, image_ids),
+    }
+
+
+def _worst_labels(
+    scores: np.ndarray,
+    present: np.ndarray,
+    class_names: Sequence[str],
+    image_ids: Sequence[str],
+) -> list[dict[str, Any]]:
+    wrong_by = np.where(present == PRESENT, -scores, np.where(present == ABSENT, scores, -np.inf))
+    worst = np.argsort(-wrong_by.max(axis=1), kind="stable")[:WORST_IMAGES]
+    return [
+        {
+            "image": image_ids[image],
+            "true": [
+                name
+                for name, value in zip(class_names, present[image], strict=True)
+                if value == PRESENT
+            ],
+            "class": class_names[int(wrong_by[image].argmax())],
+            "margin": float(-wrong_by[image].max()),
+            "best": _best(scores[image], class_names),
+        }
+        for image in worst.tolist()
+    ]
+
+
+def _confusions(
+    predicted: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    wrong = predicted != labels
+    pairs, counts = np.unique(
+        np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True
+    )
+    return [
+        {
+            "true": class_names[pairs[at][0]],
+            "predicted": class_names[pairs[at][1]],
+            "images": int(counts[at]),
+        }
+        for at in np.argsort(-counts, kind="stable")[:MOST_CONFUSED]
+    ]
+
+
+def _worst(
+    scores: np.ndarray, labels: np.ndarray, ids: Sequence[str], class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    rows = np.arange(len(labels))
+    others = scores.copy()
+    others[rows, labels] = -np.inf
+    margins = scores[rows, labels] - others.max(axis=1)
+    listed: dict[str, dict[str, Any]] = {}
+    for row in np.argsort(margins, kind="stable"):
+        if len(listed) == WORST_IMAGES:
+            break
+        listed.setdefault(
+            ids[row],
+            {
+                "image": ids[row],
+                "true": [class_names[labels[row]]],
+                "margin": float(margins[row]),
+                "best": _best(scores[row], class_names),
+            },
+        )
+    return [*listed.values()]
+
+
+def _best(scores: np.ndarray, class_names: Sequence[str]) -> list[list[Any]]:
+    order = np.argsort(-scores, kind="stable")[:BEST]
+    return [[class_names[number], float(scores[number])] for number in order]
