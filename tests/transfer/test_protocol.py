@@ -43,12 +43,12 @@ def test_each_split_has_its_own_c_and_the_mean_is_over_them():
         choice = svm.choose_C(part.train, part.train_targets, (0.1, 1.0, 10.0), 3)
         assert about["C"] == choice.C
         assert about["tried"] == [list(pair) for pair in choice.tried]
-        own = svm.fit(part.train, part.train_targets, choice.C, seed=3)
+        own = svm.fit(part.train, part.train_targets, choice.C)
         predicted = scores(own, part.test).argmax(axis=1)
         recalls.append(metrics.mean_class_recall(predicted, part.test_targets, 3).mean)
     assert result["mean"] == pytest.approx(np.mean(recalls))
     assert result["deviation"] == pytest.approx(np.std(recalls, ddof=1))
-    first = svm.fit(parts[0].train, parts[0].train_targets, result["splits"][0]["C"], seed=3)
+    first = svm.fit(parts[0].train, parts[0].train_targets, result["splits"][0]["C"])
     np.testing.assert_array_equal(linear.weights, first.weights)
 
 

@@ -32,7 +32,7 @@ def objective(weights, bias, x, y, C):
     return (weights @ weights + bias**2) / 2 + C * (errors**2).sum()
 
 
-@pytest.mark.parametrize("width", [10, 300])  # the primal and the dual solver
+@pytest.mark.parametrize("width", [10, 300])  # fewer numbers than images, and more
 def test_each_class_minimizes_what_the_docstring_says(width):
     x, labels = clusters(width=width)
     linear = svm.fit(x, labels, 2.0)
@@ -77,12 +77,27 @@ def test_unknown_images_are_left_out_for_their_class_alone():
     assert not np.array_equal(found.weights[:, 1], whole.weights[:, 1])
 
 
-def test_the_same_seed_gives_the_same_bits():
-    x, labels = clusters(width=300)  # the dual solver draws the order of the images
-    first, second = (svm.fit(x, labels, 10.0, seed=5) for _ in range(2))
-    np.testing.assert_array_equal(first.weights, second.weights)
-    choices = [svm.choose_C(x, labels, (0.1, 1, 10), seed=2) for _ in range(2)]
+def test_neither_a_second_call_nor_threads_change_a_bit():
+    x, labels = clusters(width=300)
+    first, *others = (svm.fit(x, labels, 10.0, threads=threads) for threads in (1, 1, 3))
+    for other in others:
+        np.testing.assert_array_equal(first.weights, other.weights)
+        np.testing.assert_array_equal(first.bias, other.bias)
+    choices = [svm.choose_C(x, labels, (0.1, 1, 10), seed=2, threads=n) for n in (1, 2)]
     assert choices[0] == choices[1]
+
+
+def test_larger_candidates_are_not_tried_after_two_in_a_row_below_the_best(monkeypatch):
+    x, labels = clusters()
+    recalls = iter([0.5, 0.8, 0.7, 0.8, 0.75, 0.6, 0.9])
+    monkeypatch.setattr(
+        metrics,
+        "mean_class_recall",
+        lambda *_: metrics.ClassMean(next(recalls), np.zeros(4), 0),
+    )
+    choice = svm.choose_C(x, labels, (1, 2, 3, 4, 5, 6, 7))
+    assert choice.C == 2
+    assert [C for C, _ in choice.tried] == [1, 2, 3, 4, 5, 6]
 
 
 def test_progress_counts_machines():
@@ -135,7 +150,7 @@ def test_c_is_the_best_on_the_held_out_part_and_the_smallest_of_equals():
     assert [C for C, _ in choice.tried] == [1e-4, 1.0, 100.0]
     held = svm.hold_out(one_hot(labels), seed=4)
     for C, metric in choice.tried:
-        found = scores(svm.fit(x[~held], labels[~held], C, seed=4), x[held])
+        found = scores(svm.fit(x[~held], labels[~held], C), x[held])
         assert metric == metrics.mean_class_recall(found.argmax(axis=1), labels[held], 6).mean
     best = max(metric for _, metric in choice.tried)
     assert min(C for C, metric in choice.tried if metric == best) == choice.C
@@ -152,7 +167,7 @@ def test_for_several_labels_c_is_chosen_by_the_average_precision(rule):
     choice = svm.choose_C(x, present, (0.01, 1.0), seed=1, rule=rule)
     held = svm.hold_out(present, seed=1)
     for C, metric in choice.tried:
-        found = scores(svm.fit(x[~held], present[~held], C, seed=1), x[held])
+        found = scores(svm.fit(x[~held], present[~held], C), x[held])
         assert metric == metrics.mean_average_precision(found, present[held], rule).mean
 
 

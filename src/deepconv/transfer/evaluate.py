@@ -41,7 +41,7 @@ class Request(NamedTuple):
       combine: what becomes of several scales.
       layer: whose activations; empty: the last in front of each network's classifier.
       splits: how many are drawn; None: as many as in the paper. For Caltech only.
-      seed: of the splits, of the images held out to choose C, and of liblinear.
+      seed: of the splits, and of the images held out to choose C.
       checkpoint: which parameters, "last" or "best".
       data_dir: the folder of prepared data sets.
       train_split: the split to train on; by default, and in Caltech's sets, see `task.open_task`.
@@ -87,7 +87,7 @@ def evaluate(
       runs: folders of runs, or files of weights; the descriptors of several are stacked.
       request: what, and how.
       out: the folder of the results and of what is kept; by default in the runs' own.
-      threads: how many decode; 0: one for each core.
+      threads: how many decode, and how many SVMs are fitted at a time; 0: one for each core.
 
     Raises:
       UserError: if the input cannot be used; the message says what to do.
@@ -135,7 +135,7 @@ def evaluate(
             for images, own in zip(task.images, folders, strict=True)
         ]
         seconds = time.monotonic() - began
-        outcome = _fitted(task, drawn, described, request)
+        outcome = _fitted(task, drawn, described, request, threads)
         about = _about(task, drawn, nets, layers, how, request, outcome, described[0].shape[1])
         about["seconds"] = {"descriptors": seconds, "svm": time.monotonic() - began - seconds}
         file = folders[-1][0] / f"{_stem(nets, layers, how, request)}.json"
@@ -194,12 +194,15 @@ def _fitted(
     drawn: Sequence[splits.Split],
     described: Sequence[np.ndarray],
     request: Request,
+    threads: int,
 ) -> Outcome:
     if task.rule is None:
         parts = _parts(task, drawn, described)
-        return protocol.on_classes(parts, task.class_names, seed=request.seed)
+        return protocol.on_classes(parts, task.class_names, seed=request.seed, threads=threads)
     (part,) = _parts(task, drawn, described)
-    return protocol.on_labels(part, task.class_names, rule=task.rule, seed=request.seed)
+    return protocol.on_labels(
+        part, task.class_names, rule=task.rule, seed=request.seed, threads=threads
+    )
 
 
 def _parts(

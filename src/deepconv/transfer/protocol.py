@@ -61,14 +61,16 @@ def on_classes(
     *,
     seed: int,
     candidates: Sequence[float] = CANDIDATES,
+    threads: int = 1,
 ) -> Outcome:
     """Classify images of one class each; the result is the mean class recall (Caltech).
 
     Args:
       parts: the splits, one in memory at a time if they are made when they are asked for.
       class_names: names of the C classes.
-      seed: of the images that are held out, and of liblinear.
+      seed: of the images that are held out.
       candidates: values of C.
+      threads: how many classes are fitted at a time.
 
     Raises:
       UserError: if a class has no training images, or none has two.
@@ -79,7 +81,7 @@ def on_classes(
         missing = np.bincount(part.train_targets, minlength=len(class_names)) == 0
         _require(missing, class_names, "has no training pictures")
         title = f"split {number}, "
-        linear, choice = _fitted(part, "11-point", seed, candidates, title)
+        linear, choice = _fitted(part, "11-point", seed, candidates, threads, title)
         first = first or linear
         chosen.append(choice)
         tested.append(Scores(scores(linear, part.test), part.test_targets, part.test_ids))
@@ -95,6 +97,7 @@ def on_labels(
     rule: Rule,
     seed: int,
     candidates: Sequence[float] = CANDIDATES,
+    threads: int = 1,
 ) -> Outcome:
     """Tell which classes are in images of several; the result is the mean AP (VOC).
 
@@ -102,8 +105,9 @@ def on_labels(
       part: the training and test images, their targets `[N, C]`.
       class_names: names of the C classes.
       rule: of the average precision.
-      seed: of the images that are held out, and of liblinear.
+      seed: of the images that are held out.
       candidates: values of C.
+      threads: how many classes are fitted at a time.
 
     Raises:
       UserError: if a class is in no training picture or in all of them, or none is in two; or if no
@@ -117,7 +121,7 @@ def on_labels(
         _require(missing, class_names, f"{words}, so no SVM can tell it from others")
     if not (part.test_targets == PRESENT).any():
         raise UserError("no class is in any of the test pictures, so there is no precision")
-    linear, choice = _fitted(part, rule, seed, candidates, "")
+    linear, choice = _fitted(part, rule, seed, candidates, threads, "")
     result = report.of_labels(
         scores(linear, part.test), part.test_targets, rule, class_names, part.test_ids
     )
@@ -130,17 +134,25 @@ def _require(missing: np.ndarray, class_names: Sequence[str], words: str) -> Non
 
 
 def _fitted(
-    part: Part, rule: Rule, seed: int, candidates: Sequence[float], title: str
+    part: Part, rule: Rule, seed: int, candidates: Sequence[float], threads: int, title: str
 ) -> tuple[Linear, Choice]:
     with _bar(f"{title}choosing C") as progress:
         try:
             choice = svm.choose_C(
-                part.train, part.train_targets, candidates, seed, rule=rule, progress=progress
+                part.train,
+                part.train_targets,
+                candidates,
+                seed,
+                rule=rule,
+                threads=threads,
+                progress=progress,
             )
         except ValueError as error:
             raise UserError(f"too few training pictures to choose C: {error}") from error
     with _bar(f"{title}C={choice.C:g}") as progress:
-        linear = svm.fit(part.train, part.train_targets, choice.C, seed=seed, progress=progress)
+        linear = svm.fit(
+            part.train, part.train_targets, choice.C, threads=threads, progress=progress
+        )
     return linear, choice
 
 
