@@ -82,3 +82,71 @@ def test_boxes_of_another_shape_are_refused(batch):
     outputs, target, mask = batch
     with pytest.raises(AssertionError, match="boxes do not fit"):
         losses.euclidean(jnp.asarray(outputs.reshape(BATCH, -1))[:5], target, jnp.asarray(mask))
+
+
+# Several labels.
+
+
+@pytest.fixture
+def several():
+    rng = np.random.default_rng(1)
+    scores = rng.normal(0, 2, (BATCH, CLASSES))
+    labels = rng.choice([1, 0, -1], (BATCH, CLASSES), p=[0.4, 0.4, 0.2]).astype(np.int8)
+    labels[0], labels[1] = [0, 0, -1, 0, 0], [-1] * 5  # nothing is present; nothing is known
+    return scores, labels, rng.uniform(size=BATCH) < 0.8
+
+
+def test_sigmoid_cross_entropy_is_that_of_float64(several):
+    scores, labels, mask = several
+    expected = 0.0
+    for row in np.flatnonzero(mask):
+        for score, label in zip(scores[row], labels[row], strict=True):
+            if label >= 0:
+                expected += np.log1p(np.exp(-score if label else score))
+    target = {"labels": jnp.asarray(labels)}
+    sums = losses.sigmoid_cross_entropy(jnp.asarray(scores, jnp.float32), target, mask)
+    # Each of up to 60 terms, none above 8, is off by some roundings.
+    assert float(sums["loss"]) == pytest.approx(expected, abs=60 * 8 * 4 * 2.0**-24)
+
+
+def test_the_gradient_ignores_what_is_unknown(several):
+    scores, labels, mask = several
+
+    def loss(scores):
+        target = {"labels": jnp.asarray(labels)}
+        return losses.sigmoid_cross_entropy(scores, target, jnp.asarray(mask))["loss"]
+
+    found = jax.grad(loss)(jnp.asarray(scores, jnp.float32))
+    expected = (1 / (1 + np.exp(-scores)) - (labels == 1)) * (labels >= 0) * mask[:, None]
+    np.testing.assert_allclose(found, expected, atol=8 * 2.0**-24)
+
+
+def test_ranking_errors_are_those_of_a_loop_over_classes(several):
+    scores, labels, _ = several
+    scores = np.round(scores)  # with ties
+    expected = []
+    for of_image, known in zip(scores, labels, strict=True):
+        precisions = []
+        for score in of_image[known == 1]:
+            above = known[(of_image >= score) & (known >= 0)]
+            precisions.append((above == 1).mean())
+        expected.append(1 - np.mean(precisions) if precisions else 0.0)
+    found = losses.ranking_errors(jnp.asarray(scores), jnp.asarray(labels))
+    np.testing.assert_allclose(found, expected, atol=4 * 2.0**-24)
+
+
+def test_ranking_errors_are_scikit_learns_where_all_is_known():
+    sklearn = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(2)
+    scores = rng.normal(size=(50, 6))
+    labels = (rng.uniform(size=(50, 6)) < 0.4).astype(np.int8)
+    labels = labels[labels.any(axis=1)]
+    found = losses.ranking_errors(jnp.asarray(scores[: len(labels)]), jnp.asarray(labels))
+    expected = 1 - sklearn.label_ranking_average_precision_score(labels, scores[: len(labels)])
+    assert float(found.mean()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_labels_of_another_shape_are_refused(several):
+    scores, labels, mask = several
+    with pytest.raises(AssertionError, match="labels do not fit"):
+        losses.sigmoid_cross_entropy(jnp.asarray(scores), {"labels": labels[:, :3]}, mask)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from deepconv.evaluation import class_means
 from deepconv.exceptions import UserError
-from deepconv.transfer import metrics, protocol, svm
+from deepconv.transfer import protocol, svm
 from deepconv.transfer.linear import scores
 from deepconv.transfer.protocol import Part
 
@@ -45,7 +46,7 @@ def test_each_split_has_its_own_c_and_the_mean_is_over_them():
         assert about["tried"] == [list(pair) for pair in choice.tried]
         own = svm.fit(part.train, part.train_targets, choice.C)
         predicted = scores(own, part.test).argmax(axis=1)
-        recalls.append(metrics.mean_class_recall(predicted, part.test_targets, 3).mean)
+        recalls.append(class_means.mean_class_recall(predicted, part.test_targets, 3).mean)
     assert result["mean"] == pytest.approx(np.mean(recalls))
     assert result["deviation"] == pytest.approx(np.std(recalls, ddof=1))
     first = svm.fit(parts[0].train, parts[0].train_targets, result["splits"][0]["C"])
@@ -74,7 +75,7 @@ def test_several_labels_are_scored_by_both_rules():
     linear, result = protocol.on_labels(part, NAMES, rule="all-point", seed=0)
     found = scores(linear, part.test)
     for rule in ("11-point", "all-point"):
-        expected = metrics.mean_average_precision(found, part.test_targets, rule)
+        expected = class_means.mean_average_precision(found, part.test_targets, rule)
         assert result["means"][rule] == pytest.approx(expected.mean)
         for row in result["classes"]:
             of_class = expected.of_class[NAMES.index(row["name"])]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepconv.evaluation import several_labels
 from deepconv.transfer import report, text
 from deepconv.transfer.report import Scores
 
@@ -74,7 +75,7 @@ def test_an_image_of_several_splits_is_listed_once_where_it_was_worst():
 def test_of_several_labels_the_worst_is_farthest_on_the_wrong_side():
     scores = np.float32([[1, -3, 0, 0], [2, -1, 9, 0], [-1, 0.5, 0, 0]])
     present = np.array([[1, 1, 0, 0], [1, 0, -1, 0], [0, 1, 0, 0]])
-    result = report.of_labels(scores, present, "11-point", NAMES, ["a", "b", "c"])
+    result = several_labels.of_labels(scores, present, "11-point", NAMES, ["a", "b", "c"])
     assert [(row["image"], row["class"], row["margin"]) for row in result["worst"]] == [
         ("a", "dog", -3.0),
         ("b", "none", 0.0),  # of the unknown class nothing is wrong
@@ -116,7 +117,7 @@ def test_the_text_has_the_papers_results_beside_ours():
 def test_the_text_of_several_labels_has_every_class_by_both_rules():
     present = np.array([[1, 1], [1, 0], [0, 1]])
     scores = np.float32([[1, -3], [2, -1], [-1, 0.5]])
-    result = report.of_labels(scores, present, "all-point", NAMES[:2], ["a", "b", "c"])
+    result = several_labels.of_labels(scores, present, "all-point", NAMES[:2], ["a", "b", "c"])
     found = printed(**result)
     assert "class  images  AP %, 11-point  AP %, all-point" in found
     assert "mean        -" in found

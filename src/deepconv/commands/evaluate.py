@@ -26,7 +26,7 @@ from deepconv.commands import command_line
 from deepconv.config.schema import predicts_boxes
 from deepconv.data import decode
 from deepconv.exceptions import UserError
-from deepconv.inference.evaluate import Request, describe, evaluate
+from deepconv.inference.evaluate import Request, describe, describe_labels, evaluate
 from deepconv.inference.model import load_input
 from deepconv.localization import evaluate as localization
 from deepconv.visualize.boxes import Boxed, box_sheet
@@ -120,7 +120,8 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     )
     if json_file:
         atomic.write_json(json_file, result)
-    print(f"{describe(result)}\n\nresults: {Path(result['posteriors']).with_suffix('.json')}")
+    text = describe(result) if "top1_error" in result else describe_labels(result)
+    print(f"{text}\n\nresults: {Path(result['posteriors']).with_suffix('.json')}")
 
 
 def _predicts_boxes(path: Path) -> bool:

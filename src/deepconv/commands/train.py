@@ -32,6 +32,7 @@ INTERRUPTED = (
 _COLUMNS = {
     "top1_error": "top-1 error %",
     "top5_error": "top-5 error %",
+    "ranking_error": "ranking error %",
     "localization_error": "localization error %",
     "iou": "mean IoU %",
 }

@@ -154,6 +154,11 @@ def check_config(config: ConfigDict, network: models.Network | None = None) -> N
     except ValueError as error:
         raise UserError(str(error)) from None
 
+    if config.dataset.multilabel and model.get("boxes", ""):
+        raise UserError(
+            f"model.boxes={model.boxes!r} predicts boxes of one class a picture; it does not work "
+            "with dataset.multilabel=True"
+        )
     crop, scale = model.crop, config.input.scale
     if scale[0] < crop:
         raise UserError(f"input.scale={scale} starts below model.crop={crop}: no crop fits")

@@ -50,6 +50,9 @@ def default() -> ConfigDict:
     config.dataset = ConfigDict()
     config.dataset.name = "imagenet2012"  # or shapes, cifar10, folder:/path, any tfds name
     config.dataset.data_dir = ""  # empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    # Whether a picture may have several labels, as in VOC or a folder with a labels.csv; the
+    # network then predicts each class by itself (sigmoid cross-entropy).
+    config.dataset.multilabel = False
     config.dataset.train_split = "train"
     config.dataset.eval_split = "validation"
 

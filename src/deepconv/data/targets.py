@@ -2,9 +2,10 @@
 
     CLASS.of(record, window)  # {"label": int32}
     BOX.of(record, window)  # and the box of the object, as the network sees it
+    LABELS.of(record, window)  # {"labels": int8 [C]}
 
-A record is a dict with `image` (the bytes of a file) and `label`, for boxes `boxes` too, and in
-place of the label, for a task of one's own, `target` (a dict of arrays).
+A record is a dict with `image` (the bytes of a file) and `label`; with boxes it has `boxes` too,
+with several labels `labels`, and for a task of one's own `target` (a dict of arrays) instead.
 """
 
 from collections.abc import Callable, Mapping
@@ -67,6 +68,11 @@ def _box(record: Record, window: Crop) -> dict[str, np.ndarray]:
     }
 
 
+def _labels(record: Record, _: Crop) -> dict[str, np.ndarray]:
+    """Return `labels` int8 `[C]`: 1 where a class is present, 0 absent, -1 unknown."""
+    return {"labels": np.asarray(record["labels"], np.int8)}
+
+
 def _visible(record: Record, window: Crop) -> float:
     box = _most_shown_first(record, window)[0]
     return float(boxes.intersection(box, _WHOLE) / boxes.area(box))
@@ -81,3 +87,4 @@ def _most_shown_first(record: Record, window: Crop) -> np.ndarray:
 
 CLASS = Target(_label, _everything)
 BOX = Target(_box, _visible)
+LABELS = Target(_labels, _everything)

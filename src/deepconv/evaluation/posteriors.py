@@ -22,6 +22,8 @@ from deepconv.models import Network
 from deepconv.models.layers import inside, mirrored, zero_beyond
 
 Average = Literal["scores", "posteriors"]
+# From scores `[..., C]` to the logs of posteriors.
+LogsOf = Callable[[jax.Array], jax.Array]
 
 
 def of_crops(
@@ -33,6 +35,7 @@ def of_crops(
     *,
     offsets: Callable[[jax.Array, int], jax.Array],
     mirror: bool,
+    logs_of: LogsOf = jax.nn.log_softmax,
 ) -> jax.Array:
     """Average the posteriors of crops, in logs (AlexNet section 4.1, VGG section 3.2).
 
@@ -44,6 +47,8 @@ def of_crops(
       mean: `[3]`, or a mean image `[S, S, 3]` of central squares, which the crops must lie in.
       offsets: function from extents and the crop's side to `[N, K, 2]`, see `crops`.
       mirror: whether each crop's mirror image counts too.
+      logs_of: makes log posteriors of scores; of a network that predicts each class by itself,
+        `jax.nn.log_sigmoid`.
 
     Returns:
       log posteriors, float32 `[N, C]`.
@@ -73,7 +78,7 @@ def of_crops(
             (None, 1, 1, None),
             custom_message=f"the score map of crops of {crop} pixels is not 1x1",
         )
-        logs = jax.nn.log_softmax(scores[:, 0, 0, :])
+        logs = logs_of(scores[:, 0, 0, :])
         return _mean(logs.reshape(-1, len(images), logs.shape[-1]))
 
     # One position at a time: its crops are a batch, and all crops at once would not fit in memory.
@@ -93,6 +98,7 @@ def of_whole(
     mean: jax.typing.ArrayLike,
     *,
     average: Average = "scores",
+    logs_of: LogsOf = jax.nn.log_softmax,
 ) -> jax.Array:
     """Score whole images densely, and their mirror images (VGG section 3.2).
 
@@ -107,6 +113,7 @@ def of_whole(
       mean: `[3]`.
       average: "scores" as in the paper, or "posteriors": softmax at every position of the map, then
         the mean.
+      logs_of: see `of_crops`.
 
     Returns:
       log posteriors, float32 `[N, C]`.
@@ -119,9 +126,9 @@ def of_whole(
     places = sizes.prod(axis=1)[:, None]
     if average == "scores":
         mean_scores = zero_beyond(score_map, sizes).sum(axis=(1, 2)) / places
-        logs = jax.nn.log_softmax(mean_scores)
+        logs = logs_of(mean_scores)
     else:
         own = inside(sizes, score_map.shape[1], score_map.shape[2])
-        at_each = jax.nn.log_softmax(score_map)
+        at_each = logs_of(score_map)
         logs = jax.nn.logsumexp(at_each, axis=(1, 2), where=own) - jnp.log(places)
     return _mean(logs.reshape(2, len(images), -1))

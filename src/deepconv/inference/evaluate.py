@@ -13,13 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from deepconv import atomic, naming, parallel, tables
 from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import Source
 from deepconv.data.sources import datasets
+from deepconv.data.sources.multilabel import MultiLabelSource
 from deepconv.evaluation.ensemble import ScoredImages, combine
 from deepconv.evaluation.protocols import PROTOCOLS
 from deepconv.evaluation.report import report
+from deepconv.evaluation.several_labels import of_labels
 from deepconv.exceptions import UserError
 from deepconv.inference import buckets, scoring
 from deepconv.inference.model import Model, open_model, results_folder
@@ -68,6 +72,7 @@ class Images(NamedTuple):
       described: the data set and the split, for people.
       digest: changes with the images.
       class_names: names of the labels 0, 1, ...
+      present: see `ScoredRun`.
     """
 
     source: Source
@@ -75,6 +80,7 @@ class Images(NamedTuple):
     described: str
     digest: str
     class_names: tuple[str, ...]
+    present: np.ndarray | None = None
 
 
 class ScoredRun(NamedTuple):
@@ -84,11 +90,14 @@ class ScoredRun(NamedTuple):
       name: the run's name.
       parts: one for each view at each scale.
       file: path of the results of all parts together, without its extension.
+      present: int8 `[N, C]` of images with several labels each, 1 where a class is present, 0
+        absent, -1 unknown; None of images with one.
     """
 
     name: str
     parts: tuple[ScoredImages, ...]
     file: Path
+    present: np.ndarray | None = None
 
 
 def score_runs(
@@ -145,7 +154,8 @@ def score_runs(
                 for view, scale in parts
             )
         scales = list(dict.fromkeys(scale for _, scale in parts))
-        scored.append(ScoredRun(net.name, computed, folder / request.stem(request.views, scales)))
+        file = folder / request.stem(request.views, scales)
+        scored.append(ScoredRun(net.name, computed, file, images.present))
     return scored
 
 
@@ -178,7 +188,14 @@ def open_images(
     name, split = settings["name"], settings["eval_split"]
     if name != own.name and datasets.is_folder(name):
         split = (dataset or {}).get("eval_split")  # the run's own split is of another folder
-    opened = datasets.open_split(name, split, data_dir=settings["data_dir"], boxes=boxes)
+    several = nets[0].multilabel
+    if any(net.multilabel != several for net in nets):
+        raise UserError(
+            "networks with one label and with several labels cannot be evaluated together"
+        )
+    opened = datasets.open_split(
+        name, split, data_dir=settings["data_dir"], boxes=boxes, multilabel=several
+    )
     described = f"{name}, {opened.part.split}"
     named = []
     for run, net in zip(runs, nets, strict=True):
@@ -195,13 +212,20 @@ def open_images(
             named.append(net)
     key = (name, split, settings["data_dir"], opened.part.digest)
     survey = _survey(opened.source, threads, key)
-    check_labels(
-        survey.labels,
-        len(opened.class_names),
-        dataset=described,
-        name_of=survey.image_ids.__getitem__,
+    present = None
+    if isinstance(opened.source, MultiLabelSource):
+        present = opened.source.labels
+    else:
+        check_labels(
+            survey.labels,
+            len(opened.class_names),
+            dataset=described,
+            name_of=survey.image_ids.__getitem__,
+        )
+    images = Images(
+        opened.source, survey, described, opened.part.digest, opened.class_names, present
     )
-    return named, Images(opened.source, survey, described, opened.part.digest, opened.class_names)
+    return named, images
 
 
 def kept_in(run: Path, described: str, out: Path | None) -> Path:
@@ -258,20 +282,28 @@ def _few(names: Sequence[str]) -> str:
     return f"{len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
 
 
-def summarize(scored: ScoredImages, file: Path, **about: Any) -> dict[str, Any]:
+def summarize(
+    scored: ScoredImages, file: Path, present: np.ndarray | None = None, **about: Any
+) -> dict[str, Any]:
     """Write the results: `.json` for programs, `.txt` for people, `.npz` to combine later.
 
     Args:
       scored: the posteriors.
       file: path of the results, without its extension.
+      present: see `ScoredRun`.
       **about: additional entries of the JSON.
 
     Returns:
       The content of the JSON.
     """
+    logs, names, ids = scored.log_posteriors, scored.class_names, scored.image_ids
     result = {
         **about,
-        **report(scored.log_posteriors, scored.labels, scored.class_names, scored.image_ids),
+        **(
+            report(logs, scored.labels, names, ids)
+            if present is None
+            else of_labels(_logits(logs), present, "all-point", names, ids)
+        ),
         "origin": scored.origin,
         "posteriors": f"{file}.npz",
         "versions": provenance.versions(),
@@ -281,7 +313,7 @@ def summarize(scored: ScoredImages, file: Path, **about: Any) -> dict[str, Any]:
     if not path.exists() or scoring.load_origin(path) != scored.origin:
         scoring.save(scored, path)
     atomic.write_json(Path(f"{file}.json"), result)
-    text = f"{describe(result)}\n"
+    text = f"{describe(result) if present is None else describe_labels(result)}\n"
     atomic.write(Path(f"{file}.txt"), text.encode("utf-8", naming.ERRORS))
     return result
 
@@ -312,6 +344,37 @@ def describe(result: dict[str, Any]) -> str:
         tables.table(("worst images", "true class", "best labels", *[""] * (labels - 1)), worst),
     ]
     return "\n\n".join(parts)
+
+
+def describe_labels(result: dict[str, Any]) -> str:
+    """Return an evaluation of several labels as text: average precisions and the worst images."""
+    means = [(rule, f"{100 * mean:.2f}") for rule, mean in result["means"].items()]
+    classes = [
+        (row["name"], row["images"], *(100 * value for value in row["average_precision"].values()))
+        for row in result["classes"]
+    ]
+    worst = [
+        (row["image"], ", ".join(row["true"]), row["class"]) for row in result["worst"][:_ROWS]
+    ]
+    left_out = result["left_out"]
+    without = f"; {left_out} classes are in none of them and left out" if left_out else ""
+    return "\n\n".join(
+        [
+            f"{naming.one_line(result['title'])}: {result['images']:,} images{without}",
+            tables.table(("mean average precision", "%"), means),
+            tables.table(
+                ("class", "images", *(f"AP %, {rule}" for rule in result["means"])), classes
+            ),
+            tables.table(("worst images", "classes present", "wrong about"), worst),
+        ]
+    )
+
+
+def _logits(log_probabilities: np.ndarray) -> np.ndarray:
+    """Return log(p / (1 - p)) of log p, which is 0 at one half."""
+    logs = log_probabilities.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        return np.asarray(logs - np.log(-np.expm1(logs)))
 
 
 def _between(result: dict[str, Any], k: int) -> str:
@@ -368,16 +431,28 @@ def evaluate(
     if out is not None:
         file = out / file.name
     require_writable(file.parent, "--out=FOLDER writes the results elsewhere")
+    present = scored[0].present if scored else None
+    if saved and (present is not None or any(map(_has_several_labels, saved))):
+        raise UserError(
+            "posteriors of images with several labels cannot be evaluated from their files; pass "
+            "their runs"
+        )
     combined = combine(members)
     protocol = scored[0].file.name if scored else None
     return summarize(
         combined,
         file,
+        present,
         title=", ".join(
             filter(None, [" + ".join(names), protocol, combined.origin.get("dataset")])
         ),
         members=names,
     )
+
+
+def _has_several_labels(scored: ScoredImages) -> bool:
+    parts = scored.origin.get("mean_of", [scored.origin])
+    return any(part.get("multilabel", False) for part in parts)
 
 
 def _name(scored: ScoredImages, path: Path) -> str:

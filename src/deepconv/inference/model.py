@@ -58,6 +58,11 @@ class Model(NamedTuple):
         return self.class_names == numbered(len(self.class_names))
 
     @property
+    def multilabel(self) -> bool:
+        """Whether the network predicts each class by itself: a sigmoid instead of a softmax."""
+        return bool(self.config.dataset.multilabel)
+
+    @property
     def central_mean(self) -> np.ndarray:
         """The mean to subtract from central crops: float32 `[3]`, or part of the mean image."""
         return preprocess.mean_of_central_crop(
@@ -142,6 +147,7 @@ def _input_of_file(saved: FileParameters) -> tuple[ConfigDict, ColorStatistics]:
     for key in ("crop", "initializer", "dtype"):
         if "layers" in about:
             config.model[key] = about[key]
+    config.dataset.multilabel = about.get("multilabel", False)
     config.input.scale = (scale, scale)
     config.evaluation.scale = scale
     if saved.mean_image is not None:

@@ -178,6 +178,8 @@ def score(
         # Not to be confused with plain posteriors, in which small ones tie.
         "holds": "log_posteriors",
     }
+    if model.multilabel:
+        origin["multilabel"] = True
     if path.exists() and load_origin(path) == origin:
         scored = load(path)
         if scored.image_ids == survey.image_ids and np.array_equal(scored.labels, survey.labels):
@@ -234,8 +236,10 @@ def log_posteriors(
     square = scale if view in OF_CENTRAL_SQUARE else None
     mean = preprocess.mean_for(model.colors, model.config.input.mean, square=square)
 
+    logs_of = jax.nn.log_sigmoid if model.multilabel else jax.nn.log_softmax
+
     def scores(params: Any, images: jax.Array, extents: jax.Array) -> jax.Array:
-        return VIEWS[view](model.network, params, images, extents, mean)
+        return VIEWS[view](model.network, params, images, extents, mean, logs_of=logs_of)
 
     return rows.compute(
         scores,

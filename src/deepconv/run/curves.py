@@ -22,6 +22,7 @@ Row = dict[str, Any]
 _ERRORS = (
     ("top-1", "top1_error", "C1"),
     ("top-5", "top5_error", "C2"),
+    ("ranking", "ranking_error", "C1"),
     ("localization", "localization_error", "C1"),
 )
 

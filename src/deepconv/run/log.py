@@ -35,6 +35,7 @@ _PHRASES = {
     "loss": "loss {:.4f}",
     "top1_error": "top-1 error {:.1%}",
     "top5_error": "top-5 error {:.1%}",
+    "ranking_error": "ranking error {:.1%}",
     "localization_error": "localization error {:.1%}",
     "iou": "mean IoU {:.1%}",
     "images_per_second": "{:,.0f} images/s",

@@ -22,7 +22,7 @@ from deepconv.evaluation.errors import Sums
 from deepconv.exceptions import UserError
 from deepconv.models.network import Network
 from deepconv.training import augment, optimizer, plateau, schedule, state
-from deepconv.training.losses import CLASSIFICATION, LOCALIZATION, Task
+from deepconv.training.losses import CLASSIFICATION, LOCALIZATION, MULTILABEL, Task
 from deepconv.training.state import TrainState
 from deepconv.training.step import Batch, Metrics, make_eval_step, make_train_step, state_specs
 
@@ -51,7 +51,9 @@ class Functions(NamedTuple):
 
 def task_of(config: ConfigDict) -> Task:
     """Return what a config's network is trained to do."""
-    return LOCALIZATION if predicts_boxes(config) else CLASSIFICATION
+    if predicts_boxes(config):
+        return LOCALIZATION
+    return MULTILABEL if config.dataset.multilabel else CLASSIFICATION
 
 
 def build(

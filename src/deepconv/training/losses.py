@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 
 from deepconv import boxes
 from deepconv.data import targets
@@ -117,5 +118,52 @@ def mirror_boxes(target: Target) -> Target:
     }
 
 
+def sigmoid_cross_entropy(scores: jax.Array, target: Target, mask: jax.Array) -> Sums:
+    """Sum the cross-entropies of classes that are present or absent each by itself.
+
+    Of an example: the sum over its known classes of -log sigmoid(s) where the class is present and
+    -log sigmoid(-s) where it is absent.
+
+    Args:
+      scores: `[N, C]` float32, before the sigmoid.
+      target: `labels` int8 `[N, C]`: 1 present, 0 absent, -1 unknown, which counts for nothing.
+      mask: `[N]` bool; examples where it is False count for nothing.
+
+    Returns:
+      `loss`, in nats, and `ranking_error`, see `ranking_errors`. Scalars.
+    """
+    labels = target["labels"]
+    chex.assert_shape(
+        labels, scores.shape, custom_message=f"the labels do not fit the scores {scores.shape}"
+    )
+    each = optax.sigmoid_binary_cross_entropy(scores, (labels == 1).astype(scores.dtype))
+    losses = jnp.where(labels >= 0, each, 0.0).sum(axis=1)
+    return {
+        "loss": jnp.where(mask, losses, 0.0).sum(),
+        "ranking_error": jnp.where(mask, ranking_errors(scores, labels), 0.0).sum(),
+    }
+
+
+def ranking_errors(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return 1 - the label ranking average precision of each example, `[N]` in 0..1.
+
+    The precision of a present class is the fraction of present classes among the known ones with at
+    least its score; an example's is the mean over its present classes, 1 if it has none. Unlike the
+    mean average precision over a data set it is a mean over examples.
+
+    Args:
+      scores: `[N, C]`.
+      labels: int `[N, C]`: 1 present, 0 absent, -1 unknown.
+    """
+    present, known = labels == 1, labels >= 0
+    as_good = scores[:, None, :] >= scores[:, :, None]  # [N, class, other class]
+    right = (as_good & present[:, None, :]).sum(axis=2)
+    of_all = (as_good & known[:, None, :]).sum(axis=2)
+    precision = jnp.where(present, right / jnp.maximum(of_all, 1), 0.0).sum(axis=1)
+    count = present.sum(axis=1)
+    return jnp.where(count > 0, 1 - precision / jnp.maximum(count, 1), 0.0)
+
+
 CLASSIFICATION = Task(softmax_cross_entropy, errors.counts, "top1_error")
+MULTILABEL = Task(sigmoid_cross_entropy, sigmoid_cross_entropy, "ranking_error", targets.LABELS)
 LOCALIZATION = Task(euclidean, euclidean, "localization_error", targets.BOX, mirror_boxes)

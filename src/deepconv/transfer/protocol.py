@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from deepconv.evaluation.class_means import ABSENT, PRESENT, Rule
+from deepconv.evaluation.several_labels import of_labels
 from deepconv.exceptions import UserError
 from deepconv.transfer import report, svm
 from deepconv.transfer.linear import Linear, scores
-from deepconv.transfer.metrics import ABSENT, PRESENT, Rule
 from deepconv.transfer.report import Scores
 from deepconv.transfer.svm import CANDIDATES, Choice
 
@@ -122,7 +123,7 @@ def on_labels(
     if not (part.test_targets == PRESENT).any():
         raise UserError("no class is in any of the test pictures, so there is no precision")
     linear, choice = _fitted(part, rule, seed, candidates, threads, "")
-    result = report.of_labels(
+    result = of_labels(
         scores(linear, part.test), part.test_targets, rule, class_names, part.test_ids
     )
     return Outcome(linear, result | _about([choice], candidates))

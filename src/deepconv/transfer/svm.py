@@ -25,9 +25,9 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
-from deepconv.transfer import metrics
+from deepconv.evaluation import class_means
+from deepconv.evaluation.class_means import ABSENT, PRESENT, UNKNOWN, Rule
 from deepconv.transfer.linear import Linear, scores
-from deepconv.transfer.metrics import ABSENT, PRESENT, UNKNOWN, Rule
 
 _LOG = logging.getLogger(__name__)
 
@@ -132,9 +132,9 @@ def choose_C(
         found = scores(_fit(x, rest[:, usable], C, threads, report), descriptors[held])
         if targets.ndim == 1:
             predicted = np.flatnonzero(usable)[found.argmax(axis=1)]
-            result = metrics.mean_class_recall(predicted, targets[held], len(usable))
+            result = class_means.mean_class_recall(predicted, targets[held], len(usable))
         else:
-            result = metrics.mean_average_precision(found, present[held][:, usable], rule)
+            result = class_means.mean_average_precision(found, present[held][:, usable], rule)
         tried.append((float(C), result.mean))
         best = max(metric for _, metric in tried)
         if len(tried) > _PATIENCE and all(metric < best for _, metric in tried[-_PATIENCE:]):
@@ -181,7 +181,7 @@ def _present(descriptors: np.ndarray, targets: np.ndarray) -> np.ndarray:
             f"descriptors of shape {descriptors.shape} do not fit targets of {targets.shape}"
         )
     if targets.ndim == 2:
-        metrics.check_present(targets)
+        class_means.check_present(targets)
         return targets.astype(np.int8)
     if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0:
         raise ValueError("labels are whole numbers from 0 on")

@@ -16,10 +16,10 @@ from deepconv.data.sources import datasets
 from deepconv.data.sources.datasets import Split
 from deepconv.data.sources.identity import Part
 from deepconv.data.sources.multilabel import MultiLabelSource
+from deepconv.evaluation.class_means import Rule
 from deepconv.exceptions import UserError
 from deepconv.inference import buckets
 from deepconv.inference.buckets import Survey
-from deepconv.transfer.metrics import Rule
 
 # VOC's rule for average precision changed after this year.
 _LAST_11_POINT = 2009

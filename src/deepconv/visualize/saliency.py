@@ -56,6 +56,7 @@ def viewer(trained: Model) -> Callable[[jax.typing.ArrayLike, int | None], Seen]
       number (None: the class with the highest mean posterior) to `Seen`. It raises ValueError if
       there is no such class.
     """
+    posteriors_of = jax.nn.sigmoid if trained.multilabel else jax.nn.softmax
     below, above = _parts(trained.network)
     mean = jnp.asarray(preprocess.mean_for(trained.colors, trained.config.input.mean, square=None))
 
@@ -64,7 +65,7 @@ def viewer(trained: Model) -> Callable[[jax.typing.ArrayLike, int | None], Seen]
         maps: Any = below.apply({"params": params}, (pixels - mean)[None])
         scores: Any
         scores, pull = jax.vjp(lambda maps: above.apply({"params": params}, maps), maps)
-        posteriors = jax.nn.softmax(scores[0].astype(jnp.float32))
+        posteriors = posteriors_of(scores[0].astype(jnp.float32))
         label = jnp.where(label < 0, posteriors.mean(axis=(0, 1)).argmax(), label)
         places = scores.shape[1] * scores.shape[2]
         (slopes,) = pull(jnp.zeros_like(scores).at[..., label].set(1 / places))

@@ -51,6 +51,7 @@ def to_deepconv(model: Model, out: Path) -> None:
         "eigenvalues": colors.eigenvalues.tolist(),
         "eigenvectors": colors.eigenvectors.tolist(),
         "scale": config.evaluation.scale,
+        "multilabel": model.multilabel,
         **network_to_json(network),
         "source": {"run": model.name, "step": model.step, "config_hash": model.digest},
         "version": provenance.versions()["deepconv"],
@@ -118,7 +119,8 @@ def to_stablehlo(model: Model, out: Path, *, view: str) -> None:
         scores: Any = model.network.apply(
             {"params": model.params}, images.astype(jnp.float32) - mean
         )
-        return jax.nn.softmax(scores.mean(axis=(1, 2)))
+        scores = scores.mean(axis=(1, 2))
+        return jax.nn.sigmoid(scores) if model.multilabel else jax.nn.softmax(scores)
 
     crop = model.network.crop
     text = VIEWS[view].format(crop=crop)

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, precision_recall_curve
 
-from deepconv.transfer import metrics
-from deepconv.transfer.metrics import average_precision, mean_average_precision, mean_class_recall
+from deepconv.evaluation import class_means
+from deepconv.evaluation.class_means import (
+    average_precision,
+    mean_average_precision,
+    mean_class_recall,
+)
 
 RULES = ["11-point", "all-point"]
 
@@ -63,7 +67,7 @@ def test_vocs_own_labels_are_judged_as_the_devkit_does(shared_data, rule):
     assert (truth == 0).any(axis=0).sum() > 10  # difficult ones
     rng = np.random.default_rng(0)
     scores = rng.normal(size=truth.shape) + (truth >= 0)
-    present = np.select([truth == 1, truth == -1], [metrics.PRESENT, metrics.ABSENT], -1)
+    present = np.select([truth == 1, truth == -1], [class_means.PRESENT, class_means.ABSENT], -1)
     found = mean_average_precision(scores, present, rule)
     expected = [devkit(scores[:, c], truth[:, c], rule) for c in range(20)]
     np.testing.assert_allclose(found.of_class, expected, atol=1e-12)
@@ -188,4 +192,6 @@ def test_a_class_without_images_has_no_recall():
 
 
 def test_the_numbers_of_labels_have_names():
-    metrics.check_present(np.array([[metrics.PRESENT, metrics.ABSENT, metrics.UNKNOWN]]))
+    class_means.check_present(
+        np.array([[class_means.PRESENT, class_means.ABSENT, class_means.UNKNOWN]])
+    )
