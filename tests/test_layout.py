@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "deepconv"
-LEAVES = {"weights", "plan", "benchmark", "visualize"}
+LEAVES = {"weights", "plan", "benchmark", "visualize", "localization"}
 PURE = [
     *(PACKAGE / "models").glob("*.py"),
     *(PACKAGE / "evaluation").glob("*.py"),
+    *(PACKAGE / "localization" / f"{name}.py" for name in ("windows", "merging", "report")),
+    PACKAGE / "boxes.py",
+    PACKAGE / "data" / "targets.py",
     *(
         PACKAGE / "training" / f"{name}.py"
         for name in ("step", "augment", "losses", "optimizer", "schedule", "plateau")

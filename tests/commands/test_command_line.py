@@ -142,7 +142,7 @@ def test_a_config_of_the_package_is_found_by_its_name_unless_a_file_is_meant(
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("vgg_z", "did you mean vgg_"), ("mine", "choose from alexnet, cifar10, finetune, quick")],
+    [("vgg_z", "did you mean vgg_"), ("mine", "choose from alexnet, cifar10, finetune, locali")],
 )
 def test_an_unknown_bare_name_gets_the_nearest_one_or_all(name, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -245,7 +245,7 @@ def test_alone_it_lists_the_commands(argv, capsys):
     ("argv", "line"),
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
-        (["x"], "unknown command 'x'; choose from train, evaluate, predict, features, saliency"),
+        (["x"], "unknown command 'x'; choose from train, evaluate, predict, localize, features"),
         (["--config=vgg_e"], "unknown command '--config=vgg_e'; choose from train, "),
         (["data", "chekc"], "unknown deepconv data action 'chekc'; did you mean check?"),
     ],
@@ -267,11 +267,11 @@ def test_one_vocabulary(name):
     command.define_flags(values)
     assert not {*values} & {"which", "run", "path", "output"}
     assert ("workdir" in values) == (name == "train")
-    measuring = {"train", "evaluate", "predict", "summary", "plan", "benchmark"}
+    measuring = {"train", "evaluate", "predict", "localize", "summary", "plan", "benchmark"}
     assert ("json" in values) == (name in measuring | {"data check", "data resize"})
     networks = {"evaluate", "predict", "features", "saliency", "figures"}
     assert ("weights" in values) == (name in networks)
-    assert ("checkpoint" in values) == (name in networks | {"weights"})
+    assert ("checkpoint" in values) == (name in networks | {"localize", "weights"})
 
 
 @pytest.mark.slow
