@@ -3,7 +3,7 @@
     python -m experiments.localization --datasets=shapes --workdir=runs/localization --seeds=3
     python -m experiments.localization --datasets=shapes,voc:/data/VOCdevkit/VOC2007
 
-A proxy for two cores: a net A an eighth as wide, with crops of 96 pixels from images of S = 160, is
+A proxy for two cores: a net A an eighth as wide, with crops of 64 pixels from images of S = 112, is
 trained to classify each data set; from it, networks for boxes are trained with one box (SCR) and
 with one for each class (PCR), the fully connected layers alone or all of them. Each seed draws the
 weights, the order and the crops of all of its networks, so differences are paired.
@@ -39,10 +39,10 @@ from experiments import comparison
 from experiments.comparison import Condition
 
 # In the proportion of the paper's 224 to 384; the paper's second scale is 352.
-CROP, SCALE = 96, 160
-DENSE = {"one scale": (160,), "two scales": (144, 160)}
+CROP, SCALE = 64, 112
+DENSE = {"one scale": (112,), "two scales": (103, 112)}
 # Images that a network sees, in all its epochs together: a smaller set is seen more often.
-IMAGES = {"classes": 60_000, "boxes": 40_000}
+IMAGES = {"classes": 60_000, "boxes": 30_000}
 MOST_EPOCHS = 200
 # The paper's first learning rate of its networks for boxes.
 BOXES_RATE = 0.001
@@ -100,7 +100,7 @@ def config_of(data: Data, images: int, size: int) -> ConfigDict:
     config.dataset.update(name=data.name, train_split=data.train_split, eval_split=data.eval_split)
     config.train.batch_size = 32
     config.train.epochs = float(min(MOST_EPOCHS, max(1, round(images / size))))
-    config.evaluation.every_epochs = config.train.epochs / 10
+    config.evaluation.every_epochs = config.train.epochs / 4
     # A plateau would end networks at different lengths.
     config.schedule.name = "cosine"
     return config
