@@ -59,7 +59,7 @@ bench-layers: $(STAMP)  ## time a config's convolutions against PyTorch's (insta
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
 .PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization \
-  experiment-jitter experiment-evaluation experiment-finetune bench-dense \
+  experiment-jitter experiment-evaluation experiment-localization experiment-finetune bench-dense \
   sweep-alexnet-ablations experiment-alexnet-presets experiment-relu experiment-lrn
 
 # VARIANT=tiny trains narrow networks on the embedded data.
@@ -79,8 +79,8 @@ sweep-scale: $(STAMP)  ## train VGG C, D and E at S = 256, 384 and jittered, the
 	for net in vgg_c vgg_d vgg_e; do $(BIN)/deepconv train --config=configs/$$net.py:$(VARIANT) --workdir=$(RUNS) || exit; done
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS)
 
-TABLES ?= 3,4,5,6
-tables: $(STAMP)  ## print VGG's Tables 3 to 6 for the existing runs; TABLES=3,4 RUNS=runs
+TABLES ?= 3,4,5,6,8,9
+tables: $(STAMP)  ## print VGG's Tables 3 to 6, 8 and 9 for the existing runs; TABLES=3,4 RUNS=runs
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS) --tables=$(TABLES)
 
 experiment-initialization: $(STAMP)  ## does a deep net need net A? (twelve runs)
@@ -91,6 +91,10 @@ experiment-jitter: $(STAMP)  ## does jittered training beat a fixed scale? (six 
 
 experiment-evaluation: $(STAMP)  ## compare dense, multi-crop and both; one scale and three; one net and two
 	$(BIN)/python -m experiments.protocols --workdir=$(RUNS)/jitter
+
+BOXES_ON ?= shapes
+experiment-localization: $(STAMP)  ## which boxes, which layers, how many places and scales? BOXES_ON=shapes,folder:/path
+	$(BIN)/python -m experiments.localization --datasets=$(BOXES_ON) --workdir=$(RUNS)/localization
 
 PHOTOS ?=
 experiment-finetune: $(STAMP)  ## fine-tune a net from drawn images on photographs (sixteen runs); PHOTOS=folder

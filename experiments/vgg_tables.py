@@ -1,13 +1,13 @@
-"""Print VGG's Tables 3 to 6, with our errors next to the paper's.
+"""Print VGG's Tables 3 to 6, 8 and 9, with our errors next to the paper's.
 
     python -m experiments.vgg_tables --workdir=runs             # Table 3
-    python -m experiments.vgg_tables --workdir=runs --tables=3,4,5,6
+    python -m experiments.vgg_tables --workdir=runs --tables=3,4,5,6,8,9
 
 Evaluates the complete runs `<network>_<stage>` in the work directory, each as its row says, unless
 the result is already on disk. A dash means that there is no such run. The scales shown are the
 paper's; those of a run trained at other scales are in the same proportion. The seven nets of the
 paper's submission include `vgg_d_jitter_fc`, D at the jittered scale with only the fully connected
-layers trained (`--config=configs/vgg_d.py:submission`).
+layers trained (`--config=configs/vgg_d.py:submission`). Tables 8 and 9 are those of `vgg_boxes`.
 """
 
 import json
@@ -23,6 +23,7 @@ from deepconv.config.recipe import SCALES
 from deepconv.exceptions import UserError
 from deepconv.inference.evaluate import Request, evaluate
 from deepconv.run.files import RunFolder
+from experiments import vgg_boxes
 
 
 class Row(NamedTuple):
@@ -93,7 +94,12 @@ _TITLES = {
     4: "Table 4: several test scales",
     5: "Table 5: dense, multi-crop and both",
     6: "Table 6: fusion of networks",
+    **vgg_boxes.TITLES,
 }
+_COLUMNS: tuple[str, ...] = (
+    *("net, S", "Q", "protocol", "paper top-1", "paper top-5"),
+    *("our top-1", "our top-5", "on"),
+)
 
 
 def our_errors(row: Row, workdir: Path) -> tuple[float | None, float | None, str]:
@@ -118,13 +124,16 @@ def table(number: int, workdir: Path) -> str:
 
     `table_<number>.json` has its rows.
     """
-    rows = [
-        (*_described(row), row.protocol, row.top1, row.top5, *our_errors(row, workdir))
-        for row in ROWS
-        if row.table == number
-    ]
-    paper = ("net, S", "Q", "protocol", "paper top-1", "paper top-5")
-    columns = (*paper, "our top-1", "our top-5", "on")
+    rows: list[tuple[str | float | None, ...]]
+    if number in vgg_boxes.COLUMNS:
+        columns, rows = vgg_boxes.COLUMNS[number], vgg_boxes.rows_of(number, workdir)
+    else:
+        columns = _COLUMNS
+        rows = [
+            (*_described(row), row.protocol, row.top1, row.top5, *our_errors(row, workdir))
+            for row in ROWS
+            if row.table == number
+        ]
     text = f"VGG, {_TITLES[number]}; errors in percent\n\n{tables.table(columns, rows)}\n"
     file = workdir / f"table_{number}"
     atomic.write_json(

@@ -1,6 +1,7 @@
 """Eight fake devices for every test, set before jax starts; a data set and a run, made once."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ GOLDEN = Path(__file__).parent / "weights" / "golden"
 
 
 # Fixtures with which a test starts processes, or trains.
-_SLOW = {"run_main", "kill_at", "narrow_run"}
+_SLOW = {"run_main", "kill_at", "narrow_run", "boxes_run"}
 
 
 def pytest_collection_modifyitems(items):
@@ -65,6 +66,24 @@ def narrow_run(tmp_path_factory, shapes_root):
     )
     folder = tmp_path_factory.mktemp("runs") / "narrow"
     loop.train(config, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def boxes_run(narrow_run, tmp_path_factory, shapes_root):
+    """Return the folder of a run for boxes, one for each class, from `narrow_run`."""
+    from deepconv.config.check import from_json
+    from deepconv.config.recipe import ALL_BUT_FC8
+    from deepconv.training import loop
+
+    config = from_json((narrow_run / "config.json").read_text()).unlock()
+    config.model.boxes = "per_class"
+    config.init.checkpoint, config.init.layers = str(narrow_run), ALL_BUT_FC8
+    config.input.color = "inherited"
+    config.train.epochs = 64 / 3600
+    folder = tmp_path_factory.mktemp("runs") / "boxes"
+    loop.train(config.lock(), folder)
+    assert json.loads((folder / "result.json").read_text())["steps"] == 4
     return folder
 
 

@@ -54,6 +54,8 @@ def test_decoding_undoes_encoding():
     np.testing.assert_allclose(codes[:, 2] * codes[:, 3], boxes.area(some), rtol=1e-12)
     known = boxes.encode(np.array([0.25, 0.5, 0.75, 1.0]))
     np.testing.assert_array_equal(known, [0.5, 0.75, 0.5, 0.5])
+    narrow = boxes.decode(np.array([0.5, 0.5, -0.25, 0.5]))
+    np.testing.assert_array_equal(narrow, [0.5, 0.25, 0.5, 0.75])
 
 
 def test_mirroring_is_that_of_the_pixels():

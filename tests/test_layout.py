@@ -10,9 +10,12 @@ LEAVES = {"weights", "plan", "benchmark", "visualize", "localization", "transfer
 PURE = [
     *(PACKAGE / "models").glob("*.py"),
     *(PACKAGE / "evaluation").glob("*.py"),
+    *(PACKAGE / "localization" / f"{name}.py" for name in ("windows", "merging", "report")),
+    PACKAGE / "boxes.py",
+    PACKAGE / "data" / "targets.py",
     *(
         PACKAGE / "transfer" / f"{name}.py"
-        for name in ("aggregate", "linear", "metrics", "report", "splits", "text")
+        for name in ("aggregate", "linear", "report", "splits", "text")
     ),
     *(
         PACKAGE / "training" / f"{name}.py"

@@ -27,10 +27,11 @@ def encode(box: Any) -> Any:
 def decode(code: Any) -> Any:
     """Return (xmin, ymin, xmax, ymax) `[..., 4]` of (cx, cy, w, h) `[..., 4]`; see `encode`.
 
-    A negative width or height gives a box turned around, which overlaps nothing.
+    A network may predict a negative width or height; it counts as 0, and such a box overlaps
+    nothing.
     """
     xp = code.__array_namespace__()
-    center, half = code[..., :2], code[..., 2:] / 2
+    center, half = code[..., :2], xp.maximum(code[..., 2:], xp.zeros_like(code[..., 2:])) / 2
     return xp.concat([center - half, center + half], axis=-1)
 
 

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import alexnet, quickstart, vgg_a, vgg_a_lrn, vgg_d, vgg_e
+from configs import alexnet, localization, quickstart, vgg_a, vgg_a_lrn, vgg_d, vgg_e
 from deepconv.config import recipe
 from deepconv.config.check import check_config
 from deepconv.config.identity import fixed_settings
@@ -210,3 +210,66 @@ def test_pretraining_needs_a_data_set():
     config.recipe.pretrain_dataset = ""
     with pytest.raises(UserError, match="needs recipe.pretrain_dataset"):
         recipe.stages(config)
+
+
+def test_localization_is_trained_from_the_classifier_of_its_scale():
+    assert summary(localization.get_config()) == [
+        ("vgg_a_256", None, (256, 256), 256, 0.01),
+        ("vgg_d_256", "vgg_a_256", (256, 256), 256, 0.01),
+        ("vgg_d_384", "vgg_d_256", (384, 384), 384, 0.001),
+        ("vgg_d_384_boxes_per_class", "vgg_d_384", (384, 384), 384, 0.001),
+    ]
+    assert summary(localization.get_config("256,single,fc"))[-1] == (
+        "vgg_d_256_boxes_single_fc",
+        "vgg_d_256",
+        (256, 256),
+        256,
+        0.001,
+    )
+
+
+def test_classifiers_of_localization_are_those_of_vgg_d():
+    *classifiers, _ = recipe.stages(localization.get_config("384"))
+    expected = recipe.stages(vgg_d.get_config("384"))
+    assert [fixed_settings(stage.config) for stage in classifiers] == [
+        fixed_settings(stage.config) for stage in expected
+    ]
+
+
+@pytest.mark.parametrize(("variant", "layers"), [("all", ".*"), ("fc", "fc.*")])
+def test_all_layers_but_the_last_come_from_the_classifier(variant, layers):
+    *classifiers, boxes = recipe.stages(localization.get_config(variant))
+    assert boxes.config.init.layers == recipe.ALL_BUT_FC8
+    assert boxes.config.optimizer.trained_layers == layers
+    assert {stage.config.optimizer.trained_layers for stage in classifiers} == {".*"}
+    assert boxes.config.model.boxes == "per_class"
+    assert all("boxes" not in stage.config.model for stage in classifiers)
+
+
+def test_a_given_classifier_is_not_trained_again():
+    config = localization.get_config("tiny")
+    config.init.checkpoint = "vgg16.safetensors"
+    (stage,) = recipe.stages(config)
+    assert (stage.name, stage.source) == ("vgg_d_384_boxes_per_class", None)
+    assert stage.config.init.checkpoint == "vgg16.safetensors"
+    assert stage.config.input.color == "inherited"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.boxes", "", "needs model.boxes"),
+        ("model.boxes", "two", "model.boxes='two' must be '' or 'single' or 'per_class'"),
+        ("recipe.stage", "jitter", "one of 256, 384"),
+    ],
+)
+def test_wrong_settings_of_localization(key, value, message):
+    config = localization.get_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message):
+        recipe.stages(config)
+
+
+def test_variants_of_localization_that_exclude_each_other():
+    with pytest.raises(UserError, match="choose one of 256 and 384"):
+        localization.get_config("384,256")

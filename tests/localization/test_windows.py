@@ -44,7 +44,7 @@ def codes_of(network, params, window):
 
 
 def in_image(code, top, left, height, width):
-    cx, cy, w, h = code
+    cx, cy, w, h = code[0], code[1], max(code[2], 0), max(code[3], 0)
     x0, x1 = left + CROP * (cx - w / 2), left + CROP * (cx + w / 2)
     y0, y1 = top + CROP * (cy - h / 2), top + CROP * (cy + h / 2)
     return [x0 / width, y0 / height, x1 / width, y1 / height]

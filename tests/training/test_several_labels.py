@@ -54,7 +54,7 @@ def run(pictures, tmp_path_factory):
     config.dataset.update(name=f"folder:{pictures}", multilabel=True)
     config.input.scale, config.evaluation.scale = (36, 40), 36
     config.augment.pca_std = 0.0
-    config.optimizer.learning_rate = 0.01
+    config.optimizer.learning_rate = 0.001
     config.train.update(batch_size=16, epochs=12.0)
     config.evaluation.batch_size = 16
     folder = tmp_path_factory.mktemp("runs") / "colors"

@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 from deepconv import parallel
 from deepconv.benchmark.timing import Run
 from deepconv.data import color
-from deepconv.training.build import Functions, build
+from deepconv.data.decode import Crop
+from deepconv.training.build import Functions, build, task_of
 from deepconv.training.step import Batch
 
 # Side of the square matrices whose product measures the peak, by jax's platform name.
@@ -94,11 +95,21 @@ def _drawn(config: ConfigDict, num_classes: int) -> Batch:
     spare = min(config.evaluation.scale, config.input.scale[0]) - crop
     return {
         "image": rng.integers(0, 256, (count, crop, crop, 3), np.uint8),
-        "target": {"label": rng.integers(0, num_classes, count, np.int32)},
+        "target": _target(config, rng.integers(0, num_classes, count, np.int32)),
         "mask": np.ones(count, np.bool_),
         "offset": rng.integers(0, spare, (count, 2), np.int32, endpoint=True),
         "position": np.arange(count, dtype=np.uint32),
     }
+
+
+def _target(config: ConfigDict, labels: np.ndarray) -> Batch:
+    """Return the targets of a batch; the boxes, if there are any, are whole crops."""
+    target = task_of(config).target
+    crop = config.model.crop
+    window = Crop(crop, crop, 0, 0, crop, crop)
+    whole = np.array([[0.0, 0.0, 1.0, 1.0]])
+    each = [target.of({"label": label, "boxes": whole}, window) for label in labels]
+    return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
 
 def compile_training(subject: Subject) -> Program:

@@ -141,7 +141,7 @@ def _localization(
     result = localization.evaluate(
         paths,
         Path(options.classifier).absolute() if options.classifier else None,
-        localization.Request(options.protocol, scales, options.checkpoint),
+        localization.Request(options.protocol, scales, checkpoint=options.checkpoint),
         dataset=dataset,
         out=out,
         threads=options.threads,

@@ -58,7 +58,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "scales",
         [],
-        "The shorter sides Q in pixels, such as 352,384; by default the first network's own.",
+        "The shorter sides Q in pixels, such as 352,384; by default each network's own.",
         flag_values=values,
     )
     flags.DEFINE_integer(
@@ -87,20 +87,21 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
         find.require_boxes(net)
     classifier = open_model(Path(options.classifier), everywhere, checkpoint=options.checkpoint)
     find.require_classifier(classifier, nets)
-    scales = command_line.whole_numbers(options, "scales") or (nets[0].config.evaluation.scale,)
+    scales = command_line.whole_numbers(options, "scales")
+    members = [(net, scale) for net in nets for scale in scales or (net.config.evaluation.scale,)]
     threads = options.threads or os.cpu_count() or 1
     source, refused = pictures.recognized(source, threads)
-    logs = log_posteriors(classifier, source, Request("dense", scales), threads=threads)
+    request = Request("dense", tuple(dict.fromkeys(scale for _, scale in members)))
+    logs = log_posteriors(classifier, source, request, threads=threads)
     source, kept, damaged = pictures.set_aside(source, np.flatnonzero(np.isnan(logs).any(axis=1)))
     classes = np.argsort(-logs[kept], axis=1, kind="stable")[:, : options.guesses]
     survey = buckets.survey(source, threads)
     found = find.find(
-        nets,
+        members,
         classifier,
         classes,
         source,
         survey,
-        scales=scales,
         into=lambda _, __, ___, shape: Memory(shape),
         threads=threads,
     )

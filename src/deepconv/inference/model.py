@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from deepconv import preprocess
 from deepconv.config.check import from_json
 from deepconv.config.identity import config_digest
-from deepconv.config.schema import create_model, default
+from deepconv.config.schema import create_model, default, predicts_boxes
 from deepconv.data import color
 from deepconv.data.color import ColorStatistics
 from deepconv.exceptions import UserError
@@ -108,6 +108,19 @@ def load_input(path: Path) -> tuple[ConfigDict, ColorStatistics]:
         return _input_of_file(open_file(path))
     config, colors, _ = _input_of_run(path)
     return config, colors
+
+
+def require_classes(model: Model) -> None:
+    """Check that a network predicts classes.
+
+    Raises:
+      UserError: if it predicts boxes.
+    """
+    if predicts_boxes(model.config):
+        raise UserError(
+            f"{model.name} predicts boxes, not classes; deepconv localize and deepconv evaluate "
+            "use it, with a classifier of the same classes"
+        )
 
 
 def results_folder(path: Path) -> Path:

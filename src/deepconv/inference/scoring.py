@@ -23,7 +23,7 @@ from deepconv.evaluation.protocols import OF_CENTRAL_SQUARE, VIEWS
 from deepconv.exceptions import UserError
 from deepconv.inference import rows
 from deepconv.inference.buckets import Survey
-from deepconv.inference.model import Model
+from deepconv.inference.model import Model, require_classes
 from deepconv.inference.rows import Memory, Store
 from deepconv.models.layers import LocalConv, map_size
 
@@ -233,6 +233,7 @@ def log_posteriors(
     Raises:
       UserError: if an image cannot be read.
     """
+    require_classes(model)
     square = scale if view in OF_CENTRAL_SQUARE else None
     mean = preprocess.mean_for(model.colors, model.config.input.mean, square=square)
 

@@ -37,13 +37,15 @@ class Request(NamedTuple):
 
     Attributes:
       protocol: "center" or "dense".
-      scales: the shorter sides Q; empty: the one of the first network's own config.
+      scales: the shorter sides Q, of every network; empty: each has the one of its own config.
+      scales_of: those of each network, where they differ.
       checkpoint: which parameters, "last" or "best".
       merge: largest match score, 1 - IoU, of two boxes that are merged.
     """
 
     protocol: str = "dense"
     scales: tuple[int, ...] = ()
+    scales_of: tuple[tuple[int, ...], ...] = ()
     checkpoint: str = "last"
     merge: float = find.MERGE
 
@@ -97,7 +99,8 @@ def evaluate(
     nets = [open_model(run, everywhere, checkpoint=request.checkpoint) for run in runs]
     for net in nets:
         find.require_boxes(net)
-    scales = request.scales or (nets[0].config.evaluation.scale,)
+    wanted = request.scales_of or [request.scales or (net.config.evaluation.scale,) for net in nets]
+    scales = tuple(dict.fromkeys(scale for of_net in wanted for scale in of_net))
     _require_protocol(request, nets, classifier, scales)
     if classifier is None:
         nets, images = classification.open_images(runs, nets, dataset, threads=threads, boxes=True)
@@ -126,12 +129,15 @@ def evaluate(
         else:
             classes = _classes(names, images, scales, folder, threads)
             guesses = find.find(
-                nets,
+                [
+                    (net, scale)
+                    for net, of_net in zip(nets, wanted, strict=True)
+                    for scale in of_net
+                ],
                 names,
                 classes,
                 images.source,
                 images.survey,
-                scales=scales,
                 merge=request.merge,
                 into=into,
                 mesh=mesh,

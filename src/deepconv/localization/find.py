@@ -1,6 +1,6 @@
 """Boxes of a set of images: of every network at every scale, then merged to one of each class.
 
-    guesses = find(nets, classifier, classes, source, survey, scales=(352, 384), ...)
+    guesses = find([(net, 352), (net, 384)], classifier, classes, source, survey, ...)
     guesses.boxes  # [N, K, 4]
 
 The networks for boxes say where, the classifier says what (VGG appendix A). Both look at every
@@ -22,7 +22,7 @@ from deepconv.data.pipeline import Source
 from deepconv.exceptions import UserError
 from deepconv.inference import rows, scoring
 from deepconv.inference.buckets import Survey
-from deepconv.inference.model import Model
+from deepconv.inference.model import Model, require_classes
 from deepconv.inference.rows import Memory, Store
 from deepconv.localization import merging, windows
 
@@ -74,8 +74,12 @@ def require_classifier(classifier: Model, nets: Sequence[Model]) -> None:
     Raises:
       UserError: if it predicts boxes, knows other classes, or has another map.
     """
-    if predicts_boxes(classifier.config):
-        raise UserError(f"{classifier.name} predicts boxes, not classes; it cannot be --classifier")
+    require_classes(classifier)
+    if classifier.multilabel:
+        raise UserError(
+            f"{classifier.name} predicts several labels a picture; localization needs a classifier "
+            "of one label (dataset.multilabel=False)"
+        )
     for net in nets:
         if net.class_names != classifier.class_names:
             raise UserError(
@@ -146,13 +150,12 @@ def of_true_class(
 
 
 def find(
-    nets: Sequence[Model],
+    members: Sequence[tuple[Model, int]],
     classifier: Model,
     classes: np.ndarray,
     source: Source,
     survey: Survey,
     *,
-    scales: Sequence[int],
     merge: float = MERGE,
     into: Into,
     mesh: Mesh | None = None,
@@ -165,12 +168,12 @@ def find(
     the merged box with the highest sum of posteriors is its guess.
 
     Args:
-      nets: networks for boxes, their parameters on all devices.
+      members: networks for boxes, their parameters on all devices, and for each the shorter side Q
+        of the images, in pixels; a network may be there at several.
       classifier: whose posteriors at each place are the boxes' scores, likewise.
       classes: int `[N, K]`, the classes to find in each image, best first.
       source: the images.
       survey: of them.
-      scales: the shorter sides Q, in pixels.
       merge: largest match score of two boxes that are merged.
       into: where the rows of a network at a scale go.
       mesh: the devices that share each batch; by default all.
@@ -180,12 +183,10 @@ def find(
     Raises:
       UserError: if the networks do not fit each other or a scale, or an image cannot be read.
     """
-    for net in nets:
+    for net, scale in members:
         require_boxes(net)
-    require_classifier(classifier, nets)
-    for net in nets:
-        for scale in scales:
-            scoring.require_view(net, "dense", scale)
+        scoring.require_view(net, "dense", scale)
+    require_classifier(classifier, [net for net, _ in members])
     every = [
         _at_places(
             net,
@@ -199,8 +200,7 @@ def find(
             threads=threads,
             strict=strict,
         )
-        for net in nets
-        for scale in scales
+        for net, scale in members
     ]
     count, guesses = classes.shape
     boxes, scores = np.empty((count, guesses, 4)), np.empty((count, guesses))

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from deepconv import compilation, drawing, naming, preprocess
 from deepconv.inference.activations import cut
-from deepconv.inference.model import Model
+from deepconv.inference.model import Model, require_classes
 from deepconv.models import Network, summary
 from deepconv.models.layers import Activation, Conv
 
@@ -56,6 +56,7 @@ def viewer(trained: Model) -> Callable[[jax.typing.ArrayLike, int | None], Seen]
       number (None: the class with the highest mean posterior) to `Seen`. It raises ValueError if
       there is no such class.
     """
+    require_classes(trained)
     posteriors_of = jax.nn.sigmoid if trained.multilabel else jax.nn.softmax
     below, above = _parts(trained.network)
     mean = jnp.asarray(preprocess.mean_for(trained.colors, trained.config.input.mean, square=None))

@@ -15,7 +15,7 @@ import numpy as np
 
 from deepconv import atomic, preprocess
 from deepconv.exceptions import UserError
-from deepconv.inference.model import Model
+from deepconv.inference.model import Model, require_classes
 from deepconv.models.layers import LocalConv
 from deepconv.models.network import network_to_json
 from deepconv.run import provenance, weights_file
@@ -73,6 +73,7 @@ def to_torchvision(model: Model, out: Path) -> None:
       UserError: if torchvision has no such network, it subtracts a mean image, or the file cannot
         be written.
     """
+    require_classes(model)
     if model.config.input.mean == "image":
         raise UserError(f"{model.name} subtracts a mean image, which torchvision does not support")
     tensors = conversion.to_torchvision(
@@ -107,6 +108,7 @@ def to_stablehlo(model: Model, out: Path, *, view: str) -> None:
     Raises:
       UserError: if the network cannot be applied densely, or a file cannot be written.
     """
+    require_classes(model)
     if view == "dense" and any(isinstance(layer, LocalConv) for layer in model.network.layers):
         raise UserError(f"{model.name} has locally connected layers and cannot be applied densely")
     mean = jnp.asarray(
