@@ -27,7 +27,7 @@ from deepconv.run.workdir import hold, require_unseen
 from deepconv.transfer import descriptors, protocol, splits
 from deepconv.transfer.descriptors import How, Into
 from deepconv.transfer.protocol import Outcome, Part
-from deepconv.transfer.report import TABLE_11
+from deepconv.transfer.report import PUBLISHED, TABLE_11
 from deepconv.transfer.svm_file import Classifier
 from deepconv.transfer.task import Images, Task, open_task
 from deepconv.transfer.text import describe
@@ -250,6 +250,13 @@ def _about(
     joined = f" {how.combine}" if len(how.scales) > 1 else ""
     test = len(drawn[0].test) if drawn else len(task.images[-1].source)
     train = len(drawn[0].train) if drawn else len(task.train.source)
+    notes = [*outcome.result["notes"]]
+    published = PUBLISHED.get(task.column, (train, test))
+    if published != (train, test):
+        notes.append(
+            f"the paper's results are of all {published[0]:,} and {published[1]:,} images, and "
+            "cannot be compared"
+        )
     return {
         "title": f"{names}, {layers[0]}, Q={scales}{joined}, {task.images[-1].described}",
         "dataset": task.name,
@@ -261,6 +268,7 @@ def _about(
         "test_images": test,
         "seed": request.seed,
         **outcome.result,
+        "notes": notes,
         "paper": [[*row] for row in TABLE_11.get(task.column, ())],
         "versions": provenance.versions(),
     }
