@@ -152,6 +152,7 @@ def test_voc_has_every_class_by_both_rules(tmp_path, narrow_file, capsys):
     assert "class  images  AP %, 11-point  AP %, all-point" in printed
     assert "mean        -" in printed
     assert "VGG Net-D & Net-E  89.7" in printed
+    assert "note: the paper's results are of all 5,011 and 4,952 images, and cannot be" in printed
     (file,) = tmp_path.glob("out/narrow_*/evaluation/*/transfer_relu7_q32-36_average.json")
     result = json.loads(file.read_text())
     assert result["metric"] == "mean average precision, 11-point"

@@ -10,7 +10,6 @@ import pytest
 from configs import quickstart
 from deepconv.commands import command_line, evaluate, predict
 from deepconv.data import decode
-from deepconv.data.pipeline import Geometry
 from deepconv.evaluation import class_means
 from deepconv.exceptions import UserError
 from deepconv.inference import rows
@@ -91,7 +90,7 @@ def test_it_is_evaluated_by_average_precision(run, pictures, tmp_path, capsys, m
     assert [row["name"] for row in result["classes"]] == [
         CLASSES[number] for number in np.argsort(expected.of_class, kind="stable")
     ]
-    with pytest.raises(UserError, match="pass their runs"):
+    with pytest.raises(UserError, match="pass its run"):
         of(evaluate, f"--ensemble={result['posteriors']}", f"--out={tmp_path}")
 
 
@@ -102,8 +101,12 @@ def test_its_file_predicts_each_class_by_itself(run, pictures, tmp_path):
     of(predict, f"--weights={file}", "--protocol=center", f"--json={tmp_path / 'x.json'}", picture)
     (found,) = json.loads((tmp_path / "x.json").read_text())
     model = open_model(run)
-    pixels, _ = decode.load_crop(picture.read_bytes(), Geometry(32, (36, 36)).central)
-    images = pixels[None].astype(np.float32) - model.central_mean
+    pixels, _ = decode.load_crop(
+        picture.read_bytes(), lambda height, width: decode.whole(height, width, 36)
+    )
+    top, left = (np.array(pixels.shape[:2]) - 32) // 2
+    images = pixels[None, top : top + 32, left : left + 32].astype(np.float32)
+    images -= model.central_mean
     scores = np.asarray(model.network.apply({"params": model.params}, images)[0, 0, 0], np.float64)
     expected = dict(zip(CLASSES, 1 / (1 + np.exp(-scores)), strict=True))
     assert {row["label"]: row["posterior"] for row in found["best"]} == pytest.approx(

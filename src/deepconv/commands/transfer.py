@@ -145,10 +145,10 @@ def _worst(result: Result) -> list[Scored]:
     records = {name: record for record, name in enumerate(result.test.survey.image_ids)}
     return [
         Scored(
-            f"{row['image']}: {', '.join(row['true']) or 'none'}",
+            row["image"],
             sheets.picture(result.test.source, records[row["image"]]),
             [(name, score) for name, score in row["best"]],
-            {*row["true"]},
+            row["true"],
         )
         for row in result.about["worst"][:_WORST_DRAWN]
     ]

@@ -412,6 +412,10 @@ def evaluate(
         raise UserError("nothing to evaluate: pass a run, a weights file, or posteriors")
     saved = [scoring.load(path) for path in posteriors]
     for path, member in zip(posteriors, saved, strict=True):
+        if _has_several_labels(member):
+            raise UserError(
+                f"{path} is of images with several labels, which are not in the file; pass its run"
+            )
         check_labels(
             member.labels,
             len(member.class_names),
@@ -432,11 +436,8 @@ def evaluate(
         file = out / file.name
     require_writable(file.parent, "--out=FOLDER writes the results elsewhere")
     present = scored[0].present if scored else None
-    if saved and (present is not None or any(map(_has_several_labels, saved))):
-        raise UserError(
-            "posteriors of images with several labels cannot be evaluated from their files; pass "
-            "their runs"
-        )
+    if saved and present is not None:
+        raise UserError("posteriors of one label cannot be combined with runs of several labels")
     combined = combine(members)
     protocol = scored[0].file.name if scored else None
     return summarize(

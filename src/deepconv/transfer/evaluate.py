@@ -8,6 +8,7 @@ What is computed of the images is kept in each network's own folder and used aga
 """
 
 import contextlib
+import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -26,10 +27,13 @@ from deepconv.run.workdir import hold, require_unseen
 from deepconv.transfer import descriptors, protocol, splits
 from deepconv.transfer.descriptors import How, Into
 from deepconv.transfer.protocol import Outcome, Part
-from deepconv.transfer.report import TABLE_11
+from deepconv.transfer.report import PUBLISHED, TABLE_11
 from deepconv.transfer.svm_file import Classifier
 from deepconv.transfer.task import Images, Task, open_task
 from deepconv.transfer.text import describe
+
+# Bytes of the other networks' names in the name of a file.
+_LONGEST_NAME = 100
 
 
 class Request(NamedTuple):
@@ -223,7 +227,12 @@ def _stem(nets: Sequence[Model], layers: Sequence[str], how: How, request: Reque
     stem = f"transfer_{layers[0]}_q{'-'.join(map(str, how.scales))}"
     stem += f"_{how.combine}" if len(how.scales) > 1 else ""
     stem += "_best" if request.checkpoint == "best" else ""
-    return stem + (f"_with_{'_'.join(net.name for net in nets[1:])}" if len(nets) > 1 else "")
+    if len(nets) == 1:
+        return stem
+    others = "_".join(net.name for net in nets[1:])
+    if len(os.fsencode(others)) > _LONGEST_NAME:
+        others = hashlib.sha256(os.fsencode(others)).hexdigest()[:16]
+    return f"{stem}_with_{others}"
 
 
 def _about(
@@ -241,6 +250,13 @@ def _about(
     joined = f" {how.combine}" if len(how.scales) > 1 else ""
     test = len(drawn[0].test) if drawn else len(task.images[-1].source)
     train = len(drawn[0].train) if drawn else len(task.train.source)
+    notes = [*outcome.result["notes"]]
+    published = PUBLISHED.get(task.column, (train, test))
+    if published != (train, test):
+        notes.append(
+            f"the paper's results are of all {published[0]:,} and {published[1]:,} images, and "
+            "cannot be compared"
+        )
     return {
         "title": f"{names}, {layers[0]}, Q={scales}{joined}, {task.images[-1].described}",
         "dataset": task.name,
@@ -252,6 +268,7 @@ def _about(
         "test_images": test,
         "seed": request.seed,
         **outcome.result,
+        "notes": notes,
         "paper": [[*row] for row in TABLE_11.get(task.column, ())],
         "versions": provenance.versions(),
     }

@@ -10,6 +10,7 @@ all of them.
 """
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ from deepconv.transfer import report, svm
 from deepconv.transfer.linear import Linear, scores
 from deepconv.transfer.report import Scores
 from deepconv.transfer.svm import CANDIDATES, Choice
+
+_LOG = logging.getLogger(__name__)
 
 
 class Part(NamedTuple):
@@ -81,7 +84,7 @@ def on_classes(
     for number, part in enumerate(parts, start=1):
         missing = np.bincount(part.train_targets, minlength=len(class_names)) == 0
         _require(missing, class_names, "has no training pictures")
-        title = f"split {number}, "
+        title = f"split {number}: "
         linear, choice = _fitted(part, "11-point", seed, candidates, threads, title)
         first = first or linear
         chosen.append(choice)
@@ -150,6 +153,8 @@ def _fitted(
             )
         except ValueError as error:
             raise UserError(f"too few training pictures to choose C: {error}") from error
+    best = max(metric for _, metric in choice.tried)
+    _LOG.info("%sC=%g is best on the held-out images, with %.1f %%", title, choice.C, 100 * best)
     with _bar(f"{title}C={choice.C:g}") as progress:
         linear = svm.fit(
             part.train, part.train_targets, choice.C, threads=threads, progress=progress

@@ -51,6 +51,8 @@ TABLE_11: dict[str, tuple[tuple[str, float, float | None], ...]] = {
         ("VGG Net-D & Net-E", 86.2, 0.3),
     ),
 }
+# Images to train on and to test with, as published, where the data set has splits of its own.
+PUBLISHED = {"voc2007": (5011, 4952), "voc2012": (11540, 10991)}
 
 
 class Scores(NamedTuple):

@@ -1,10 +1,10 @@
 """Contact sheets: pictures with their best labels, by posterior or by the scores of an SVM.
 
 figure = contact_sheet(source, log_posteriors, predictions, class_names)
-figure = score_sheet([Scored("cat.jpg: cat", pixels, [("dog", 0.2), ("cat", -0.7)], {"cat"})])
+figure = score_sheet([Scored("cat.jpg", pixels, [("dog", 0.2), ("cat", -0.7)], ["cat"])])
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ class Scored(NamedTuple):
     title: str
     picture: np.ndarray
     best: Sequence[tuple[str, float]]
-    true: Collection[str] = ()
+    true: Sequence[str] = ()
 
 
 def contact_sheet(
@@ -58,19 +58,20 @@ def contact_sheet(
     figure, places = _grid(min(len(predictions), MOST_PICTURES))
     for number, (above, below) in enumerate(places):
         thumbnail = picture(source, number)
-        _draw_picture(above, thumbnail, Path(predictions[number].picture).name)
+        _draw_picture(above, thumbnail, [Path(predictions[number].picture).name])
         draw_bars(below, log_posteriors[number], None, class_names)
     return figure
 
 
 def score_sheet(pictures: Sequence[Scored]) -> Figure:
-    """Draw the first pictures, each above its best classes and their scores.
+    """Draw the first pictures, each below its true classes and above those that score best.
 
     A score is on no scale, so there are no bars as of posteriors. True classes are red.
     """
     figure, places = _grid(min(len(pictures), MOST_PICTURES))
     for own, (above, below) in zip(pictures, places, strict=False):
-        _draw_picture(above, own.picture, own.title)
+        true = [f"true: {', '.join(own.true)}"] if own.true else []
+        _draw_picture(above, own.picture, [own.title, *true])
         _list_scores(below, own)
     return figure
 
@@ -92,12 +93,12 @@ def _grid(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     return figure, [(grid[2 * row, column], grid[2 * row + 1, column]) for row, column in places]
 
 
-def _draw_picture(axes: Axes, pixels: np.ndarray, title: str) -> None:
+def _draw_picture(axes: Axes, pixels: np.ndarray, title: Sequence[str]) -> None:
     # Interpolated, a small picture would look out of focus.
     small = min(pixels.shape[:2]) < THUMBNAIL
     axes.imshow(pixels, interpolation="nearest" if small else None)
-    short = naming.shortened(title, LONGEST_NAME, ending=12)
-    axes.set_title(short, fontsize=7, **drawing.LITERAL)
+    lines = [naming.shortened(line, LONGEST_NAME, ending=12) for line in title]
+    axes.set_title("\n".join(lines), fontsize=7, **drawing.LITERAL)
     axes.set_anchor("S")
 
 
