@@ -124,6 +124,7 @@ def table(number: int, workdir: Path) -> str:
 
     `table_<number>.json` has its rows.
     """
+    columns: tuple[str, ...]
     rows: list[tuple[str | float | None, ...]]
     if number in vgg_boxes.COLUMNS:
         columns, rows = vgg_boxes.COLUMNS[number], vgg_boxes.rows_of(number, workdir)
