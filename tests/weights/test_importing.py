@@ -16,7 +16,7 @@ from deepconv.commands import command_line, weights
 from deepconv.exceptions import UserError
 from deepconv.inference import model, rows
 from deepconv.inference.evaluate import Request, evaluate
-from deepconv.run import weights_file
+from deepconv.run import parameters, weights_file
 from deepconv.run.parameters import open_parameters
 from deepconv.weights import importing, torch_file
 
@@ -137,7 +137,7 @@ def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
         match="not a deepconv weights file; convert it with deepconv weights import .* OUT",
     ):
         weights_file.read(saved())
-    with pytest.raises(UserError, match="is not a run's folder"):
+    with pytest.raises(UserError, match="no such file or folder"):
         deepconv.load_weights(tmp_path / "nothing.safetensors")
     out = tmp_path / "ours.safetensors"
     importing.write(importing.read(saved()), out)
@@ -151,6 +151,7 @@ def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
 def test_a_file_of_another_framework_is_imported_on_the_way(tmp_path, caplog):
     importing.write(importing.read(GOLDEN / "vgg11.pth"), tmp_path / "vgg11.safetensors")
     ours = model.open_model(tmp_path / "vgg11.safetensors")
+    parameters._announced.clear()
     with caplog.at_level("INFO", "deepconv"):
         net = model.open_model(GOLDEN / "vgg11.pth")
     (line,) = caplog.messages

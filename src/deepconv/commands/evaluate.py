@@ -29,6 +29,7 @@ from deepconv.exceptions import UserError
 from deepconv.inference.evaluate import Request, describe, evaluate
 from deepconv.inference.model import load_input
 from deepconv.localization import evaluate as localization
+from deepconv.run import weights_file
 from deepconv.visualize.boxes import Boxed, box_sheet
 
 # Images of the sheet of a localization, and the largest shorter side of one, in pixels.
@@ -125,7 +126,7 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
 
 def _predicts_boxes(path: Path) -> bool:
     # Files of other frameworks, which take long to read, are of classifiers.
-    known = path.is_dir() or path.suffix == ".safetensors"
+    known = path.is_dir() or (path.is_file() and weights_file.is_ours(path))
     return known and predicts_boxes(load_input(path)[0])
 
 

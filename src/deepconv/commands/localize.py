@@ -86,6 +86,7 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     for net in nets:
         find.require_boxes(net)
     classifier = open_model(Path(options.classifier), everywhere, checkpoint=options.checkpoint)
+    classifier = classifier.named_like(nets[0])
     find.require_classifier(classifier, nets)
     scales = command_line.whole_numbers(options, "scales")
     members = [(net, scale) for net in nets for scale in scales or (net.config.evaluation.scale,)]

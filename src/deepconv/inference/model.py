@@ -25,7 +25,7 @@ from deepconv.exceptions import UserError
 from deepconv.models.network import Network, network_from_json
 from deepconv.run import weights_file
 from deepconv.run.files import RunFolder
-from deepconv.run.parameters import FileParameters, SavedParameters, open_file
+from deepconv.run.parameters import FileParameters, SavedParameters, open_file, require_path
 from deepconv.run.workdir import recorded_network
 
 
@@ -57,6 +57,11 @@ class Model(NamedTuple):
         """Whether only the number of the classes is known, not their names."""
         return self.class_names == numbered(len(self.class_names))
 
+    def named_like(self, other: "Model") -> "Model":
+        """Return the model with another one's class names, if it has as many but no names."""
+        same = self.unnamed and len(self.class_names) == len(other.class_names)
+        return self._replace(class_names=other.class_names) if same else self
+
     @property
     def central_mean(self) -> np.ndarray:
         """The mean to subtract from central crops: float32 `[3]`, or part of the mean image."""
@@ -84,6 +89,7 @@ def open_model(
     Raises:
       UserError: if the path is neither, or its contents are damaged.
     """
+    require_path(path)
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     if path.is_file():
         return _from_file(path, sharding)
@@ -99,6 +105,7 @@ def load_input(path: Path) -> tuple[ConfigDict, ColorStatistics]:
     Raises:
       UserError: if the path is neither, or its contents are damaged.
     """
+    require_path(path)
     if path.is_file():
         return _input_of_file(open_file(path))
     config, colors, _ = _input_of_run(path)

@@ -22,6 +22,9 @@ from deepconv.weights import caffe, conversion, keras, matconvnet, torch_file
 from deepconv.weights.conversion import DIALECTS, Converted
 from deepconv.weights.source import Source
 
+# The second byte of a pickle, its protocol.
+_PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")
+
 
 class Imported(NamedTuple):
     """A converted network and where it comes from."""
@@ -127,6 +130,15 @@ def _lines(text: str) -> list[str]:
     return re.split("\r\n|\n|\r", text)
 
 
+def describe(imported: Imported) -> str:
+    """Return in one line what a file was imported as."""
+    converted = imported.converted
+    return (
+        f"imported from {imported.source.dialect} as {converted.network} with "
+        f"{converted.classes} classes"
+    )
+
+
 def contents(imported: Imported) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the tensors for a weights file of ours, and their description in JSON."""
     converted, source = imported.converted, imported.source
@@ -173,8 +185,8 @@ def _reader(path: Path) -> Callable[[Path], Source]:
         return _read_safetensors
     if path.suffix == ".caffemodel":
         return caffe.read
-    # A zip archive, or a pickle of protocol 2.
-    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
+    # A zip archive, or a pickle of protocol 2 to 5.
+    if start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and start[1:2] in _PROTOCOLS):
         return lambda path: _of_torch(torch_file.read(path))
     raise UserError(
         f"{path} is not a .pth, .safetensors, .caffemodel, .h5 (Keras) or .mat (MatConvNet) file, "
