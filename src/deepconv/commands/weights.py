@@ -20,6 +20,8 @@ from deepconv.inference import model
 from deepconv.weights import conversion, exporting, importing
 
 ARGUMENTS = 3
+_ENDING = ".safetensors"
+_OF_PYTORCH = (".pth", ".pt", ".bin")
 
 
 def _import(options: flags.FlagValues, path: Path, out: Path) -> None:
@@ -107,6 +109,22 @@ def define_flags(values: flags.FlagValues) -> None:
     command_line.define_checkpoint(values)
 
 
+def _require_ending(options: flags.FlagValues, action: str, out: Path) -> None:
+    """Check that a file's name says what will be in it.
+
+    Raises:
+      UserError: if its ending is that of another format.
+    """
+    stablehlo = action == "export" and options.format == "stablehlo"
+    if stablehlo and out.suffix in (_ENDING, *_OF_PYTORCH):
+        raise UserError(f"cannot write {out}: --format=stablehlo writes a .stablehlo file")
+    if not stablehlo and out.suffix != _ENDING:
+        raise UserError(
+            f"cannot write {out}: what is written is a safetensors file, so its name must end in "
+            f"{_ENDING}, as in {out.with_suffix(_ENDING).name}"
+        )
+
+
 def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     """Import or export a file."""
     if len(arguments) != 3 or arguments[0] not in _ACTIONS:
@@ -114,4 +132,5 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     action, source, out = arguments[0], Path(arguments[1]), Path(arguments[2])
     if not out.absolute().parent.is_dir():
         raise UserError(f"cannot write {out}: there is no folder {out.parent}")
+    _require_ending(options, action, out)
     _ACTIONS[action](options, source, out)

@@ -229,7 +229,8 @@ def convert(source: Source) -> Converted:
     arrays = {
         layer: tuple(map(source.tensors.__getitem__, parts)) for layer, parts in names.items()
     }
-    options = {**_options(name, arrays, dialect.networks[name]), **dialect.options.get(name, {})}
+    found = _options(name, arrays, dialect.networks[name], source.crop)
+    options = {**found, **dialect.options.get(name, {})}
     classes = arrays["fc8"][1].size
     network = models.create(name, classes, **options)
     mean = dialect.means.get(name, dialect.mean) if source.mean_rgb is None else source.mean_rgb
@@ -413,9 +414,9 @@ def _tensors(network: Network, dialect: Dialect, normalized: bool) -> dict[str, 
 
 
 def _options(
-    name: str, arrays: Mapping[str, tuple[np.ndarray, ...]], theirs: str
+    name: str, arrays: Mapping[str, tuple[np.ndarray, ...]], theirs: str, crop: int | None
 ) -> dict[str, Any]:
-    """Determine the width of the network and the crop size that fc6 fits."""
+    """Determine the width of the network and the crop size: `crop`, or one that fc6 fits."""
     full = models.create(name)
     first, *_, last = [layer for layer in convolutions(full) if not layer.fully_connected]
     width = arrays[first.name][1].size / first.features
@@ -425,13 +426,18 @@ def _options(
     # The other frameworks do not pad conv1. Ours pads the right and bottom edges, which makes no
     # difference for crops with remainder 3 modulo 4, such as 227.
     likely = (227, *range(35, 512, 4)) if name == "alexnet" else (224, *range(32, 512))
-    for crop in likely:
+    for each in likely if crop is None else (crop,):
         try:
-            if map_size(trunk, crop) == side:
-                return {"crop": crop} if width == 1 else {"crop": crop, "width": width}
+            if map_size(trunk, each) == side:
+                return {"crop": each} if width == 1 else {"crop": each, "width": width}
         except ValueError:
             continue
-    raise UserError(f"fc6 has weights {_by(kernel.shape)}, which match no crop size of {theirs}")
+    sizes = (
+        f"match no crop size of {theirs}"
+        if crop is None
+        else f"do not match crops of {crop} pixels"
+    )
+    raise UserError(f"fc6 has weights {_by(kernel.shape)}, which {sizes}")
 
 
 def _fc6(network: Network) -> Layer:

@@ -45,10 +45,13 @@ class Imported(NamedTuple):
 
     @property
     def scale(self) -> int:
-        """The shorter side that images are rescaled to: the papers' 256 for crops of 224 and 227.
+        """The shorter side that images are rescaled to, as the file says.
 
-        Other crops are in the same proportion; a mean image larger than the crop has its own scale.
+        Otherwise the papers' 256 for crops of 224 and 227, and in the same proportion for others;
+        a mean image larger than the crop has its own scale.
         """
+        if self.source.scale is not None:
+            return self.source.scale
         crop = self.converted.options["crop"]
         image = self.source.mean_image
         if image is not None and len(image) > crop:
@@ -104,6 +107,11 @@ def read(
         raise UserError(
             f"{path} was trained on {converted.classes} classes, but "
             f"{class_names or 'it'} has {len(source.class_names)} class names"
+        )
+    if source.scale is not None and source.scale < converted.options["crop"]:
+        raise UserError(
+            f"{path} says that images are rescaled to {source.scale} pixels, less than the crop, "
+            f"{converted.options['crop']}"
         )
     if source.mean_image is not None and len(source.mean_image) < converted.options["crop"]:
         raise UserError(
@@ -237,6 +245,10 @@ def _read_safetensors(path: Path) -> Source:
         if "mean_rgb" in metadata:
             mean = np.array(json.loads(metadata["mean_rgb"]), np.float64)
             source = source._replace(mean_rgb=mean.reshape(3))
+        if "crop" in metadata:
+            source = source._replace(crop=int(metadata["crop"]))
+        if "resize" in metadata:
+            source = source._replace(scale=int(metadata["resize"]))
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata is not what export writes: {error}") from None
     return source

@@ -17,6 +17,8 @@ class Source(NamedTuple):
       class_names: names of the outputs, in order, if the file has them.
       flipped: whether kernels are stored for true convolution, rotated by 180 degrees.
       pixels: a key of `conversion.PIXELS` if the first kernel expects others than the framework's.
+      crop: side of the crops in pixels, if the file says it.
+      scale: the shorter side that images are rescaled to, if the file says it.
       left: names of what else is in the file and is not used.
     """
 
@@ -27,4 +29,6 @@ class Source(NamedTuple):
     class_names: tuple[str, ...] | None = None
     flipped: bool = False
     pixels: str | None = None
+    crop: int | None = None
+    scale: int | None = None
     left: tuple[str, ...] = ()
