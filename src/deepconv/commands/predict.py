@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -22,7 +23,7 @@ from deepconv.data.sources import pictures
 from deepconv.inference import scoring
 from deepconv.inference.evaluate import Request
 from deepconv.inference.model import open_model
-from deepconv.inference.predict import best, log_posteriors
+from deepconv.inference.predict import Prediction, best, log_posteriors
 from deepconv.visualize.sheets import contact_sheet
 
 REQUIRED = ("weights",)
@@ -60,24 +61,27 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     source, kept, damaged = pictures.set_aside(source, np.flatnonzero(np.isnan(logs).any(axis=1)))
     logs = logs[kept]
     names = list(map(naming.decoded, source.file_names))
-    predictions = best(logs, names, model.class_names)
+    predictions = best(logs, names, model.labels)
     lines = [
         (each.picture, *(f"{label} {posterior:.2f}" for label, posterior in each.best))
         for each in predictions
     ]
     columns = len(predictions[0].best)
-    print(tables.table(("picture", "best labels", *[""] * (columns - 1)), lines))
+    headers = ("picture", "best labels", *[""] * (columns - 1))
+    print(tables.table(headers, lines, width=command_line.terminal_width()))
     if json_file:
-        listed = [
-            {
-                "picture": each.picture,
-                "best": [
-                    {"label": label, "posterior": posterior} for label, posterior in each.best
-                ],
-            }
-            for each in predictions
-        ]
-        atomic.write_json(json_file, listed)
+        atomic.write_json(json_file, [_listed(each, model.class_names) for each in predictions])
     if sheet_file:
-        drawing.save(contact_sheet(source, logs, predictions, model.class_names), sheet_file)
+        drawing.save(contact_sheet(source, logs, predictions, model.labels), sheet_file)
     command_line.complain(refused + damaged)
+
+
+def _listed(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return a picture's labels in JSON; `class` is the class's own name, such as a wnid."""
+    return {
+        "picture": prediction.picture,
+        "best": [
+            {"label": label, "index": number, "class": class_names[number], "posterior": posterior}
+            for number, (label, posterior) in zip(prediction.classes, prediction.best, strict=True)
+        ],
+    }

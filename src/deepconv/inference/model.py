@@ -19,7 +19,7 @@ from deepconv import preprocess
 from deepconv.config.check import from_json
 from deepconv.config.identity import config_digest
 from deepconv.config.schema import create_model, default, predicts_boxes
-from deepconv.data import color
+from deepconv.data import color, imagenet
 from deepconv.data.color import ColorStatistics
 from deepconv.exceptions import UserError
 from deepconv.models.network import Network, network_from_json
@@ -41,6 +41,7 @@ class Model(NamedTuple):
       class_names: names of its outputs, in order.
       step: the update after which the parameters were saved; 0 for a file.
       digest: hash of what determines the parameters: a run's config, or a file's contents.
+      assumed: whether the class names were taken to be ImageNet's because there are as many.
     """
 
     name: str
@@ -51,16 +52,26 @@ class Model(NamedTuple):
     class_names: tuple[str, ...]
     step: int
     digest: str
+    assumed: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names for people: the usual names of ImageNet's classes, not their wnids."""
+        return tuple(map(imagenet.label, self.class_names))
 
     @property
     def unnamed(self) -> bool:
-        """Whether only the number of the classes is known, not their names."""
-        return self.class_names == numbered(len(self.class_names))
+        """Whether only the number of the classes is known for sure, not their names."""
+        return self.assumed or self.class_names == numbered(len(self.class_names))
 
     def named_like(self, other: "Model") -> "Model":
         """Return the model with another one's class names, if it has as many but no names."""
         same = self.unnamed and len(self.class_names) == len(other.class_names)
-        return self._replace(class_names=other.class_names) if same else self
+        return self.named(other.class_names) if same else self
+
+    def named(self, class_names: tuple[str, ...]) -> "Model":
+        """Return the model with other class names."""
+        return self._replace(class_names=class_names, assumed=False)
 
     @property
     def central_mean(self) -> np.ndarray:
@@ -142,15 +153,18 @@ def _from_file(path: Path, sharding: jax.sharding.Sharding) -> Model:
         )
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
+    names, classes = about["class_names"], about["classes"]
+    assumed = names is None and classes == imagenet.CLASSES and not predicts_boxes(config)
     return Model(
         name=path.stem,
         network=network,
         params=saved.read(list(saved.shapes), sharding),
         config=config,
         colors=colors,
-        class_names=tuple(about["class_names"] or numbered(about["classes"])),
+        class_names=imagenet.wnids() if assumed else tuple(names or numbered(classes)),
         step=0,
         digest=weights_file.digest(about),
+        assumed=assumed,
     )
 
 

@@ -1,7 +1,7 @@
 """Predict the best labels for pictures.
 
 logs = log_posteriors(model, source, Request("dense", (256,)), threads=8)
-predictions = best(logs, source.file_names, model.class_names)
+predictions = best(logs, source.file_names, model.labels)
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,12 @@ class Prediction(NamedTuple):
     Attributes:
       picture: the name of its file, see `naming.decoded`.
       best: (label, posterior) of the five best, best first.
+      classes: the class numbers of these labels.
     """
 
     picture: str
     best: tuple[tuple[str, float], ...]
+    classes: tuple[int, ...]
 
 
 def log_posteriors(model: Model, source: Source, request: Request, *, threads: int) -> np.ndarray:
@@ -72,17 +74,21 @@ def log_posteriors(model: Model, source: Source, request: Request, *, threads: i
 
 
 def best(
-    log_posteriors: np.ndarray, names: Sequence[str], class_names: Sequence[str]
+    log_posteriors: np.ndarray, names: Sequence[str], labels: Sequence[str]
 ) -> list[Prediction]:
     """Return the best labels of each picture; ties go to the lower class number.
 
     Args:
       log_posteriors: `[N, C]`.
       names: names of the pictures.
-      class_names: `[C]`.
+      labels: names of the classes, `[C]`.
     """
     order = np.argsort(-log_posteriors, axis=1, kind="stable")[:, :BEST]
     return [
-        Prediction(name, tuple((class_names[c], float(np.exp(row[c]))) for c in classes))
+        Prediction(
+            name,
+            tuple((labels[c], float(np.exp(row[c]))) for c in classes),
+            tuple(map(int, classes)),
+        )
         for name, row, classes in zip(names, log_posteriors, order, strict=True)
     ]

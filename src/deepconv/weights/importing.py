@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepconv import naming
+from deepconv.data import imagenet
 from deepconv.exceptions import UserError
 from deepconv.models.network import network_to_json
 from deepconv.run import weights_file
@@ -161,6 +162,8 @@ def describe(imported: Imported) -> str:
     """Return in one line what a file was imported as."""
     converted, source = imported.converted, imported.source
     text = f"imported from {source.dialect} as {converted.network} with {converted.classes} classes"
+    if source.class_names is None and converted.classes == imagenet.CLASSES:
+        text += ", taken to be ImageNet's"
     if converted.folded:
         text += f"; {FOLDED}"
     return f"{text}; not used: {left_over(imported)}" if source.left else text

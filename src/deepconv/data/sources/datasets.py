@@ -24,7 +24,7 @@ from deepconv import naming
 from deepconv.data import color
 from deepconv.data.color import ColorStatistics
 from deepconv.data.pipeline import Source
-from deepconv.data.sources import boxed, folder, folder_boxes, prepared_boxes, voc
+from deepconv.data.sources import boxed, folder, folder_boxes, labels_table, prepared_boxes, voc
 from deepconv.data.sources.boxed import Boxes
 from deepconv.data.sources.cifar10 import Cifar10
 from deepconv.data.sources.folder import FolderSource
@@ -172,7 +172,14 @@ def open_dataset(
     return Dataset(train.source, evaluation.source, identity, directory)
 
 
-def open_split(name: str, split: str | None, *, data_dir: str = "", boxes: bool = False) -> Split:
+def open_split(
+    name: str,
+    split: str | None,
+    *,
+    data_dir: str = "",
+    boxes: bool = False,
+    labels: Path | None = None,
+) -> Split:
     """Open one split of a data set, see `open_dataset`.
 
     Args:
@@ -180,10 +187,18 @@ def open_split(name: str, split: str | None, *, data_dir: str = "", boxes: bool 
       split: name of the split; by default `validation`, or `folder.whole_split` for a folder.
       data_dir: see `root`.
       boxes: see `open_dataset`.
+      labels: a CSV file of the classes of a folder's pictures; see `labels_table`.
 
     Raises:
       UserError: see `open_dataset`.
     """
+    if labels is not None:
+        if not is_folder(name) or split is not None or boxes:
+            raise UserError(
+                f"--labels={labels} is for a plain folder of pictures, --dataset=folder:/path, "
+                "without splits and boxes"
+            )
+        return _of_files([labels_table.open_labeled(_path(name), labels)], None, name)[0]
     if is_folder(name):
         path = _path(name)
         source = folder.open_split(path, folder.whole_split(path) if split is None else split)
