@@ -1,21 +1,21 @@
 """A trained network and everything needed to apply it to images, from a run or from a file.
 
 model = open_model(Path("runs/vgg_d_jitter"))  # or ours.safetensors, or another framework's file
-pixels = images - model.central_mean
-scores = model.network.apply({"params": model.params}, pixels)
+model.predict(["cat.jpg"])[0].best  # (("tabby", 0.71), ...)
+scores = model.network.apply({"params": model.params}, model.preprocess(["cat.jpg"]))
 """
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from deepconv import preprocess
+from deepconv import naming, preprocess
 from deepconv.config.check import from_json
 from deepconv.config.identity import config_digest
 from deepconv.config.schema import create_model, default, predicts_boxes
@@ -27,6 +27,11 @@ from deepconv.run import weights_file
 from deepconv.run.files import RunFolder
 from deepconv.run.parameters import FileParameters, SavedParameters, open_file, require_path
 from deepconv.run.workdir import recorded_network
+
+# The modules behind the methods import this one, so the methods import them when called.
+if TYPE_CHECKING:
+    from deepconv.data.sources.given import Picture
+    from deepconv.inference.predict import Prediction
 
 
 class Model(NamedTuple):
@@ -72,6 +77,72 @@ class Model(NamedTuple):
     def named(self, class_names: tuple[str, ...]) -> "Model":
         """Return the model with other class names."""
         return self._replace(class_names=class_names, assumed=False)
+
+    def preprocess(self, pictures: "Picture | Sequence[Picture]") -> np.ndarray:
+        """Return the central crops of pictures, float32 `[N, S, S, 3]`, the mean subtracted.
+
+        `pictures` are paths, Pillow images, arrays uint8 RGB `[H, W, 3]`, or a sequence of such;
+        see `given.preprocess`.
+
+        Raises:
+          UserError: if a picture cannot be read.
+        """
+        from deepconv.inference import given
+
+        return given.preprocess(self, pictures)
+
+    def predict(
+        self,
+        pictures: "Picture | Sequence[Picture]",
+        *,
+        protocol: str = "center",
+        scales: Sequence[int] = (),
+    ) -> "list[Prediction]":
+        """Return the five best classes of each picture, with their posteriors.
+
+        `protocol` is one of `deepconv evaluate`, `scales` are shorter sides in pixels, by default
+        the network's own; see `given.predict`.
+
+        Raises:
+          UserError: if a picture cannot be read, or the protocol is unknown or does not fit.
+        """
+        from deepconv.inference import given
+
+        return given.predict(self, pictures, protocol=protocol, scales=scales)
+
+    def features(
+        self, pictures: "Picture | Sequence[Picture]", layers: str | Sequence[str]
+    ) -> np.ndarray | dict[str, np.ndarray]:
+        """Return a layer's output for the central crops of pictures, float32 `[N, h, w, C]`.
+
+        Several names give a dict of such; see `given.features`. For images of any size, and for
+        gradients, use `activations.extractor`.
+
+        Raises:
+          UserError: if a picture cannot be read.
+          ValueError: if there is no such layer.
+        """
+        from deepconv.inference import given
+
+        return given.features(self, pictures, layers)
+
+    def __repr__(self) -> str:
+        """Describe the network in a few lines, without its numbers."""
+        layers = [layer.name for layer in self.network.layers]
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
+        few = f"{', '.join(self.labels[:3])}{', ...' if len(self.labels) > 3 else ''}"
+        lines = [f"Model {self.name!r}: {len(self.params)} layers with {size:,} parameters"]
+        if self.config is not None:
+            lines[0] = lines[0].replace(":", f": {self.config.model.name},", 1)
+        lines.append(f"  {len(self.labels)} classes: {naming.shortened(few, 60)}")
+        lines.append(f"  crops of {self.network.crop} pixels")
+        if self.config is not None:
+            mean = ", ".join(f"{value:.1f}" for value in self.colors.mean_rgb)
+            lines[-1] += (
+                f" of images with a shorter side of {self.config.evaluation.scale}; mean RGB {mean}"
+            )
+        lines.append(f"  outputs: {', '.join(layers[:3])}, ..., {', '.join(layers[-2:])}")
+        return "\n".join(lines)
 
     @property
     def central_mean(self) -> np.ndarray:

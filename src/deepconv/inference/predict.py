@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from deepconv import parallel
 from deepconv.data.pipeline import Source
@@ -34,14 +35,17 @@ class Prediction(NamedTuple):
     classes: tuple[int, ...]
 
 
-def log_posteriors(model: Model, source: Source, request: Request, *, threads: int) -> np.ndarray:
+def log_posteriors(
+    model: Model, source: Source, request: Request, *, threads: int, mesh: Mesh | None = None
+) -> np.ndarray:
     """Return pictures' log posteriors, computed as in evaluation but not saved.
 
     Args:
-      model: the network, its parameters on all devices.
+      model: the network, its parameters on all devices of the mesh.
       source: the pictures.
       request: the protocol and the scales.
       threads: number of decoding threads.
+      mesh: the devices that share each batch; by default all.
 
     Returns:
       float32 `[N, C]`; NaN for a picture that cannot be decoded.
@@ -64,7 +68,7 @@ def log_posteriors(model: Model, source: Source, request: Request, *, threads: i
                 source=source,
                 sizes=survey.rescaled(scale),
                 into=Memory((len(source), len(model.class_names))),
-                mesh=parallel.data_mesh(),
+                mesh=mesh or parallel.data_mesh(),
                 threads=threads,
                 strict=False,
             )
