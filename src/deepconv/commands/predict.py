@@ -28,6 +28,8 @@ from deepconv.visualize.sheets import contact_sheet
 
 REQUIRED = ("weights",)
 ARGUMENTS = sys.maxsize
+# Labels of each picture that even a narrow terminal shows.
+_FEWEST = 2
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -62,18 +64,36 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     logs = logs[kept]
     names = list(map(naming.decoded, source.file_names))
     predictions = best(logs, names, model.labels)
-    lines = [
-        (each.picture, *(f"{label} {posterior:.2f}" for label, posterior in each.best))
-        for each in predictions
-    ]
-    columns = len(predictions[0].best)
-    headers = ("picture", "best labels", *[""] * (columns - 1))
-    print(tables.table(headers, lines, width=command_line.terminal_width()))
+    print(_table(predictions, command_line.terminal_width()))
     if json_file:
         atomic.write_json(json_file, [_listed(each, model.class_names) for each in predictions])
     if sheet_file:
         drawing.save(contact_sheet(source, logs, predictions, model.labels), sheet_file)
     command_line.complain(refused + damaged)
+
+
+def _table(predictions: Sequence[Prediction], width: int | None) -> str:
+    """Lay out the labels; on a narrow terminal fewer of them, which can be read."""
+
+    def laid_out(columns: int, cut_to: int | None) -> str:
+        rows = [
+            (
+                each.picture,
+                *(f"{label} {posterior:.2f}" for label, posterior in each.best[:columns]),
+            )
+            for each in predictions
+        ]
+        headers = ("picture", "best labels", *[""] * (columns - 1))
+        return tables.table(headers, rows, width=cut_to)
+
+    columns = len(predictions[0].best)
+    while width and columns > _FEWEST and _widest(laid_out(columns, None)) > width:
+        columns -= 1
+    return laid_out(columns, width)
+
+
+def _widest(table: str) -> int:
+    return max(map(naming.width, table.splitlines()))
 
 
 def _listed(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:

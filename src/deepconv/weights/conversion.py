@@ -325,8 +325,10 @@ def doubt(source: Source, converted: Converted) -> str | None:
       source: the file.
       converted: its network.
     """
-    # A mean is in the files that we export, whose pixels are known.
-    if DIALECTS[source.dialect].normalized is None or source.mean_rgb is not None:
+    # A mean is in the files that we export, whose pixels are known; batch normalization makes the
+    # norms of the filters in front of it arbitrary.
+    known = source.mean_rgb is not None or converted.folded
+    if DIALECTS[source.dialect].normalized is None or known:
         return None
     kernel = converted.params[convolutions(converted.create())[0].name]["kernel"]
     if source.pixels != "caffe":

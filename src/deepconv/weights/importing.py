@@ -28,8 +28,8 @@ _LOG = logging.getLogger(__name__)
 
 # What is said of a network with batch normalization.
 FOLDED = (
-    "batch normalization is folded into the convolutions, exactly as in evaluation; networks with "
-    "it are not trained here, and training that starts from these weights has none"
+    "batch normalization is folded into the convolutions, which is exact in evaluation and is not "
+    "trained further"
 )
 # Names of unused things that are printed.
 _MOST_LEFT = 6
