@@ -121,7 +121,9 @@ class Network(nn.Module):
         for index, layer in enumerate(self.layers):
             if isinstance(layer, Conv | Dropout) and layer.gather:
                 x = lax.all_gather(x, layer.gather, axis=-1, tiled=True)
-            if min(ops.output_size(layer, side) for side in x.shape[1:3]) < 1:
+            # The sides of an exported program are symbols, which cannot always be compared.
+            sides = [side for side in x.shape[1:3] if isinstance(side, int)]
+            if any(ops.output_size(layer, side) < 1 for side in sides):
                 raise ValueError(
                     f"images of shape {list(images.shape)} are too small: the output of "
                     f"{layer.name} is empty; this network's crop is {self.crop} pixels"
