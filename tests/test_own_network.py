@@ -18,6 +18,8 @@ from tests.faults.processes import PATIENCE_SECONDS, environment_of
 
 ROOT = Path(__file__).parents[1]
 
+pytestmark = pytest.mark.slow  # nearly all of them train
+
 # A fresh process, which has never heard of the network.
 WITHOUT_ITS_CODE = """
 import json, sys
@@ -28,8 +30,6 @@ from deepconv.inference.evaluate import Request, evaluate
 from deepconv.inference.model import open_model
 from deepconv.inference.predict import best, log_posteriors
 from deepconv.weights import exporting
-
-pytestmark = pytest.mark.slow  # nearly all of them train
 
 run, out, photos, data_dir = map(Path, sys.argv[1:])
 assert "mine" not in models.NETWORKS

@@ -15,7 +15,8 @@ def load_model(path: str | os.PathLike[str]) -> "Model":
     """Load a network from a run's folder or from a weights file, ours or another framework's.
 
         model = deepconv.load_model("vgg16.safetensors")
-        scores = model.network.apply({"params": model.params}, pixels - model.central_mean)
+        model.predict(["cat.jpg"])[0].best  # (("tabby", 0.71), ...)
+        scores = model.network.apply({"params": model.params}, model.preprocess(["cat.jpg"]))
 
     Args:
       path: the run's folder, or the file.

@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from deepconv import parallel
+from deepconv.commands import predict as command
 from deepconv.data import decode
 from deepconv.data.sources import pictures
 from deepconv.exceptions import UserError
@@ -150,3 +151,17 @@ def test_a_sheet_has_every_picture_over_its_labels(net, photos):
     assert titles == ["a.jpg", "b.png", "c.JPG"]
     bars = [axes for axes in figure.axes if axes.patches]
     assert [len(axes.patches) for axes in bars] == [5, 5, 5]
+
+
+def test_a_narrow_terminal_shows_fewer_labels_that_can_be_read():
+    names = ("suspension bridge", "African grey", "yellow lady's slipper", "reel", "carbonara")
+    best = tuple((name, 0.2) for name in names)
+    row = predict.Prediction("val/ILSVRC2012_val_00000002.JPEG", best, (0, 1, 2, 3, 4))
+    whole = command._table([row], None)
+    assert all(f"{name} 0.20" in whole for name in names)
+    assert command._table([row], 200) == whole
+    (*_, line) = command._table([row], 80).splitlines()
+    assert line.endswith("00002.JPEG  suspension bridge 0.20  African grey 0.20")
+    (*_, line) = command._table([row], 60).splitlines()
+    assert line.count("0.20") == 2
+    assert len(line) <= 60

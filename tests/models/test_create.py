@@ -25,6 +25,7 @@ def test_the_names():
     ("name", "options", "message"),
     [
         ("vgg_z", {}, "unknown network 'vgg_z'; choose from alexnet"),
+        ("vgg16_bn", {}, "unknown network 'vgg16_bn'; .* batch normalization is not trained here"),
         ("vgg_a", {"initializer": "zeros"}, "unknown initializer 'zeros'; choose from paper"),
         (
             "vgg_a",

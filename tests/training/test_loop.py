@@ -273,7 +273,7 @@ def test_a_run_starts_from_the_layers_of_another_and_trains_only_those_asked_for
     [
         ({"model.name": "vgg_b"}, "no layer conv1_2"),
         ({"model.width": 1 / 8}, "conv1_1 is 3x3x3x4 in the source but 3x3x3x8 here"),
-        ({"init.layers": "fc9"}, "'fc9' selects no layer"),
+        ({"init.layers": "fc9"}, "'fc9' matches none of the layers"),
     ],
 )
 def test_a_run_that_does_not_fit_is_refused(train, tmp_path, values, words):

@@ -15,7 +15,7 @@ def assert_parity(tmp_path):
     options of `importing.read`; it returns what was imported and the network.
     """
 
-    def check(path, pixels, expected, **options):
+    def check(path, pixels, expected, /, **options):
         imported = importing.read(path, **options)
         importing.write(imported, tmp_path / "ours.safetensors")
         net = model.open_model(tmp_path / "ours.safetensors")

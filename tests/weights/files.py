@@ -1,6 +1,16 @@
-"""Files as Caffe, Keras and MatConvNet write them, from {name: (weight [O, I, ...], bias)}."""
+"""Files as Caffe, Keras, MatConvNet and PyTorch write them, without any of these.
 
+The first three from {name: (weight [O, I, ...], bias)}.
+"""
+
+import collections
+import io
+import pickle
 import struct
+import sys
+import types
+import zipfile
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -108,3 +118,94 @@ def matconvnet(path, tensors, *, mean, classes=None, side=2, old=False):
     if classes:
         about["classes"] = {"description": np.array([classes], object)}
     scipy.io.savemat(path, {"layers": cells, **(about if old else {"meta": about})})
+
+
+def torchvision(tensors, blocks, *, normalization=None, timm=False):
+    """Return a state dict of VGG under torchvision's or timm's names.
+
+    Args:
+      tensors: {our name: (weight, bias)}.
+      blocks: convolutions of each block.
+      normalization: {our name: (weight, bias, running mean, running variance)}.
+      timm: whether the hidden layers are convolutions.
+    """
+    state, number = {}, 0
+    for block, count in enumerate(blocks, start=1):
+        for index in range(1, count + 1):
+            name = f"conv{block}_{index}"
+            _add(state, f"features.{number}", tensors[name])
+            number += 2
+            if normalization:
+                parts = zip(NORMALIZATION, normalization[name], strict=True)
+                state |= {f"features.{number - 1}.{part}": array for part, array in parts}
+                state[f"features.{number - 1}.num_batches_tracked"] = np.array(7, np.int64)
+                number += 1
+        number += 1
+    heads = {
+        False: ("classifier.0", "classifier.3", "classifier.6"),
+        True: ("pre_logits.fc1", "pre_logits.fc2", "head.fc"),
+    }[timm]
+    channels = len(tensors[f"conv{len(blocks)}_1"][1])
+    for there, ours in zip(heads, ("fc6", "fc7", "fc8"), strict=True):
+        weight, bias = tensors[ours]
+        if timm and ours != "fc8":
+            inputs = channels if ours == "fc6" else weight.shape[1]
+            side = int((weight.shape[1] // inputs) ** 0.5)
+            weight = weight.reshape(len(weight), inputs, side, side)
+        _add(state, there, (weight, bias))
+    return state
+
+
+NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
+
+
+def _add(state, name, layer):
+    state[f"{name}.weight"], state[f"{name}.bias"] = layer
+
+
+class _Storage:
+    def __init__(self, key, array):
+        self.key, self.array = key, array
+
+
+def torch_archive(path, saved):
+    """Write what `torch.save` would of a structure, with arrays in the place of tensors."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    torch._utils = utils
+    kinds = {"float32": "FloatStorage", "float64": "DoubleStorage", "int64": "LongStorage"}
+    for name in kinds.values():
+        setattr(torch, name, type(name, (), {"__module__": "torch"}))
+
+    def _rebuild_tensor_v2(*_): ...
+
+    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = (
+        "torch._utils",
+        "_rebuild_tensor_v2",
+    )
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    storages = []
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, item):
+            if not isinstance(item, _Storage):
+                return None
+            kind = getattr(torch, kinds[item.array.dtype.name])
+            return ("storage", kind, item.key, "cpu", item.array.size)
+
+        def reducer_override(self, item):
+            if not isinstance(item, np.ndarray):
+                return NotImplemented
+            array = np.ascontiguousarray(item).reshape(item.shape)
+            storages.append(_Storage(str(len(storages)), array))
+            strides = tuple(stride // array.itemsize for stride in array.strides)
+            view = (storages[-1], 0, array.shape, strides, False, collections.OrderedDict())
+            return _rebuild_tensor_v2, view
+
+    buffer = io.BytesIO()
+    with mock.patch.dict(sys.modules, {"torch": torch, "torch._utils": utils}):
+        Pickler(buffer, protocol=2).dump(saved)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("net/data.pkl", buffer.getvalue())
+        file.writestr("net/byteorder", "little")
+        for storage in storages:
+            file.writestr(f"net/data/{storage.key}", storage.array.tobytes())

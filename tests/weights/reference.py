@@ -6,6 +6,7 @@ Maps are [C, H, W] and kernels [O, I, H, W], as Caffe has them; nothing here is 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+VGG11 = (1, 1, 2, 2, 2)
 VGG16 = (2, 2, 3, 3, 3)
 VGG19 = (2, 2, 4, 4, 4)
 
@@ -35,14 +36,25 @@ def normalize(x, *, size=5, alpha=1e-4, beta=0.75, k=1.0):
     return x / (k + alpha / size * sums) ** beta
 
 
+def batch_normalize(x, weight, bias, mean, variance, *, epsilon=1e-5):
+    """PyTorch's BatchNorm2d in evaluation."""
+    columns = (array.astype(np.float64)[:, None, None] for array in (weight, bias, mean, variance))
+    weight, bias, mean, variance = columns
+    return weight * (x - mean) / np.sqrt(variance + epsilon) + bias
+
+
 class Trace:
     """Outputs by name, in the order of computation."""
 
-    def __init__(self, tensors, x):
+    def __init__(self, tensors, x, normalization=None):
         self.tensors, self.x, self.found = tensors, x, {}
+        self.normalization = normalization or {}
 
     def conv(self, label, **geometry):
-        self.keep(f"conv{label}", convolve(self.x, *self.tensors[f"conv{label}"], **geometry))
+        x = convolve(self.x, *self.tensors[f"conv{label}"], **geometry)
+        if f"conv{label}" in self.normalization:
+            x = batch_normalize(x, *self.normalization[f"conv{label}"])
+        self.keep(f"conv{label}", x)
         self.keep(f"relu{label}", np.maximum(self.x, 0))
 
     def keep(self, name, x):
@@ -61,7 +73,7 @@ class Trace:
         return self.found
 
 
-def vgg(blocks, tensors, x, *, flatten=np.ravel):
+def vgg(blocks, tensors, x, *, flatten=np.ravel, normalization=None):
     """Run VGG.
 
     Args:
@@ -69,8 +81,9 @@ def vgg(blocks, tensors, x, *, flatten=np.ravel):
       tensors: {name: (weight, bias)}.
       x: [C, H, W], its mean subtracted.
       flatten: from the last map to the vector that fc6 sees.
+      normalization: {name of a convolution: (weight, bias, mean, variance)} behind it.
     """
-    trace = Trace(tensors, x)
+    trace = Trace(tensors, x, normalization)
     for block, convolutions in enumerate(blocks, start=1):
         for index in range(1, convolutions + 1):
             trace.conv(f"{block}_{index}", pad=1)
@@ -106,6 +119,17 @@ def random_vgg(blocks, *, width, side, classes, seed=0):
             tensors[f"conv{block}_{index}"] = random_layer(rng, (outputs, inputs, 3, 3))
             inputs = outputs
     return {**tensors, **random_head(rng, inputs * side**2, int(4096 * width), classes)}
+
+
+def random_normalization(tensors, *, seed=1):
+    """Return {name: (weight, bias, mean, variance)} for the convolutions of `tensors`."""
+    rng = np.random.default_rng(seed)
+    ranges = ((0.5, 1.5), (-0.2, 0.4), (-0.3, 0.3), (0.3, 3.0))
+    return {
+        name: tuple(rng.uniform(*each, len(bias)).astype(np.float32) for each in ranges)
+        for name, (_, bias) in tensors.items()
+        if name.startswith("conv")
+    }
 
 
 def random_alexnet(*, width, side, classes, seed=0):

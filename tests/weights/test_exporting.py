@@ -129,3 +129,16 @@ def test_what_cannot_be_exported(tmp_path):
         exporting.to_stablehlo(local, tmp_path / "out", view="dense")
     with pytest.raises(UserError, match="cannot write"):
         exporting.to_stablehlo(net, tmp_path / "nowhere" / "out", view="crop")
+
+
+def test_crop_and_scale_come_back(tmp_path):
+    net = imported("vgg11", tmp_path)
+    config = net.config.copy_and_resolve_references().unlock()
+    config.evaluation.scale = 56
+    net = net._replace(config=config, network=net.network.clone(crop=48))
+    exporting.to_torchvision(net, tmp_path / "theirs.safetensors")
+    again = model.open_model(tmp_path / "theirs.safetensors")
+    assert (again.network.crop, again.config.model.crop, again.config.evaluation.scale) == (
+        *(48, 48),
+        56,
+    )

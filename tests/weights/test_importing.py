@@ -16,7 +16,7 @@ from deepconv.commands import command_line, weights
 from deepconv.exceptions import UserError
 from deepconv.inference import model, rows
 from deepconv.inference.evaluate import Request, evaluate
-from deepconv.run import weights_file
+from deepconv.run import parameters, weights_file
 from deepconv.run.parameters import open_parameters
 from deepconv.weights import importing, torch_file
 
@@ -137,7 +137,7 @@ def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
         match="not a deepconv weights file; convert it with deepconv weights import .* OUT",
     ):
         weights_file.read(saved())
-    with pytest.raises(UserError, match="is not a run's folder"):
+    with pytest.raises(UserError, match="no such file or folder"):
         deepconv.load_weights(tmp_path / "nothing.safetensors")
     out = tmp_path / "ours.safetensors"
     importing.write(importing.read(saved()), out)
@@ -151,6 +151,7 @@ def test_a_file_of_ours_that_was_altered_or_never_was(saved, tmp_path):
 def test_a_file_of_another_framework_is_imported_on_the_way(tmp_path, caplog):
     importing.write(importing.read(GOLDEN / "vgg11.pth"), tmp_path / "vgg11.safetensors")
     ours = model.open_model(tmp_path / "vgg11.safetensors")
+    parameters._announced.clear()
     with caplog.at_level("INFO", "deepconv"):
         net = model.open_model(GOLDEN / "vgg11.pth")
     (line,) = caplog.messages
@@ -174,6 +175,16 @@ def test_bad_input_of_the_command_is_one_line(tmp_path, run_main):
     for arguments, line in (
         (["import", "README.md"], "usage: deepconv weights import"),
         (["imports", "README.md", "out"], "usage: deepconv weights import"),
+        (["import", "README.md", "net.pth"], r"must end in \.safetensors, as in net\.safetensors"),
+        (["export", "README.md", "net.pth"], "what is written is a safetensors file, so its name"),
+        (
+            ["export", "README.md", "net", "--format=deepconv"],
+            "must end in .safetensors, as in net",
+        ),
+        (
+            ["export", "README.md", "net.pth", "--format=stablehlo"],
+            r"--format=stablehlo writes a \.stablehlo file",
+        ),
         (["import", "README.md", "nowhere/out.safetensors"], "there is no folder nowhere"),
     ):
         with pytest.raises(UserError, match=line):
@@ -275,8 +286,26 @@ def test_class_names_are_counted(tmp_path):
 
 @pytest.mark.parametrize(
     "metadata",
-    [{"class_names": "[1"}, {"class_names": "7"}, {"mean_rgb": "[1, 2]"}, {"mean_rgb": '"x"'}],
+    [
+        {"class_names": "[1"},
+        {"class_names": "7"},
+        {"mean_rgb": "[1, 2]"},
+        {"mean_rgb": '"x"'},
+        {"crop": "big"},
+        {"resize": "[1]"},
+    ],
 )
 def test_metadata_that_are_not_ours(saved, metadata):
     with pytest.raises(UserError, match=r"net\.safetensors: its metadata is not what"):
         importing.read(saved(metadata))
+
+
+def test_crop_and_scale_are_those_of_the_metadata(saved):
+    imported = importing.read(saved({"crop": "48", "resize": "56"}))
+    assert (imported.converted.options["crop"], imported.scale) == (48, 56)
+    imported = importing.read(saved({"resize": "40"}))
+    assert (imported.converted.options["crop"], imported.scale) == (32, 40)
+    with pytest.raises(UserError, match="which do not match crops of 64 pixels"):
+        importing.read(saved({"crop": "64", "resize": "70"}))
+    with pytest.raises(UserError, match="rescaled to 40 pixels, less than the crop, 48"):
+        importing.read(saved({"crop": "48", "resize": "40"}))

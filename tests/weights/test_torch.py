@@ -1,9 +1,11 @@
 """PyTorch's files: every activation is PyTorch's, and nothing in a pickle is executed."""
 
+import argparse
 import collections
 import importlib.util
 import os
 import pickle
+import types
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from deepconv.exceptions import UserError
 from deepconv.weights import torch_file
+from tests.weights import files
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_torch = pytest.mark.skipif(
@@ -37,6 +40,9 @@ def test_activations_are_those_that_pytorch_computed_once(name, assert_parity):
         ("vgg16", "safetensors"),
         ("vgg16", "half"),
         ("vgg19", "timm"),
+        ("vgg11_bn", "archive"),
+        ("vgg13_bn", "timm"),
+        ("vgg16_bn", "namespace"),
     ],
 )
 def test_activations_are_pytorchs(name, form, tmp_path, assert_parity):
@@ -59,6 +65,10 @@ def test_activations_are_pytorchs(name, form, tmp_path, assert_parity):
         case "checkpoint":  # as pytorch's ImageNet example saves it
             renamed = {f"module.{key}": value for key, value in state.items()}
             torch.save({"epoch": 3, "arch": name, "state_dict": renamed}, path)
+        case "namespace":  # as torchvision's references and Lightning save it
+            renamed = {f"model.{key}": value for key, value in state.items()}
+            args = argparse.Namespace(lr=0.1, output=Path("x"))
+            torch.save({"model": renamed, "args": args, "epoch": np.int64(3)}, path)
         case "safetensors":
             path = tmp_path / "net.safetensors"
             safetensors.torch.save_file(state, path)
@@ -104,24 +114,6 @@ def test_views_of_a_storage_are_read_as_pytorch_has_them(tmp_path):
             np.testing.assert_array_equal(found[name], view.numpy())
 
 
-def test_module_is_taken_from_the_front_of_a_name_alone(tmp_path):
-    names = {
-        b"features.0.weight": b"module.feat.0.wgt",
-        b"features.0.bias": b"ft.module.0.bia",  # as long as they were, so the pickle stays whole
-    }
-    with (
-        zipfile.ZipFile(GOLDEN / "vgg11.pth") as golden,
-        zipfile.ZipFile(tmp_path / "net.pth", "w") as file,
-    ):
-        for entry in golden.namelist():
-            data = golden.read(entry)
-            if entry.endswith("data.pkl"):
-                for name, other in names.items():
-                    data = data.replace(name, other)
-            file.writestr(entry, data)
-    assert [*torch_file.read(tmp_path / "net.pth")][:2] == ["feat.0.wgt", "ft.module.0.bia"]
-
-
 class Malicious:
     """Makes a folder when it is unpickled."""
 
@@ -149,6 +141,70 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(archive, tmp_path):
     assert not mark.exists()
     pickle.loads(pickle.dumps(state, protocol=2))
     assert mark.exists()  # elsewhere it would have
+
+
+def test_what_a_checkpoint_holds_besides_is_skipped_and_does_not_run(tmp_path):
+    mark = tmp_path / "it_ran"
+    state = {"features.0.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    saved = {
+        "epoch": 3,
+        "best": np.float64(0.7),
+        "args": argparse.Namespace(lr=0.1, where=Path("x"), other=argparse.Namespace()),
+        "hook": Malicious(str(mark)),
+        "counts": collections.Counter("aab"),
+        "seen": {"a", "b"},
+        "optimizer": {"state": {0: {"momentum_buffer": np.zeros(2)}}, "param_groups": []},
+        "state_dict": collections.OrderedDict(state),
+    }
+    files.torch_archive(tmp_path / "net.pth", saved)
+    found = torch_file.load(tmp_path / "net.pth")
+    assert not mark.exists()
+    np.testing.assert_array_equal(found.tensors["features.0.weight"], [[0, 1, 2], [3, 4, 5]])
+    assert list(found.skipped) == [
+        "epoch",
+        "best (numpy._core.multiarray.scalar)",
+        "args (argparse.Namespace)",
+        "hook (posix.mkdir)",
+        "counts (collections.Counter)",
+        "seen (__builtin__.set)",
+        "optimizer",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "skipped"),
+    [
+        (lambda state, _: state, ()),
+        (lambda state, _: {"model": state}, ()),
+        (lambda state, _: {"net": state, "epoch": 1}, ("epoch",)),
+        (lambda state, other: {"model_state_dict": state, "ema": other}, ("ema",)),
+        (lambda state, other: {"ema": other, "state_dict": state}, ("ema",)),
+        (lambda state, _: {"model": {"state_dict": state, "n": 1}, "a": 2}, ("a", "n")),
+        (lambda state, _: {**state, "epoch": 4}, ("epoch",)),
+    ],
+)
+def test_the_one_state_dict_is_found(wrapped, skipped, tmp_path):
+    state, other = ({"x.weight": np.full(2, value, np.float32)} for value in (1, 2))
+    files.torch_archive(tmp_path / "net.pth", wrapped(state, other))
+    found = torch_file.load(tmp_path / "net.pth")
+    np.testing.assert_array_equal(found.tensors["x.weight"], [1, 1])
+    assert found.skipped == skipped
+
+
+def test_several_state_dicts_are_no_choice(tmp_path):
+    state = {"x.weight": np.zeros(2, np.float32)}
+    files.torch_archive(tmp_path / "net.pth", {"teacher": state, "student": state})
+    with pytest.raises(UserError, match="has several state dicts, teacher, student: save one of"):
+        torch_file.load(tmp_path / "net.pth")
+
+
+def test_a_whole_model_is_refused_with_what_to_save(tmp_path):
+    files.torch_archive(tmp_path / "net.pth", {"model": types.SimpleNamespace(x=np.zeros(2))})
+    with pytest.raises(
+        UserError,
+        match=r"refers to types\.SimpleNamespace, which is not executed; save the state_dict\(\)",
+    ):
+        torch_file.load(tmp_path / "net.pth")
 
 
 def test_a_pickle_cannot_alter_what_reads_it(tmp_path):

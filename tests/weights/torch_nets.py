@@ -23,14 +23,16 @@ class Net(nn.Module):
         return self.classifier(torch.flatten(self.features(x), 1))
 
 
-def vgg(name, *, width, side, classes):
+def vgg(name, *, width, side, classes, normalized=False):
     features, channels = [], 3
     for word in CHANNELS[name].split():
         if word == "M":
             features.append(nn.MaxPool2d(kernel_size=2, stride=2))
         else:
             out = int(int(word) * width)
-            features += [nn.Conv2d(channels, out, 3, padding=1), nn.ReLU(inplace=False)]
+            features.append(nn.Conv2d(channels, out, 3, padding=1))
+            features += [nn.BatchNorm2d(out)] if normalized else []
+            features.append(nn.ReLU(inplace=False))
             channels = out
     hidden = int(4096 * width)
     return Net(
@@ -67,11 +69,17 @@ def create(name, *, width, side, classes, seed):
     if name == "alexnet":
         net = alexnet(width=width, side=side, classes=classes)
     else:
-        net = vgg(name, width=width, side=side, classes=classes)
+        plain = name.removesuffix("_bn")
+        net = vgg(plain, width=width, side=side, classes=classes, normalized=plain != name)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
             nn.init.uniform_(module.bias, -0.1, 0.4)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.2, 0.4)
+            nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            nn.init.uniform_(module.running_var, 0.3, 3.0)
     return net.eval()
 
 
@@ -92,6 +100,8 @@ def activations(net, pixels):
             if isinstance(module, nn.Conv2d):
                 index += 1
                 label = f"{index}" if is_alexnet else f"{block}_{index}"
+                found[f"conv{label}"] = x
+            elif isinstance(module, nn.BatchNorm2d):  # ours is part of the convolution
                 found[f"conv{label}"] = x
             elif isinstance(module, nn.ReLU):
                 found[f"relu{label}"] = x

@@ -297,6 +297,11 @@ def whole_numbers(options: flags.FlagValues, flag: str) -> tuple[int, ...]:
         raise UserError(f"--{flag}={','.join(value)} must be whole numbers") from None
 
 
+def terminal_width() -> int | None:
+    """Return the columns that a table may have; None if it is not printed on a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def _chosen(argv: Sequence[str]) -> tuple[ModuleType, Sequence[str]]:
     """Return the selected command and the command line after its name.
 

@@ -11,6 +11,11 @@ Protocols: center, ten_crop, nine_view (3x3 crops, for the CIFAR-10 nets), dense
 crops and their mirror images), and multi_crop_and_dense. The posteriors of several scales and
 networks are averaged with equal weight.
 
+A folder whose classes are some of the network's (--classes=part) is scored among all of them:
+
+    deepconv evaluate --weights=vgg16.pth --dataset=folder:/data/some_wnids --classes=part
+    deepconv evaluate --weights=vgg16.pth --dataset=folder:/data/val --labels=LOC_val_solution.csv
+
 A network that predicts boxes is evaluated on localization: center scores the box of the true class;
 dense scores five guesses of a class and a box, with the classes from --classifier. The boxes of
 several scales and networks (--ensemble) are merged.
@@ -29,6 +34,7 @@ from deepconv.exceptions import UserError
 from deepconv.inference.evaluate import Request, describe, describe_labels, evaluate
 from deepconv.inference.model import load_input
 from deepconv.localization import evaluate as localization
+from deepconv.run import weights_file
 from deepconv.visualize.boxes import Boxed, box_sheet
 
 # Images of the sheet of a localization, and the largest shorter side of one, in pixels.
@@ -67,6 +73,21 @@ def define_flags(values: flags.FlagValues) -> None:
         "Another data set with the same classes, such as folder:/path; by default the config's.",
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "classes",
+        "same",
+        ["same", "part"],
+        "Whether the data set must have the network's classes, or may have some of them, under "
+        "their names, ImageNet's wnids and names, or numbers.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "labels",
+        None,
+        "A CSV file of the pictures in --dataset=folder:/path and their classes, which may be some "
+        "of the network's.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "split",
         None,
@@ -101,10 +122,13 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
         "name": options.dataset,
         "data_dir": options.data_dir,
         "eval_split": options.split,
+        "labels": options.labels,
     }
     scales = command_line.whole_numbers(options, "scales")
     replaced = {key: value for key, value in dataset.items() if value is not None}
     out = Path(options.out).absolute() if options.out else None
+    if options.labels and not options.dataset:
+        raise UserError("--labels needs the folder of the pictures: --dataset=folder:/path")
     if named and _predicts_boxes(paths[0]):
         _localization(options, paths, scales, replaced, out, json_file)
         return
@@ -112,7 +136,13 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
         raise UserError(f"--classifier is for networks that predict boxes, and {paths[0]} does not")
     result = evaluate(
         [path for path in paths if path.suffix != ".npz"],
-        Request(options.protocol, scales, options.average, options.checkpoint),
+        Request(
+            options.protocol,
+            scales,
+            options.average,
+            options.checkpoint,
+            part=options.classes == "part",
+        ),
         posteriors=[path for path in paths if path.suffix == ".npz"],
         dataset=replaced,
         out=out,
@@ -120,13 +150,17 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     )
     if json_file:
         atomic.write_json(json_file, result)
-    text = describe(result) if "top1_error" in result else describe_labels(result)
+    width = command_line.terminal_width()
+    if "top1_error" in result:
+        text = describe(result, width=width)
+    else:
+        text = describe_labels(result, width=width)
     print(f"{text}\n\nresults: {Path(result['posteriors']).with_suffix('.json')}")
 
 
 def _predicts_boxes(path: Path) -> bool:
     # Files of other frameworks, which take long to read, are of classifiers.
-    known = path.is_dir() or path.suffix == ".safetensors"
+    known = path.is_dir() or (path.is_file() and weights_file.is_ours(path))
     return known and predicts_boxes(load_input(path)[0])
 
 

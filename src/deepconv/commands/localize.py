@@ -86,6 +86,7 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     for net in nets:
         find.require_boxes(net)
     classifier = open_model(Path(options.classifier), everywhere, checkpoint=options.checkpoint)
+    classifier = classifier.named_like(nets[0])
     find.require_classifier(classifier, nets)
     scales = command_line.whole_numbers(options, "scales")
     members = [(net, scale) for net in nets for scale in scales or (net.config.evaluation.scale,)]
@@ -106,12 +107,12 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
         threads=threads,
     )
     names = list(map(naming.decoded, source.file_names))
-    listed = _listed(names, survey.sizes, found, classifier.class_names)
+    listed = _listed(names, survey.sizes, found, classifier.labels)
     print(_table(listed))
     if json_file:
         atomic.write_json(json_file, listed)
     if out:
-        drawing.save(box_sheet(_drawn(source, names, found, classifier.class_names)), out)
+        drawing.save(box_sheet(_drawn(source, names, found, classifier.labels)), out)
         print(f"\n{out.absolute()}")
     command_line.complain(refused + damaged)
 
@@ -151,7 +152,9 @@ def _table(listed: Sequence[dict[str, Any]]) -> str:
         for row in listed
         for number, box in enumerate(row["boxes"])
     ]
-    return tables.table(("picture", "class", "score", *_SIDES), rows)
+    return tables.table(
+        ("picture", "class", "score", *_SIDES), rows, width=command_line.terminal_width()
+    )
 
 
 def _drawn(

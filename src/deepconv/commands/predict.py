@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -28,7 +29,7 @@ from deepconv.exceptions import UserError
 from deepconv.inference import scoring
 from deepconv.inference.evaluate import Request
 from deepconv.inference.model import open_model
-from deepconv.inference.predict import BEST, best, log_posteriors
+from deepconv.inference.predict import BEST, Prediction, best, log_posteriors
 from deepconv.transfer import predict as transfer
 from deepconv.transfer import svm_file
 from deepconv.visualize.sheets import (
@@ -41,6 +42,8 @@ from deepconv.visualize.sheets import (
 
 REQUIRED = ("weights",)
 ARGUMENTS = sys.maxsize
+# Labels of each picture that even a narrow terminal shows.
+_FEWEST = 2
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -83,27 +86,48 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     source, kept, damaged = pictures.set_aside(source, np.flatnonzero(np.isnan(logs).any(axis=1)))
     logs = logs[kept]
     names = list(map(naming.decoded, source.file_names))
-    predictions = best(logs, names, model.class_names)
-    lines = [
-        (each.picture, *(f"{label} {posterior:.2f}" for label, posterior in each.best))
-        for each in predictions
-    ]
-    columns = len(predictions[0].best)
-    print(tables.table(("picture", "best labels", *[""] * (columns - 1)), lines))
+    predictions = best(logs, names, model.labels)
+    print(_table(predictions, command_line.terminal_width()))
     if json_file:
-        listed = [
-            {
-                "picture": each.picture,
-                "best": [
-                    {"label": label, "posterior": posterior} for label, posterior in each.best
-                ],
-            }
+        atomic.write_json(json_file, [_listed(each, model.class_names) for each in predictions])
+    if sheet_file:
+        drawing.save(contact_sheet(source, logs, predictions, model.labels), sheet_file)
+    command_line.complain(refused + damaged)
+
+
+def _table(predictions: Sequence[Prediction], width: int | None) -> str:
+    """Lay out the labels; on a narrow terminal fewer of them, which can be read."""
+
+    def laid_out(columns: int, cut_to: int | None) -> str:
+        rows = [
+            (
+                each.picture,
+                *(f"{label} {posterior:.2f}" for label, posterior in each.best[:columns]),
+            )
             for each in predictions
         ]
-        atomic.write_json(json_file, listed)
-    if sheet_file:
-        drawing.save(contact_sheet(source, logs, predictions, model.class_names), sheet_file)
-    command_line.complain(refused + damaged)
+        headers = ("picture", "best labels", *[""] * (columns - 1))
+        return tables.table(headers, rows, width=cut_to)
+
+    columns = len(predictions[0].best)
+    while width and columns > _FEWEST and _widest(laid_out(columns, None)) > width:
+        columns -= 1
+    return laid_out(columns, width)
+
+
+def _widest(table: str) -> int:
+    return max(map(naming.width, table.splitlines()))
+
+
+def _listed(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return a picture's labels in JSON; `class` is the class's own name, such as a wnid."""
+    return {
+        "picture": prediction.picture,
+        "best": [
+            {"label": label, "index": number, "class": class_names[number], "posterior": posterior}
+            for number, (label, posterior) in zip(prediction.classes, prediction.best, strict=True)
+        ],
+    }
 
 
 def _by_svm(

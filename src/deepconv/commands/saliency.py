@@ -19,7 +19,7 @@ from absl import flags
 
 from deepconv import drawing
 from deepconv.commands import command_line
-from deepconv.data import decode
+from deepconv.data import decode, imagenet
 from deepconv.data.pipeline import Source
 from deepconv.data.sources import pictures
 from deepconv.exceptions import UserError
@@ -84,11 +84,16 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
 def numbered(trained: Model, label: str) -> int:
     """Return the number of a class that is given by its name or, if no name matches, its number.
 
+    A class of ImageNet may be given by its wnid or any of its names.
+
     Raises:
       UserError: if there is no such class, or several have this name.
     """
     names = trained.class_names
     found = [number for number, name in enumerate(names) if name == label]
+    if not found:
+        wnids = imagenet.find(label)
+        found = [number for number, name in enumerate(names) if name in wnids]
     if len(found) > 1:
         raise UserError(
             f"--label={label} is the name of classes {', '.join(map(str, found))}; give the number"
@@ -99,7 +104,7 @@ def numbered(trained: Model, label: str) -> int:
         return int(label)
     raise UserError(
         f"--label={label} is not one of the {len(names)} classes, which begin with "
-        f"{', '.join(names[:3])}"
+        f"{', '.join(trained.labels[:3])}"
     )
 
 

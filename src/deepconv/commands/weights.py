@@ -2,6 +2,7 @@
 
 deepconv weights import vgg16-397923af.pth vgg16.safetensors
 deepconv weights import VGG_ILSVRC_16_layers.caffemodel vgg16.safetensors --classes=words
+deepconv weights import vgg16-00b39a1b.pth vgg16.safetensors --pixels=caffe
 deepconv weights export runs/vgg_d_jitter vgg16.safetensors --format=deepconv
 deepconv weights export runs/vgg_d_jitter vgg16_torch.safetensors --format=torchvision
 deepconv weights export runs/vgg_d_jitter vgg16.stablehlo --format=stablehlo --view=dense
@@ -16,9 +17,11 @@ from deepconv import tables
 from deepconv.commands import command_line
 from deepconv.exceptions import UserError
 from deepconv.inference import model
-from deepconv.weights import exporting, importing
+from deepconv.weights import conversion, exporting, importing
 
 ARGUMENTS = 3
+_ENDING = ".safetensors"
+_OF_PYTORCH = (".pth", ".pt", ".bin")
 
 
 def _import(options: flags.FlagValues, path: Path, out: Path) -> None:
@@ -26,6 +29,7 @@ def _import(options: flags.FlagValues, path: Path, out: Path) -> None:
         path,
         class_names=Path(options.classes) if options.classes else None,
         mean=Path(options.mean) if options.mean else None,
+        pixels=options.pixels,
     )
     importing.write(imported, out)
     converted = imported.converted
@@ -35,8 +39,13 @@ def _import(options: flags.FlagValues, path: Path, out: Path) -> None:
         )
     )
     mean = ", ".join(f"{value:.3f}" for value in converted.mean_rgb)
+    print(f"\n{conversion.describe_pixels(imported.source)}")
+    if converted.folded:
+        print(importing.FOLDED)
+    if imported.source.left:
+        print(f"not used: {importing.left_over(imported)}")
     print(
-        f"\n{out.absolute()}: {converted.network}, {converted.classes} classes, "
+        f"{out.absolute()}: {converted.network}, {converted.classes} classes, "
         f"{converted.options['crop']}-pixel crops of images rescaled to a shorter side of "
         f"{imported.scale}; mean RGB {mean}"
     )
@@ -76,6 +85,14 @@ def define_flags(values: flags.FlagValues) -> None:
         "mean", None, "For import: Caffe's mean image, a .binaryproto file.", flag_values=values
     )
     flags.DEFINE_enum(
+        "pixels",
+        None,
+        [*conversion.PIXELS],
+        "For import of a PyTorch file: the pixels that its first kernel expects; caffe for a file "
+        "converted from Caffe (BGR, 0..255), by default torchvision (RGB, normalized).",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
         "format",
         "torchvision",
         ["torchvision", "stablehlo", "deepconv"],
@@ -92,6 +109,22 @@ def define_flags(values: flags.FlagValues) -> None:
     command_line.define_checkpoint(values)
 
 
+def _require_ending(options: flags.FlagValues, action: str, out: Path) -> None:
+    """Check that a file's name says what will be in it.
+
+    Raises:
+      UserError: if its ending is that of another format.
+    """
+    stablehlo = action == "export" and options.format == "stablehlo"
+    if stablehlo and out.suffix in (_ENDING, *_OF_PYTORCH):
+        raise UserError(f"cannot write {out}: --format=stablehlo writes a .stablehlo file")
+    if not stablehlo and out.suffix != _ENDING:
+        raise UserError(
+            f"cannot write {out}: what is written is a safetensors file, so its name must end in "
+            f"{_ENDING}, as in {out.with_suffix(_ENDING).name}"
+        )
+
+
 def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     """Import or export a file."""
     if len(arguments) != 3 or arguments[0] not in _ACTIONS:
@@ -99,4 +132,5 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     action, source, out = arguments[0], Path(arguments[1]), Path(arguments[2])
     if not out.absolute().parent.is_dir():
         raise UserError(f"cannot write {out}: there is no folder {out.parent}")
+    _require_ending(options, action, out)
     _ACTIONS[action](options, source, out)

@@ -22,7 +22,7 @@ after it. For example, style and perceptual losses in ten lines:
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -69,9 +69,15 @@ def cut(network: Network, layers: Sequence[str]) -> Network:
     return network.clone(layers=network.layers[: last + 1])
 
 
+@overload
+def extractor(  # type: ignore[overload-overlap]  # a string is a sequence of strings too
+    model: Model, layers: str
+) -> Callable[[jax.typing.ArrayLike], jax.Array]: ...
+@overload
 def extractor(
     model: Model, layers: Sequence[str]
-) -> Callable[[jax.typing.ArrayLike], dict[str, jax.Array]]:
+) -> Callable[[jax.typing.ArrayLike], dict[str, jax.Array]]: ...
+def extractor(model: Model, layers: str | Sequence[str]) -> Callable[[jax.typing.ArrayLike], Any]:
     """Return a jitted function that computes some layers' outputs for images, in one pass.
 
     Nothing after the last of these layers is computed. The function is differentiable, and
@@ -79,17 +85,19 @@ def extractor(
 
     Args:
       model: the network.
-      layers: names of the layers.
+      layers: names of the layers, or a single name.
 
     Returns:
       A function from RGB images `[N, H, W, 3]` in 0..255, uint8 or float, to
-      `{name: float32 [N, h, w, C]}` in the order of `layers`. Images may have any size for which
-      no layer's output is empty; the function subtracts the mean RGB.
+      `{name: float32 [N, h, w, C]}` in the order of `layers`, or to float32 `[N, h, w, C]` for a
+      single name. Images may have any size for which no layer's output is empty; the function
+      subtracts the mean RGB, and raises ValueError for another shape.
 
     Raises:
       ValueError: if the network has no such layer, or none is given.
     """
-    network = cut(model.network, layers)
+    names = [layers] if isinstance(layers, str) else list(layers)
+    network = cut(model.network, names)
     params = {
         layer.name: model.params[layer.name]
         for layer in network.layers
@@ -99,11 +107,16 @@ def extractor(
 
     @jax.jit  # not compilation.jit: users differentiate it, and call it in jitted functions
     def outputs(images: jax.Array) -> dict[str, jax.Array]:
-        return _outputs(network, params, images - mean, layers)
+        return _outputs(network, params, images - mean, names)
 
-    def extract(images: jax.typing.ArrayLike) -> dict[str, jax.Array]:
-        found = outputs(jnp.asarray(images, jnp.float32))
-        return {name: found[name] for name in layers}  # jit sorts them
+    def extract(images: jax.typing.ArrayLike) -> Any:
+        images = jnp.asarray(images, jnp.float32)
+        if images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"images must have shape [N, H, W, 3], not {list(images.shape)}")
+        found = outputs(images)
+        if isinstance(layers, str):
+            return found[layers]
+        return {name: found[name] for name in names}  # jit sorts them
 
     return extract
 

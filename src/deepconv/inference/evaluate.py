@@ -7,6 +7,7 @@ Posteriors are computed once and kept in each run's folder; see `scoring`.
 """
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -16,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepconv import atomic, naming, parallel, tables
+from deepconv.data import imagenet
 from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import Source
-from deepconv.data.sources import datasets
+from deepconv.data.sources import datasets, relabeled
 from deepconv.data.sources.multilabel import MultiLabelSource
 from deepconv.evaluation.ensemble import ScoredImages, combine
 from deepconv.evaluation.protocols import PROTOCOLS
@@ -29,6 +31,8 @@ from deepconv.inference import buckets, scoring
 from deepconv.inference.model import Model, open_model, results_folder
 from deepconv.run import provenance
 from deepconv.run.workdir import hold, require_unseen, require_writable
+
+_LOG = logging.getLogger(__name__)
 
 # Rows of each part of the printed report; the JSON has more.
 _ROWS = 10
@@ -44,12 +48,14 @@ class Request(NamedTuple):
       scales: the shorter sides Q; empty: that of the network's own config.
       average: what dense evaluation averages over the map, "scores" or "posteriors".
       checkpoint: which parameters, "last" or "best"; see `open_model`.
+      part: whether the data set's classes may be some of the network's; see `open_images`.
     """
 
     protocol: str = "dense"
     scales: tuple[int, ...] = ()
     average: str = "scores"
     checkpoint: str = "last"
+    part: bool = False
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -114,7 +120,7 @@ def score_runs(
       runs: run folders, or weights files; the posteriors of each are kept under `evaluation/`
         in its `results_folder`.
       request: how to evaluate each run.
-      dataset: replaces keys of the first run's `config.dataset`: other images of its classes.
+      dataset: see `open_images`.
       out: folder to keep everything in instead, with a subfolder for each run.
       threads: number of decoding threads; 0: one per core.
 
@@ -133,7 +139,7 @@ def score_runs(
         for view, scale in parts:
             scoring.require_view(net, view, scale)
     threads = threads or os.cpu_count() or 1
-    nets, images = open_images(runs, nets, dataset, threads=threads)
+    nets, images = open_images(runs, nets, dataset, threads=threads, part=request.part)
     scored = []
     for run, net, parts in zip(runs, nets, wanted, strict=True):
         folder = kept_in(run, images.described, out)
@@ -166,15 +172,19 @@ def open_images(
     *,
     threads: int,
     boxes: bool = False,
+    part: bool = False,
 ) -> tuple[list[Model], Images]:
     """Open the images that runs are evaluated on, those of the first one's data set.
 
     Args:
       runs: their folders, or files of weights.
       nets: their networks.
-      dataset: replaces keys of `config.dataset` of the first run: other images of its classes.
+      dataset: replaces keys of `config.dataset` of the first run: other images of its classes;
+        `labels` is a CSV file of them, see `labels_table`.
       threads: how many read.
       boxes: whether every record shall have boxes.
+      part: whether the data set's classes may be some of the first network's, under any of their
+        names; the labels are then the network's numbers. A table of labels always may.
 
     Returns:
       The networks, their classes named, and the images.
@@ -193,24 +203,33 @@ def open_images(
         raise UserError(
             "networks with one label and with several labels cannot be evaluated together"
         )
+    labels = Path(settings["labels"]) if "labels" in settings else None
     opened = datasets.open_split(
-        name, split, data_dir=settings["data_dir"], boxes=boxes, multilabel=several
+        name,
+        split,
+        data_dir=settings["data_dir"],
+        boxes=boxes,
+        multilabel=several,
+        labels=labels,
     )
+    if (part or labels) and nets[0].class_names != opened.class_names:
+        opened = _as_part(opened, name, nets[0])
     described = f"{name}, {opened.part.split}"
     named = []
     for run, net in zip(runs, nets, strict=True):
         if net.config.dataset.name == name and run.is_dir():
             require_unseen(run, opened.part)
         if net.unnamed and len(net.class_names) == len(opened.class_names):
-            named.append(net._replace(class_names=opened.class_names))
+            named.append(net.named(opened.class_names))
         elif net.class_names != opened.class_names:
             raise UserError(
                 f"{run} was trained on different classes ({_few(net.class_names)}) than those of "
-                f"{name} ({_few(opened.class_names)})"
+                f"{name} ({_few(opened.class_names)}){_hint(net, opened)}"
             )
         else:
             named.append(net)
-    key = (name, split, settings["data_dir"], opened.part.digest)
+    # The class names too: they number the labels, and a part is numbered as the network's.
+    key = (name, split, settings["data_dir"], opened.part.digest, *opened.class_names)
     survey = _survey(opened.source, threads, key)
     present = None
     if isinstance(opened.source, MultiLabelSource):
@@ -226,6 +245,36 @@ def open_images(
         opened.source, survey, described, opened.part.digest, opened.class_names, present
     )
     return named, images
+
+
+def _as_part(opened: datasets.Split, name: str, net: Model) -> datasets.Split:
+    """Return a split with the network's classes, some of which it has.
+
+    Raises:
+      UserError: if the network's classes are not known, or one of the split's is not among them.
+    """
+    if net.unnamed and not net.assumed:
+        raise UserError(
+            f"{net.name} has no class names to find those of {name} among; give them to deepconv "
+            "weights import --classes=FILE"
+        )
+    try:
+        numbers = relabeled.numbers_among(opened.class_names, net.class_names)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    _LOG.info("%s: %d of the %d classes of %s", name, len(numbers), len(net.class_names), net.name)
+    return opened._replace(
+        source=relabeled.Relabeled(opened.source, numbers), class_names=net.class_names
+    )
+
+
+def _hint(net: Model, opened: datasets.Split) -> str:
+    """Return what to do if the classes of a split are some of the network's."""
+    try:
+        relabeled.numbers_among(opened.class_names, net.class_names)
+    except UserError:
+        return ""
+    return "; --classes=part evaluates them as a part of the network's"
 
 
 def kept_in(run: Path, described: str, out: Path | None) -> Path:
@@ -318,36 +367,59 @@ def summarize(
     return result
 
 
-def describe(result: dict[str, Any]) -> str:
-    """Return an evaluation as text: the errors, the worst classes, confusions and images."""
+def describe(result: dict[str, Any], *, width: int | None = None) -> str:
+    """Return an evaluation as text: the errors, the worst classes, confusions and images.
+
+    Args:
+      result: what `summarize` returns.
+      width: columns that the tables are cut to, if any.
+    """
     errors = [
         (f"top-{k} error", f"{100 * result[f'top{k}_error']:.2f}", _between(result, k))
         for k in (1, 5)
     ]
     classes = [
-        (row["name"], row["images"], 100 * row["top1_error"], 100 * row["top5_error"])
+        (
+            imagenet.label(row["name"]),
+            row["images"],
+            100 * row["top1_error"],
+            100 * row["top5_error"],
+        )
         for row in result["classes"][:_ROWS]
     ]
     confusions = [
-        (row["true"], row["predicted"], row["images"]) for row in result["confusions"][:_ROWS]
+        (imagenet.label(row["true"]), imagenet.label(row["predicted"]), row["images"])
+        for row in result["confusions"][:_ROWS]
     ]
     worst = [
-        (row["image"], row["true"], *(f"{name} {posterior:.2f}" for name, posterior in row["best"]))
+        (
+            row["image"],
+            imagenet.label(row["true"]),
+            *(f"{imagenet.label(name)} {posterior:.2f}" for name, posterior in row["best"]),
+        )
         for row in result["worst"][:_ROWS]
     ]
     labels = max((len(row) - 2 for row in worst), default=0)
     parts = [
         f"{naming.one_line(result['title'])}: {result['images']:,} images",
-        tables.table(("", "%", "95 % interval"), errors),
-        tables.table(("worst classes", "images", "top-1 %", "top-5 %"), classes),
-        tables.table(("true class", "taken for", "images"), confusions),
-        tables.table(("worst images", "true class", "best labels", *[""] * (labels - 1)), worst),
+        tables.table(("", "%", "95 % interval"), errors, width=width),
+        tables.table(("worst classes", "images", "top-1 %", "top-5 %"), classes, width=width),
+        tables.table(("true class", "taken for", "images"), confusions, width=width),
+        tables.table(
+            ("worst images", "true class", "best labels", *[""] * (labels - 1)), worst, width=width
+        ),
     ]
     return "\n\n".join(parts)
 
 
-def describe_labels(result: dict[str, Any]) -> str:
-    """Return an evaluation of several labels as text: average precisions and the worst images."""
+def describe_labels(result: dict[str, Any], *, width: int | None = None) -> str:
+    """Return an evaluation of several labels as text: average precisions and the worst images.
+
+    Args:
+      result: what `summarize` returns.
+      width: columns that the tables are cut to, if any.
+    """
+    rules = [f"AP %, {rule}" for rule in result["means"]]
     means = [(rule, f"{100 * mean:.2f}") for rule, mean in result["means"].items()]
     classes = [
         (row["name"], row["images"], *(100 * value for value in row["average_precision"].values()))
@@ -361,11 +433,9 @@ def describe_labels(result: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             f"{naming.one_line(result['title'])}: {result['images']:,} images{without}",
-            tables.table(("mean average precision", "%"), means),
-            tables.table(
-                ("class", "images", *(f"AP %, {rule}" for rule in result["means"])), classes
-            ),
-            tables.table(("worst images", "classes present", "wrong about"), worst),
+            tables.table(("mean average precision", "%"), means, width=width),
+            tables.table(("class", "images", *rules), classes, width=width),
+            tables.table(("worst images", "classes present", "wrong about"), worst, width=width),
         ]
     )
 

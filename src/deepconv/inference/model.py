@@ -1,32 +1,37 @@
 """A trained network and everything needed to apply it to images, from a run or from a file.
 
 model = open_model(Path("runs/vgg_d_jitter"))  # or ours.safetensors, or another framework's file
-pixels = images - model.central_mean
-scores = model.network.apply({"params": model.params}, pixels)
+model.predict(["cat.jpg"])[0].best  # (("tabby", 0.71), ...)
+scores = model.network.apply({"params": model.params}, model.preprocess(["cat.jpg"]))
 """
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from deepconv import preprocess
+from deepconv import naming, preprocess
 from deepconv.config.check import from_json
 from deepconv.config.identity import config_digest
 from deepconv.config.schema import create_model, default, predicts_boxes
-from deepconv.data import color
+from deepconv.data import color, imagenet
 from deepconv.data.color import ColorStatistics
 from deepconv.exceptions import UserError
 from deepconv.models.network import Network, network_from_json
 from deepconv.run import weights_file
 from deepconv.run.files import RunFolder
-from deepconv.run.parameters import FileParameters, SavedParameters, open_file
+from deepconv.run.parameters import FileParameters, SavedParameters, open_file, require_path
 from deepconv.run.workdir import recorded_network
+
+# The modules behind the methods import this one, so the methods import them when called.
+if TYPE_CHECKING:
+    from deepconv.data.sources.given import Picture
+    from deepconv.inference.predict import Prediction
 
 
 class Model(NamedTuple):
@@ -41,6 +46,7 @@ class Model(NamedTuple):
       class_names: names of its outputs, in order.
       step: the update after which the parameters were saved; 0 for a file.
       digest: hash of what determines the parameters: a run's config, or a file's contents.
+      assumed: whether the class names were taken to be ImageNet's because there are as many.
     """
 
     name: str
@@ -51,11 +57,92 @@ class Model(NamedTuple):
     class_names: tuple[str, ...]
     step: int
     digest: str
+    assumed: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names for people: the usual names of ImageNet's classes, not their wnids."""
+        return tuple(map(imagenet.label, self.class_names))
 
     @property
     def unnamed(self) -> bool:
-        """Whether only the number of the classes is known, not their names."""
-        return self.class_names == numbered(len(self.class_names))
+        """Whether only the number of the classes is known for sure, not their names."""
+        return self.assumed or self.class_names == numbered(len(self.class_names))
+
+    def named_like(self, other: "Model") -> "Model":
+        """Return the model with another one's class names, if it has as many but no names."""
+        same = self.unnamed and len(self.class_names) == len(other.class_names)
+        return self.named(other.class_names) if same else self
+
+    def named(self, class_names: tuple[str, ...]) -> "Model":
+        """Return the model with other class names."""
+        return self._replace(class_names=class_names, assumed=False)
+
+    def preprocess(self, pictures: "Picture | Sequence[Picture]") -> np.ndarray:
+        """Return the central crops of pictures, float32 `[N, S, S, 3]`, the mean subtracted.
+
+        `pictures` are paths, Pillow images, arrays uint8 RGB `[H, W, 3]`, or a sequence of such;
+        see `given.preprocess`.
+
+        Raises:
+          UserError: if a picture cannot be read.
+        """
+        from deepconv.inference import given
+
+        return given.preprocess(self, pictures)
+
+    def predict(
+        self,
+        pictures: "Picture | Sequence[Picture]",
+        *,
+        protocol: str = "center",
+        scales: Sequence[int] = (),
+    ) -> "list[Prediction]":
+        """Return the five best classes of each picture, with their posteriors.
+
+        `protocol` is one of `deepconv evaluate`, `scales` are shorter sides in pixels, by default
+        the network's own; see `given.predict`.
+
+        Raises:
+          UserError: if a picture cannot be read, or the protocol is unknown or does not fit.
+        """
+        from deepconv.inference import given
+
+        return given.predict(self, pictures, protocol=protocol, scales=scales)
+
+    def features(
+        self, pictures: "Picture | Sequence[Picture]", layers: str | Sequence[str]
+    ) -> np.ndarray | dict[str, np.ndarray]:
+        """Return a layer's output for the central crops of pictures, float32 `[N, h, w, C]`.
+
+        Several names give a dict of such; see `given.features`. For images of any size, and for
+        gradients, use `activations.extractor`.
+
+        Raises:
+          UserError: if a picture cannot be read.
+          ValueError: if there is no such layer.
+        """
+        from deepconv.inference import given
+
+        return given.features(self, pictures, layers)
+
+    def __repr__(self) -> str:
+        """Describe the network in a few lines, without its numbers."""
+        layers = [layer.name for layer in self.network.layers]
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
+        few = f"{', '.join(self.labels[:3])}{', ...' if len(self.labels) > 3 else ''}"
+        lines = [f"Model {self.name!r}: {len(self.params)} layers with {size:,} parameters"]
+        if self.config is not None:
+            lines[0] = lines[0].replace(":", f": {self.config.model.name},", 1)
+        lines.append(f"  {len(self.labels)} classes: {naming.shortened(few, 60)}")
+        lines.append(f"  crops of {self.network.crop} pixels")
+        if self.config is not None:
+            mean = ", ".join(f"{value:.1f}" for value in self.colors.mean_rgb)
+            lines[-1] += (
+                f" of images with a shorter side of {self.config.evaluation.scale}; mean RGB {mean}"
+            )
+        lines.append(f"  outputs: {', '.join(layers[:3])}, ..., {', '.join(layers[-2:])}")
+        return "\n".join(lines)
 
     @property
     def multilabel(self) -> bool:
@@ -89,6 +176,7 @@ def open_model(
     Raises:
       UserError: if the path is neither, or its contents are damaged.
     """
+    require_path(path)
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     if path.is_file():
         return _from_file(path, sharding)
@@ -104,6 +192,7 @@ def load_input(path: Path) -> tuple[ConfigDict, ColorStatistics]:
     Raises:
       UserError: if the path is neither, or its contents are damaged.
     """
+    require_path(path)
     if path.is_file():
         return _input_of_file(open_file(path))
     config, colors, _ = _input_of_run(path)
@@ -140,15 +229,18 @@ def _from_file(path: Path, sharding: jax.sharding.Sharding) -> Model:
         )
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
+    names, classes = about["class_names"], about["classes"]
+    assumed = names is None and classes == imagenet.CLASSES and not predicts_boxes(config)
     return Model(
         name=path.stem,
         network=network,
         params=saved.read(list(saved.shapes), sharding),
         config=config,
         colors=colors,
-        class_names=tuple(about["class_names"] or numbered(about["classes"])),
+        class_names=imagenet.wnids() if assumed else tuple(names or numbered(classes)),
         step=0,
         digest=weights_file.digest(about),
+        assumed=assumed,
     )
 
 

@@ -1,13 +1,14 @@
 """Predict the best labels for pictures.
 
 logs = log_posteriors(model, source, Request("dense", (256,)), threads=8)
-predictions = best(logs, source.file_names, model.class_names)
+predictions = best(logs, source.file_names, model.labels)
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from deepconv import parallel
 from deepconv.data.pipeline import Source
@@ -26,20 +27,25 @@ class Prediction(NamedTuple):
     Attributes:
       picture: the name of its file, see `naming.decoded`.
       best: (label, posterior) of the five best, best first.
+      classes: the class numbers of these labels.
     """
 
     picture: str
     best: tuple[tuple[str, float], ...]
+    classes: tuple[int, ...]
 
 
-def log_posteriors(model: Model, source: Source, request: Request, *, threads: int) -> np.ndarray:
+def log_posteriors(
+    model: Model, source: Source, request: Request, *, threads: int, mesh: Mesh | None = None
+) -> np.ndarray:
     """Return pictures' log posteriors, computed as in evaluation but not saved.
 
     Args:
-      model: the network, its parameters on all devices.
+      model: the network, its parameters on all devices of the mesh.
       source: the pictures.
       request: the protocol and the scales.
       threads: number of decoding threads.
+      mesh: the devices that share each batch; by default all.
 
     Returns:
       float32 `[N, C]`; NaN for a picture that cannot be decoded.
@@ -62,7 +68,7 @@ def log_posteriors(model: Model, source: Source, request: Request, *, threads: i
                 source=source,
                 sizes=survey.rescaled(scale),
                 into=Memory((len(source), len(model.class_names))),
-                mesh=parallel.data_mesh(),
+                mesh=mesh or parallel.data_mesh(),
                 threads=threads,
                 strict=False,
             )
@@ -72,17 +78,21 @@ def log_posteriors(model: Model, source: Source, request: Request, *, threads: i
 
 
 def best(
-    log_posteriors: np.ndarray, names: Sequence[str], class_names: Sequence[str]
+    log_posteriors: np.ndarray, names: Sequence[str], labels: Sequence[str]
 ) -> list[Prediction]:
     """Return the best labels of each picture; ties go to the lower class number.
 
     Args:
       log_posteriors: `[N, C]`.
       names: names of the pictures.
-      class_names: `[C]`.
+      labels: names of the classes, `[C]`.
     """
     order = np.argsort(-log_posteriors, axis=1, kind="stable")[:, :BEST]
     return [
-        Prediction(name, tuple((class_names[c], float(np.exp(row[c]))) for c in classes))
+        Prediction(
+            name,
+            tuple((labels[c], float(np.exp(row[c]))) for c in classes),
+            tuple(map(int, classes)),
+        )
         for name, row, classes in zip(names, log_posteriors, order, strict=True)
     ]

@@ -66,7 +66,15 @@ def create(
     if boxes not in OUTPUTS:
         raise ValueError(f"boxes={boxes!r} is not one of {', '.join(map(repr, OUTPUTS))}")
     if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}; choose from {', '.join(NETWORKS)}")
+        raise ValueError(
+            f"unknown network {name!r}; choose from {', '.join(NETWORKS)}"
+            + (
+                "; batch normalization is not trained here: weights that have it are imported "
+                "with it folded into the convolutions"
+                if name.endswith("_bn")
+                else ""
+            )
+        )
     if initializer not in PRESETS:
         raise ValueError(f"unknown initializer {initializer!r}; choose from {', '.join(PRESETS)}")
     parameters = inspect.signature(NETWORKS[name]).parameters

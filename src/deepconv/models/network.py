@@ -86,6 +86,10 @@ class Network(nn.Module):
 
         Returns:
           `[N, h, w, num_classes]` float32 scores, before the softmax; h = w = 1 where H = W = crop.
+
+        Raises:
+          ValueError: if the images do not have four axes, or are so small that a layer's output
+            would be empty; its mean would be NaN.
         """
         return self.activations(images, train, dropout_keys, extents)[self.layers[-1].name]
 
@@ -110,11 +114,20 @@ class Network(nn.Module):
             and any(isinstance(layer, Dropout) for layer in self.layers)
         ):
             raise ValueError("a network with dropout needs dropout_keys to train")
+        if images.ndim != 4:
+            raise ValueError(f"images must have shape [N, H, W, 3], not {list(images.shape)}")
         x = images.astype(self.dtype)
         outputs = {}
         for index, layer in enumerate(self.layers):
             if isinstance(layer, Conv | Dropout) and layer.gather:
                 x = lax.all_gather(x, layer.gather, axis=-1, tiled=True)
+            # The sides of an exported program are symbols, which cannot always be compared.
+            sides = [side for side in x.shape[1:3] if isinstance(side, int)]
+            if any(ops.output_size(layer, side) < 1 for side in sides):
+                raise ValueError(
+                    f"images of shape {list(images.shape)} are too small: the output of "
+                    f"{layer.name} is empty; this network's crop is {self.crop} pixels"
+                )
             if extents is not None:
                 if isinstance(layer, Conv) and any(layer.padding):
                     # Beyond the image's edge, earlier biases have left values that are not zero;

@@ -51,11 +51,31 @@ def open_parameters(path: Path, *, which: str) -> Parameters:
     Raises:
       UserError: if there are none, or they cannot be read.
     """
+    require_path(path)
     return open_file(path) if path.is_file() else SavedParameters(path, which=which)
+
+
+def require_path(path: Path) -> None:
+    """Check that there is a folder or a file.
+
+    Raises:
+      UserError: if there is none.
+    """
+    if not path.exists():
+        raise UserError(
+            f"no such file or folder: {path}; weights are a run's folder or a file, such as "
+            "vgg16.safetensors or vgg16.pth"
+        )
+
+
+# Files whose import was announced. Training opens its source twice, for colors and for parameters.
+_announced: set[Path] = set()
 
 
 def open_file(path: Path) -> "FileParameters":
     """Open a weights file: ours, or another framework's, which is imported.
+
+    The first import of a file is announced in one line of the log.
 
     Raises:
       UserError: if it cannot be read.
@@ -66,9 +86,9 @@ def open_file(path: Path) -> "FileParameters":
     from deepconv.weights import importing
 
     imported = importing.read(path)
-    network, classes = imported.converted.network, imported.converted.classes
-    text = "%s: imported from %s as %s with %d classes"
-    _LOG.info(text, path, imported.source.dialect, network, classes)
+    if path.absolute() not in _announced:
+        _announced.add(path.absolute())
+        _LOG.info("%s: %s", path, importing.describe(imported))
     tensors, about = importing.contents(imported)
     return FileParameters(tensors, with_checksums(tensors, about))
 

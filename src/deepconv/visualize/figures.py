@@ -142,9 +142,9 @@ def labels(trained: Model, pictures: Pictures) -> Figure:
         row, column = divmod(number, columns)
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
         picture.imshow(image)
-        name = _short(trained.class_names[label])
+        name = _short(trained.labels[label])
         picture.set_title(name, y=-0.14, fontsize=10, weight="bold", **drawing.LITERAL)
-        draw_bars(bars, says[number], label, trained.class_names)
+        draw_bars(bars, says[number], label, trained.labels)
     return figure
 
 
@@ -214,7 +214,7 @@ def _draw_labeled(
 ) -> None:
     axes.imshow(pictures.images[number])
     axes.set(xticks=[], yticks=[])
-    name = _short(trained.class_names[pictures.labels[number]])
+    name = _short(trained.labels[pictures.labels[number]])
     color = "black" if same else "firebrick"
     axes.set_xlabel(name, fontsize=7, labelpad=2, color=color, **drawing.LITERAL)
     for side in axes.spines.values():

@@ -139,7 +139,7 @@ def draw(trained: Model, images: Sequence[np.ndarray], labels: Sequence[int]) ->
             axes.axis("off")
             axes.set_title(title, fontsize=8)
         row[0].imshow(pixels)
-        name = naming.shortened(trained.class_names[label], LONGEST_NAME)
+        name = naming.shortened(trained.labels[label], LONGEST_NAME)
         row[0].set_title(f"{name}, up to {says.max():.2f}", fontsize=8, **drawing.LITERAL)
         for axes, (values, most) in zip(row[1:], views, strict=True):
             # In gray, because the picture's colors would be mistaken for the map's.

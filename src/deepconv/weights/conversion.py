@@ -7,8 +7,12 @@ Tensors are matched by name, never by order. A network that normalizes its pixel
 / s, pads with zeros afterwards; ours pads p - 255 m, which is zero exactly where x is. So 1 / (255
 s) is folded into the first kernel, its bias is unchanged, and every activation is the same,
 including at the borders.
+
+Batch normalization at test time, g (x - m) / sqrt(v + e) + b, is linear in the convolution's
+output x, and is folded into its kernel and bias.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -38,8 +42,9 @@ def convolutions(network: Network) -> list[Conv]:
     return [layer for layer in network.layers if isinstance(layer, Conv)]
 
 
-def _torchvision(network: Network) -> dict[str, str]:
-    # A Sequential numbers all its modules, which correspond one to one to our layers.
+def _torchvision(network: Network, *, normalized: bool = False) -> dict[str, str]:
+    # A Sequential numbers all its modules, which correspond one to one to our layers, except that
+    # a batch normalization may follow each convolution.
     names, head = {}, False
     number = 0
     for layer in network.layers:
@@ -50,13 +55,19 @@ def _torchvision(network: Network) -> dict[str, str]:
             head, number = True, 0
         if isinstance(layer, Conv):
             names[layer.name] = f"{'classifier' if head else 'features'}.{number}"
-        number += 1
+        number += 2 if normalized and isinstance(layer, Conv) and not head else 1
     return names
 
 
-def _timm(network: Network) -> dict[str, str]:
+def _timm(network: Network, *, normalized: bool = False) -> dict[str, str]:
     head = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
-    return {**_torchvision(network), **head}
+    return {**_torchvision(network, normalized=normalized), **head}
+
+
+def _after(name: str) -> str:
+    """Return the name of the module after `features.3`: `features.4`."""
+    sequence, _, number = name.rpartition(".")
+    return f"{sequence}.{int(number) + 1}"
 
 
 def _same(network: Network) -> dict[str, str]:
@@ -86,6 +97,7 @@ class Dialect(NamedTuple):
       std: RGB, in gray levels.
       means: means of networks with a different one, by our names.
       options: options of `models.create` that are not the defaults, by our names.
+      normalized: `names` of the networks with batch normalization after each convolution.
     """
 
     networks: Mapping[str, str]
@@ -98,6 +110,7 @@ class Dialect(NamedTuple):
     std: np.ndarray
     means: Mapping[str, np.ndarray] = {}
     options: Mapping[str, Mapping[str, Any]] = {}
+    normalized: Callable[[Network], dict[str, str]] | None = None
 
 
 _VGG_16_19 = {"vgg_d": "vgg16", "vgg_e": "vgg19"}
@@ -112,6 +125,7 @@ _OF_TORCHVISION = Dialect(
     bgr=False,
     mean=TORCH_MEAN,
     std=TORCH_STD,
+    normalized=functools.partial(_torchvision, normalized=True),
 )
 _OF_CAFFE = Dialect(
     {"alexnet": "bvlc_alexnet", "vgg_d": "VGG_ILSVRC_16_layers", "vgg_e": "VGG_ILSVRC_19_layers"},
@@ -145,12 +159,26 @@ _OF_MATCONVNET = _OF_CAFFE._replace(
 )
 DIALECTS: dict[str, Dialect] = {
     "torchvision": _OF_TORCHVISION,
-    "timm": _OF_TORCHVISION._replace(networks=_TORCH_VGG, names=_timm),
+    "timm": _OF_TORCHVISION._replace(
+        networks=_TORCH_VGG, names=_timm, normalized=functools.partial(_timm, normalized=True)
+    ),
     "caffe": _OF_CAFFE,
     "keras": _OF_KERAS,
     "keras_channels_first": _OF_KERAS._replace(channels_first=True),
     "matconvnet": _OF_MATCONVNET,
 }
+# What the first kernel of a PyTorch file may expect: torchvision's pixels, or, in a file that was
+# converted from Caffe, BGR in 0..255 minus the mean.
+PIXELS: dict[str, dict[str, Any]] = {
+    "torchvision": {},
+    "caffe": {"bgr": True, "mean": IMAGENET.mean_rgb, "std": np.ones(3)},
+}
+# What a batch normalization has, in this order, and PyTorch's epsilon, which no file holds.
+_NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
+_EPSILON = 1e-5
+# The filters of networks trained on normalized pixels have norms around sqrt(2), where He's
+# initialization begins; those of Caffe's, trained on gray levels, have smaller ones.
+_SMALL_FILTERS = 0.7
 
 
 class Row(NamedTuple):
@@ -173,6 +201,7 @@ class Converted(NamedTuple):
       params: float32 `{layer: {"kernel": [K, K, C, F], "bias": [F]}}`.
       mean_rgb: `[3]`, 0..255, to subtract from pixels.
       rows: a row for every tensor.
+      folded: whether batch normalization was folded into the convolutions.
     """
 
     network: str
@@ -181,6 +210,7 @@ class Converted(NamedTuple):
     params: Params
     mean_rgb: np.ndarray
     rows: list[Row]
+    folded: bool = False
 
     def create(self) -> Network:
         """Create the network without parameters."""
@@ -194,12 +224,13 @@ def convert(source: Source) -> Converted:
       UserError: if they do not match a network of the dialect; the message names the first
         mismatch.
     """
-    dialect = DIALECTS[source.dialect]
+    dialect = dialect_of(source)
     name, names = _recognize(source, dialect)
     arrays = {
         layer: tuple(map(source.tensors.__getitem__, parts)) for layer, parts in names.items()
     }
-    options = {**_options(name, arrays, dialect.networks[name]), **dialect.options.get(name, {})}
+    found = _options(name, arrays, dialect.networks[name], source.crop)
+    options = {**found, **dialect.options.get(name, {})}
     classes = arrays["fc8"][1].size
     network = models.create(name, classes, **options)
     mean = dialect.means.get(name, dialect.mean) if source.mean_rgb is None else source.mean_rgb
@@ -209,13 +240,18 @@ def convert(source: Source) -> Converted:
     factors = _dropout_factors(network.layers)
     shapes = kernel_shapes(network)
     for index, layer in enumerate(convolutions(network)):
-        their_kernel, their_bias = arrays[layer.name]
-        if their_bias.shape != (layer.features,):
-            raise _wrong_shape(names[layer.name][1], their_bias.shape, (layer.features,), name)
+        their_kernel, *vectors = arrays[layer.name]
+        for there, vector in zip(names[layer.name][1:], vectors, strict=True):
+            if vector.shape != (layer.features,):
+                raise _wrong_shape(there, vector.shape, (layer.features,), name)
         kernel, done = _kernel(their_kernel, shapes[layer.name], layer, source)
         if kernel is None:
             wanted = _described(shapes[layer.name], layer, dialect)
             raise _wrong_shape(names[layer.name][0], their_kernel.shape, wanted, name)
+        their_bias, *normalization = vectors
+        if normalization:
+            kernel, their_bias = _folded(kernel, their_bias, *normalization)
+            done.append("batch normalization folded")
         if index == 0:
             if dialect.bgr:
                 kernel = kernel[:, :, ::-1]
@@ -232,20 +268,93 @@ def convert(source: Source) -> Converted:
         }
         if not all(np.isfinite(part).all() for part in params[layer.name].values()):
             raise UserError(f"{names[layer.name][0]} or its bias contains NaN or infinity")
-        for part, there, words in (
-            ("kernel", names[layer.name][0], ", ".join(done) or "unchanged"),
-            ("bias", names[layer.name][1], "unchanged"),
-        ):
+        folded = "batch normalization folded"
+        parts = ("kernel", "bias", *["bias"] * len(normalization))
+        words = (
+            ", ".join(done) or "unchanged",
+            folded if normalization else "unchanged",
+            *["folded into the convolution"] * len(normalization),
+        )
+        for part, there, word in zip(parts, names[layer.name], words, strict=True):
             rows.append(
                 Row(
                     there,
                     _by(source.tensors[there].shape),
                     f"{layer.name}/{part}",
                     _by(params[layer.name][part].shape),
-                    words,
+                    word,
                 )
             )
-    return Converted(name, options, classes, params, np.asarray(mean, np.float64), rows)
+    folded_any = any(len(parts) > 2 for parts in names.values())
+    return Converted(name, options, classes, params, np.asarray(mean, np.float64), rows, folded_any)
+
+
+def dialect_of(source: Source) -> Dialect:
+    """Return how a source is written, with the pixels that it says.
+
+    Raises:
+      UserError: if it says pixels, and its dialect leaves no choice.
+    """
+    dialect = DIALECTS[source.dialect]
+    if source.pixels is None:
+        return dialect
+    if dialect.normalized is None:
+        raise UserError(
+            f"--pixels is for PyTorch's files; those of {source.dialect} have no choice"
+        )
+    return dialect._replace(**PIXELS[source.pixels])
+
+
+def describe_pixels(source: Source) -> str:
+    """Return in one line which pixels the first kernel of a file is taken to expect."""
+    dialect = dialect_of(source)
+    formula = "p - mean" if (dialect.std == 1).all() else "(p / 255 - mean) / std"
+    text = f"pixels: {'BGR' if dialect.bgr else 'RGB'}, {formula}"
+    if dialect.normalized is None or source.pixels == "caffe":
+        return text
+    return f"{text}, as in torchvision; for a file converted from Caffe, use --pixels=caffe"
+
+
+def doubt(source: Source, converted: Converted) -> str | None:
+    """Return why a PyTorch file may expect other pixels than were assumed, or None.
+
+    Names and shapes do not tell. The median norm of the first kernel's filters is a sign: small
+    filters expect large pixels. It is no proof.
+
+    Args:
+      source: the file.
+      converted: its network.
+    """
+    # A mean is in the files that we export, whose pixels are known; batch normalization makes the
+    # norms of the filters in front of it arbitrary.
+    known = source.mean_rgb is not None or converted.folded
+    if DIALECTS[source.dialect].normalized is None or known:
+        return None
+    kernel = converted.params[convolutions(converted.create())[0].name]["kernel"]
+    if source.pixels != "caffe":
+        kernel = kernel * TORCH_STD[:, None]
+    norm = float(np.median(np.sqrt((kernel**2).sum(axis=(0, 1, 2)))))
+    if source.pixels == "caffe" and norm > _SMALL_FILTERS:
+        return (
+            f"the first filters are as large as those for normalized pixels (median norm "
+            f"{norm:.2g}): if the file was not converted from Caffe, use --pixels=torchvision"
+        )
+    if source.pixels != "caffe" and norm < _SMALL_FILTERS:
+        return (
+            f"the first filters are small for normalized pixels (median norm {norm:.2g}): if the "
+            "file was converted from Caffe, import it with deepconv weights import --pixels=caffe"
+        )
+    return None
+
+
+def _folded(
+    kernel: np.ndarray, bias: np.ndarray, *normalization: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kernel `[K, K, C, F]` and bias of a convolution and its normalization, float64."""
+    gain, shift, mean, variance = (array.astype(np.float64) for array in normalization)
+    with np.errstate(invalid="ignore"):  # a negative variance becomes NaN, which is refused
+        factor = gain / np.sqrt(variance + _EPSILON)
+    return kernel * factor, (bias - mean) * factor + shift
 
 
 def kernel_shapes(network: Network) -> dict[str, tuple[int, ...]]:
@@ -255,25 +364,27 @@ def kernel_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     return {layer: tuple(parts["kernel"].shape) for layer, parts in params.items()}
 
 
-def _recognize(source: Source, dialect: Dialect) -> tuple[str, dict[str, tuple[str, str]]]:
-    """Return the network with these tensor names, and `{our layer: (its kernel, its bias)}`."""
+def _recognize(source: Source, dialect: Dialect) -> tuple[str, dict[str, tuple[str, ...]]]:
+    """Return the network with these tensor names, and `{our layer: names of its tensors}`.
+
+    They are the kernel, the bias and, after it, what a batch normalization has.
+    """
     known = {
-        name: {
-            layer: (dialect.parts[0].format(there), dialect.parts[1].format(there))
-            for layer, there in dialect.names(models.create(name)).items()
-        }
+        (name, theirs): _tensors(models.create(name), dialect, normalized)
+        for normalized in ((False, True) if dialect.normalized else (False,))
         for name in dialect.networks
+        if (theirs := _theirs(name, dialect, normalized)) is not None
     }
+    found = {name for name in source.tensors if not name.endswith(".num_batches_tracked")}
     wanted = {
-        name: {part for pair in names.values() for part in pair} for name, names in known.items()
+        key: {part for parts in names.values() for part in parts} for key, names in known.items()
     }
-    name = min(wanted, key=lambda each: len(wanted[each] ^ source.tensors.keys()))
-    missing, extra = wanted[name] - source.tensors.keys(), source.tensors.keys() - wanted[name]
-    theirs = dialect.networks[name]
-    if len(missing) > len(wanted[name]) // 2:
+    name, theirs = key = min(wanted, key=lambda each: len(wanted[each] ^ found))
+    missing, extra = wanted[key] - found, found - wanted[key]
+    if len(missing) > len(wanted[key]) // 2:
         raise UserError(
             f"unknown network, with tensors {_few(list(source.tensors))}; known networks of "
-            f"{source.dialect}: {', '.join(dialect.networks.values())}"
+            f"{source.dialect}: {', '.join(theirs for _, theirs in known)}"
         )
     if missing:
         raise UserError(f"tensors of {theirs} are missing: {_few(sorted(missing))}")
@@ -281,13 +392,33 @@ def _recognize(source: Source, dialect: Dialect) -> tuple[str, dict[str, tuple[s
         raise UserError(
             f"{_few(sorted(extra))}: not part of {theirs}, the most similar known network"
         )
-    return name, known[name]
+    return name, known[key]
+
+
+def _theirs(name: str, dialect: Dialect, normalized: bool) -> str | None:
+    """Return a framework's name of a network; None if there is none with normalization."""
+    theirs = dialect.networks[name]
+    if not normalized:
+        return theirs
+    return f"{theirs}_bn" if name.startswith("vgg") else None
+
+
+def _tensors(network: Network, dialect: Dialect, normalized: bool) -> dict[str, tuple[str, ...]]:
+    names = dialect.names if not normalized or dialect.normalized is None else dialect.normalized
+    theirs = names(network)
+    found = {}
+    for layer in convolutions(network):
+        there = theirs[layer.name]
+        found[layer.name] = tuple(part.format(there) for part in dialect.parts)
+        if normalized and not layer.fully_connected:
+            found[layer.name] += tuple(f"{_after(there)}.{part}" for part in _NORMALIZATION)
+    return found
 
 
 def _options(
-    name: str, arrays: Mapping[str, tuple[np.ndarray, ...]], theirs: str
+    name: str, arrays: Mapping[str, tuple[np.ndarray, ...]], theirs: str, crop: int | None
 ) -> dict[str, Any]:
-    """Determine the width of the network and the crop size that fc6 fits."""
+    """Determine the width of the network and the crop size: `crop`, or one that fc6 fits."""
     full = models.create(name)
     first, *_, last = [layer for layer in convolutions(full) if not layer.fully_connected]
     width = arrays[first.name][1].size / first.features
@@ -297,13 +428,18 @@ def _options(
     # The other frameworks do not pad conv1. Ours pads the right and bottom edges, which makes no
     # difference for crops with remainder 3 modulo 4, such as 227.
     likely = (227, *range(35, 512, 4)) if name == "alexnet" else (224, *range(32, 512))
-    for crop in likely:
+    for each in likely if crop is None else (crop,):
         try:
-            if map_size(trunk, crop) == side:
-                return {"crop": crop} if width == 1 else {"crop": crop, "width": width}
+            if map_size(trunk, each) == side:
+                return {"crop": each} if width == 1 else {"crop": each, "width": width}
         except ValueError:
             continue
-    raise UserError(f"fc6 has weights {_by(kernel.shape)}, which match no crop size of {theirs}")
+    sizes = (
+        f"match no crop size of {theirs}"
+        if crop is None
+        else f"do not match crops of {crop} pixels"
+    )
+    raise UserError(f"fc6 has weights {_by(kernel.shape)}, which {sizes}")
 
 
 def _fc6(network: Network) -> Layer:

@@ -6,6 +6,7 @@ write(imported, Path("vgg16.safetensors"))
 
 import codecs
 import json
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepconv import naming
+from deepconv.data import imagenet
 from deepconv.exceptions import UserError
 from deepconv.models.network import network_to_json
 from deepconv.run import weights_file
 from deepconv.run.provenance import versions
-from deepconv.weights import caffe, conversion, keras, matconvnet, torch_file
-from deepconv.weights.conversion import DIALECTS, Converted
+from deepconv.weights import caffe, conversion, keras, matconvnet, torch_file, wrappers
+from deepconv.weights.conversion import Converted
 from deepconv.weights.source import Source
+
+_LOG = logging.getLogger(__name__)
+
+# What is said of a network with batch normalization.
+FOLDED = (
+    "batch normalization is folded into the convolutions, which is exact in evaluation and is not "
+    "trained further"
+)
+# Names of unused things that are printed.
+_MOST_LEFT = 6
+# The second byte of a pickle, its protocol.
+_PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")
 
 
 class Imported(NamedTuple):
@@ -32,10 +46,13 @@ class Imported(NamedTuple):
 
     @property
     def scale(self) -> int:
-        """The shorter side that images are rescaled to: the papers' 256 for crops of 224 and 227.
+        """The shorter side that images are rescaled to, as the file says.
 
-        Other crops are in the same proportion; a mean image larger than the crop has its own scale.
+        Otherwise the papers' 256 for crops of 224 and 227, and in the same proportion for others;
+        a mean image larger than the crop has its own scale.
         """
+        if self.source.scale is not None:
+            return self.source.scale
         crop = self.converted.options["crop"]
         image = self.source.mean_image
         if image is not None and len(image) > crop:
@@ -57,18 +74,25 @@ class Imported(NamedTuple):
         return np.pad(image, ((before, after), (before, after), (0, 0)), mode="edge")
 
 
-def read(path: Path, *, class_names: Path | None = None, mean: Path | None = None) -> Imported:
+def read(
+    path: Path,
+    *,
+    class_names: Path | None = None,
+    mean: Path | None = None,
+    pixels: str | None = None,
+) -> Imported:
     """Read and convert a file; its first bytes determine the format.
 
     Args:
       path: the file.
       class_names: a text file with one name per line, in the order of the outputs.
       mean: Caffe's mean image, a `.binaryproto`.
+      pixels: a key of `conversion.PIXELS`, for a PyTorch file; by default torchvision's.
 
     Raises:
       UserError: if the file cannot be read or converted; the message names the file.
     """
-    source = _reader(path)(path)
+    source = _reader(path)(path)._replace(pixels=pixels)
     if class_names is not None:
         source = source._replace(class_names=read_class_names(class_names))
     if mean is not None:
@@ -78,10 +102,17 @@ def read(path: Path, *, class_names: Path | None = None, mean: Path | None = Non
         converted = conversion.convert(source)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    if (doubt := conversion.doubt(source, converted)) is not None:
+        _LOG.warning("%s: %s", path, doubt)
     if source.class_names is not None and len(source.class_names) != converted.classes:
         raise UserError(
             f"{path} was trained on {converted.classes} classes, but "
             f"{class_names or 'it'} has {len(source.class_names)} class names"
+        )
+    if source.scale is not None and source.scale < converted.options["crop"]:
+        raise UserError(
+            f"{path} says that images are rescaled to {source.scale} pixels, less than the crop, "
+            f"{converted.options['crop']}"
         )
     if source.mean_image is not None and len(source.mean_image) < converted.options["crop"]:
         raise UserError(
@@ -127,10 +158,28 @@ def _lines(text: str) -> list[str]:
     return re.split("\r\n|\n|\r", text)
 
 
+def describe(imported: Imported) -> str:
+    """Return in one line what a file was imported as."""
+    converted, source = imported.converted, imported.source
+    text = f"imported from {source.dialect} as {converted.network} with {converted.classes} classes"
+    if source.class_names is None and converted.classes == imagenet.CLASSES:
+        text += ", taken to be ImageNet's"
+    if converted.folded:
+        text += f"; {FOLDED}"
+    return f"{text}; not used: {left_over(imported)}" if source.left else text
+
+
+def left_over(imported: Imported) -> str:
+    """Return the names of what is in a file and is not used, as one short line."""
+    left = imported.source.left
+    more = f" and {len(left) - _MOST_LEFT} more" if len(left) > _MOST_LEFT else ""
+    return naming.one_line(", ".join(left[:_MOST_LEFT]) + more)
+
+
 def contents(imported: Imported) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the tensors for a weights file of ours, and their description in JSON."""
     converted, source = imported.converted, imported.source
-    dialect = DIALECTS[source.dialect]
+    dialect = conversion.dialect_of(source)
     about = {
         "network": converted.network,
         "options": converted.options,
@@ -145,6 +194,7 @@ def contents(imported: Imported) -> tuple[dict[str, np.ndarray], dict[str, Any]]
             "channels": "BGR" if dialect.bgr else "RGB",
             "mean": converted.mean_rgb.tolist(),
             "std": dialect.std.tolist(),
+            "batch_normalization": "folded" if converted.folded else None,
             "done": {row.here: row.done for row in converted.rows},
         },
         "version": versions()["deepconv"],
@@ -173,18 +223,24 @@ def _reader(path: Path) -> Callable[[Path], Source]:
         return _read_safetensors
     if path.suffix == ".caffemodel":
         return caffe.read
-    # A zip archive, or a pickle of protocol 2.
-    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
-        return lambda path: _of_torch(torch_file.read(path))
+    # A zip archive, or a pickle of protocol 2 to 5.
+    if start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and start[1:2] in _PROTOCOLS):
+        return _read_torch
     raise UserError(
         f"{path} is not a .pth, .safetensors, .caffemodel, .h5 (Keras) or .mat (MatConvNet) file, "
         "or its beginning is damaged"
     )
 
 
+def _read_torch(path: Path) -> Source:
+    state = torch_file.load(path)
+    source = _of_torch(path, state.tensors)
+    return source._replace(left=state.skipped + source.left)
+
+
 def _read_safetensors(path: Path) -> Source:
     tensors, metadata = weights_file.read_tensors(path)
-    source = _of_torch(tensors)
+    source = _of_torch(path, tensors)
     try:
         if "class_names" in metadata:
             names = json.loads(metadata["class_names"])
@@ -192,11 +248,20 @@ def _read_safetensors(path: Path) -> Source:
         if "mean_rgb" in metadata:
             mean = np.array(json.loads(metadata["mean_rgb"]), np.float64)
             source = source._replace(mean_rgb=mean.reshape(3))
+        if "crop" in metadata:
+            source = source._replace(crop=int(metadata["crop"]))
+        if "resize" in metadata:
+            source = source._replace(scale=int(metadata["resize"]))
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata is not what export writes: {error}") from None
     return source
 
 
-def _of_torch(tensors: dict[str, np.ndarray]) -> Source:
-    timm = any(name.startswith("pre_logits.") for name in tensors)
-    return Source("timm" if timm else "torchvision", tensors)
+def _of_torch(path: Path, tensors: dict[str, np.ndarray]) -> Source:
+    try:
+        names, left = wrappers.unwrap(tensors)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    own = {ours: tensors[name] for name, ours in names.items()}
+    timm = any(name.startswith("pre_logits.") for name in own)
+    return Source("timm" if timm else "torchvision", own, left=left)

@@ -26,7 +26,7 @@ from deepconv import naming
 from deepconv.data import color
 from deepconv.data.color import ColorStatistics
 from deepconv.data.pipeline import Source
-from deepconv.data.sources import boxed, folder, folder_boxes, prepared_boxes, voc
+from deepconv.data.sources import boxed, folder, folder_boxes, labels_table, prepared_boxes, voc
 from deepconv.data.sources import multilabel as multilabel_sources
 from deepconv.data.sources.boxed import Boxes
 from deepconv.data.sources.caltech import NAMES as CALTECH
@@ -194,6 +194,7 @@ def open_split(
     data_dir: str = "",
     boxes: bool = False,
     multilabel: bool = False,
+    labels: Path | None = None,
 ) -> Split:
     """Open one split of a data set, see `open_dataset`.
 
@@ -204,10 +205,18 @@ def open_split(
       data_dir: see `root`.
       boxes: see `open_dataset`.
       multilabel: see `open_dataset`.
+      labels: a CSV file of the classes of a folder's pictures; see `labels_table`.
 
     Raises:
       UserError: see `open_dataset`.
     """
+    if labels is not None:
+        if not is_folder(name) or split is not None or boxes or multilabel:
+            raise UserError(
+                f"--labels={labels} is for a plain folder of pictures, --dataset=folder:/path, "
+                "without splits and boxes, and for networks of one label a picture"
+            )
+        return _of_files([labels_table.open_labeled(_path(name), labels)], None, name)[0]
     if multilabel:
         return _multilabel(name, [split], boxes)[0]
     if is_caltech(name):
