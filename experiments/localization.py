@@ -117,7 +117,7 @@ def boxes_of(data: Data, size: int, boxes: str, layers: str) -> ConfigDict:
     with config.unlocked():
         config.model.boxes = boxes
     config.optimizer.learning_rate = BOXES_RATE
-    # The outputs of a random fc8 on a classifier's fc7 are far from boxes; at the full rate from the
+    # A random fc8 on a fc7 of a classifier gives outputs far from boxes; at the full rate from the
     # first step on, some seeds diverge.
     config.schedule.warmup_epochs = config.train.epochs / 20
     config.optimizer.trained_layers = layers
