@@ -59,7 +59,8 @@ bench-layers: $(STAMP)  ## time a config's convolutions against PyTorch's (insta
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
 .PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization \
-  experiment-jitter experiment-evaluation experiment-localization experiment-finetune bench-dense \
+  experiment-jitter experiment-evaluation experiment-localization experiment-finetune experiment-transfer \
+  bench-dense \
   sweep-alexnet-ablations experiment-alexnet-presets experiment-relu experiment-lrn
 
 # VARIANT=tiny trains narrow networks on the embedded data.
@@ -99,6 +100,12 @@ experiment-localization: $(STAMP)  ## which boxes, which layers, how many places
 PHOTOS ?=
 experiment-finetune: $(STAMP)  ## fine-tune a net from drawn images on photographs (sixteen runs); PHOTOS=folder
 	$(BIN)/python -m experiments.finetune --photos=$(PHOTOS) --workdir=$(RUNS)/finetune
+
+CALTECH ?=
+VOC ?=
+experiment-transfer: $(STAMP)  ## what are descriptors of narrow nets worth? CALTECH=folder PHOTOS=folder VOC=folder
+	$(BIN)/python -m experiments.transfer --caltech=$(CALTECH) --photos=$(PHOTOS) $(if $(VOC),--voc=$(VOC)) \
+	  --workdir=$(RUNS)/transfer
 
 bench-dense: $(STAMP)  ## time dense evaluation against 150 crops (full-width VGG-D)
 	$(BIN)/python -m experiments.bench_dense

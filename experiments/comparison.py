@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.stats
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
@@ -110,6 +111,23 @@ def _curve(folder: Path, kind: str) -> Curve:
 def each(values: Sequence[float | None], decimals: int = 1) -> str:
     """Return one table cell with the value of each seed."""
     return " ".join("never" if value is None else f"{value:.{decimals}f}" for value in values)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean over seeds, and how far its 95 % interval of Student's t reaches each way.
+
+    One seed has no interval: None.
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, None
+    return mean, float(scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values))
+
+
+def difference(seeds: Sequence[Mapping[str, float]], one: str, other: str) -> str:
+    """Return the mean paired difference of two conditions over seeds, with its interval."""
+    mean, reach = interval([seed[one] - seed[other] for seed in seeds])
+    return f"{one} - {other}: {mean:+.1f}" + ("" if reach is None else f" ± {reach:.1f}")
 
 
 def compare(root: Path, name: str, folders: Mapping[str, Sequence[Path]]) -> None:

@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import numpy as np
 import scipy.ndimage
-import scipy.stats
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -274,19 +273,11 @@ def main(_: Sequence[str]) -> None:
             )
             for label in seeds[0]
         ]
-        note = "\n".join(_difference(seeds, *pair) for pair in PAIRS if {*pair} <= {*seeds[0]})
+        note = "\n".join(
+            comparison.difference(seeds, *pair) for pair in PAIRS if {*pair} <= {*seeds[0]}
+        )
         columns = (f"{data.label}: localization error %", "mean", "each seed")
         comparison.write_table(root, "localization", columns, rows, note=note)
-
-
-def _difference(seeds: Sequence[Mapping[str, float]], one: str, other: str) -> str:
-    """Return the mean paired difference with its 95 % interval of Student's t."""
-    differences = np.array([seed[one] - seed[other] for seed in seeds])
-    mean = float(differences.mean())
-    if len(differences) < 2:
-        return f"{one} - {other}: {mean:+.1f}"
-    reach = scipy.stats.t.ppf(0.975, len(differences) - 1) * scipy.stats.sem(differences)
-    return f"{one} - {other}: {mean:+.1f} ± {reach:.1f}"
 
 
 if __name__ == "__main__":

@@ -65,3 +65,12 @@ def test_when_an_error_is_reached():
     curve = Curve(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.3, 0.25]))
     assert (curve.reaches(0.3), curve.reaches(0.25), curve.reaches(0.2)) == (2.0, 3.0, None)
     assert comparison.each([2.0, None]) == "2.0 never"
+
+
+def test_differences_are_paired_and_have_an_interval_of_students_t():
+    seeds = [{"a": 3.0, "b": 1.0}, {"a": 9.0, "b": 6.0}, {"a": 5.0, "b": 1.0}]
+    # 2, 3 and 4: their mean has the standard error 1 / sqrt(3), and t is 4.303.
+    assert comparison.difference(seeds, "a", "b") == "a - b: +3.0 ± 2.5"
+    assert comparison.interval([2, 3, 4]) == pytest.approx((3, 4.3027 / 3**0.5), abs=1e-4)
+    assert comparison.difference(seeds[:1], "b", "a") == "b - a: -2.0"
+    assert comparison.interval([2.0]) == (2.0, None)
