@@ -101,5 +101,5 @@ def test_bad_input_is_one_line(narrow_file, photos, tmp_path, run_main):
     given = (f"--weights={narrow_file}", "--layer=fc9", f"--out={tmp_path}/x.npz", photos)
     process = run_main("features", *given)
     assert (process.returncode, process.stdout) == (2, "")
-    assert process.stderr.startswith("deepconv: --layer: there is no layer 'fc9'; there are")
+    assert process.stderr.startswith("deepconv: --layer: there is no layer 'fc9'; the layers are")
     assert process.stderr.count("\n") == 1
