@@ -30,7 +30,8 @@ def test_four_devices_make_the_updates_of_plain_optax(optimizer, meshes):
         placed = jax.tree.map(lambda spec: jax.sharding.NamedSharding(mesh, spec), specs)
         current = jax.device_put(state.create(params, optimizer), placed)
         own = {"learning_rate": lambda _: jnp.float32(0), "seed": 0}  # it has a rate of its own
-        step = make_train_step(model, optimizer, lambda batch, _: batch["image"], mesh, **own)
+        crops = lambda batch, _: (batch["image"], batch["target"])  # noqa: E731
+        step = make_train_step(model, optimizer, crops, mesh, **own)
         for _ in range(3):
             current, _ = step(current, parallel.shard_batch(batch, mesh))
         expected = after_three_updates(model, optimizer, params, images, target["label"])

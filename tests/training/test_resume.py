@@ -77,7 +77,7 @@ def test_interrupted_before_the_first_step_a_run_says_that_nothing_is_saved(
     process.handle.send_signal(signal.SIGINT)
     assert process.wait() == 130
     line = process.output().strip().splitlines()[-1]
-    assert re.match(r"deepconv: .*nothing (new )?has been saved[,;] .*same command .*start", line)
+    assert re.match(r"deepconv: .*nothing (new )?has been saved[,;:] .*same command .*start", line)
     assert not list((tmp_path / "run" / "checkpoints").glob("0*"))
 
 

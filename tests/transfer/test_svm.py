@@ -8,9 +8,10 @@ import pytest
 import safetensors.numpy
 from sklearn.svm import LinearSVC
 
+from deepconv.evaluation import class_means
 from deepconv.exceptions import UserError
 from deepconv.run import weights_file
-from deepconv.transfer import aggregate, metrics, svm, svm_file
+from deepconv.transfer import aggregate, svm, svm_file
 from deepconv.transfer.linear import Linear, scores
 from deepconv.transfer.svm_file import Classifier
 
@@ -67,7 +68,7 @@ def test_labels_and_their_columns_are_the_same_problem():
 def test_unknown_images_are_left_out_for_their_class_alone():
     x, labels = clusters()
     present = one_hot(labels)
-    present[::3, 1] = metrics.UNKNOWN
+    present[::3, 1] = class_means.UNKNOWN
     found = svm.fit(x, present, 1.0)
     whole = svm.fit(x, labels, 1.0)
     known = present[:, 1] >= 0
@@ -91,9 +92,9 @@ def test_larger_candidates_are_not_tried_after_two_in_a_row_below_the_best(monke
     x, labels = clusters()
     recalls = iter([0.5, 0.8, 0.7, 0.8, 0.75, 0.6, 0.9])
     monkeypatch.setattr(
-        metrics,
+        class_means,
         "mean_class_recall",
-        lambda *_: metrics.ClassMean(next(recalls), np.zeros(4), 0),
+        lambda *_: class_means.ClassMean(next(recalls), np.zeros(4), 0),
     )
     choice = svm.choose_C(x, labels, (1, 2, 3, 4, 5, 6, 7))
     assert choice.C == 2
@@ -151,7 +152,7 @@ def test_c_is_the_best_on_the_held_out_part_and_the_smallest_of_equals():
     held = svm.hold_out(one_hot(labels), seed=4)
     for C, metric in choice.tried:
         found = scores(svm.fit(x[~held], labels[~held], C), x[held])
-        assert metric == metrics.mean_class_recall(found.argmax(axis=1), labels[held], 6).mean
+        assert metric == class_means.mean_class_recall(found.argmax(axis=1), labels[held], 6).mean
     best = max(metric for _, metric in choice.tried)
     assert min(C for C, metric in choice.tried if metric == best) == choice.C
     apart, labels = clusters(spread=0.01)
@@ -168,7 +169,7 @@ def test_for_several_labels_c_is_chosen_by_the_average_precision(rule):
     held = svm.hold_out(present, seed=1)
     for C, metric in choice.tried:
         found = scores(svm.fit(x[~held], present[~held], C), x[held])
-        assert metric == metrics.mean_average_precision(found, present[held], rule).mean
+        assert metric == class_means.mean_average_precision(found, present[held], rule).mean
 
 
 def test_a_class_of_one_image_does_not_stop_the_choice():
