@@ -126,10 +126,11 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     }
     scales = command_line.whole_numbers(options, "scales")
     replaced = {key: value for key, value in dataset.items() if value is not None}
-    out = Path(options.out).absolute() if options.out else None
     if options.labels and not options.dataset:
         raise UserError("--labels needs the folder of the pictures: --dataset=folder:/path")
     if named and _predicts_boxes(paths[0]):
+        if options.classes == "part":
+            raise UserError("--classes=part is not for networks that predict boxes")
         _localization(options, paths, scales, replaced, out, json_file)
         return
     if options.classifier:
