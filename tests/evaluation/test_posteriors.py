@@ -84,6 +84,7 @@ def scores_of(network, params, pixels):
     return np.asarray(apply_of(network)(params, pixels[None]), np.float64)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["center", "ten_crop", "nine_view", "multi_crop"])
 def test_crops_equal_a_loop_over_them(view):
     network, params = make_net("vgg_a_lrn")
@@ -127,6 +128,7 @@ def test_crops_have_the_mean_images_own_part_subtracted():
     np.testing.assert_allclose(found, np.mean(expected, axis=0), atol=ROUNDING)
 
 
+@pytest.mark.slow
 def test_the_nine_views_of_cifar10_are_those_of_the_papers_code():
     network, params = make_net("cifar10_11pct")
     mean = np.random.default_rng(3).uniform(80, 140, (32, 32, 3)).astype(np.float32)

@@ -134,6 +134,7 @@ def test_collectives_are_those_of_the_compiled_step(plan_and_step):
     assert collectives(step.as_text()) == expected
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_compiled_step(plan_and_step):
     plan, step = plan_and_step
     measured = step.memory_analysis()

@@ -189,6 +189,7 @@ def test_eval_step_counts_like_numpy_on_any_number_of_devices():
         assert float(found["loss"]) == pytest.approx(losses[batch["mask"]].sum(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_when_a_batch_is_learnt_by_heart():
     mesh = parallel.data_mesh(jax.devices()[:1])
     _, step, current = make(mesh, "float32")

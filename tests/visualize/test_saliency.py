@@ -36,6 +36,7 @@ def test_grad_cam_is_its_definition(net):
     np.testing.assert_allclose(seen.grad_cam, expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_place_of_the_score_map_is_its_crop(net):
     pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     label, says, _ = saliency.viewer(net)(pixels, None)

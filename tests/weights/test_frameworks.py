@@ -44,6 +44,7 @@ def test_caffes_vgg(name, legacy, tmp_path, assert_parity):
     assert net.unnamed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", ["values", "image"])
 def test_caffes_alexnet(mean, tmp_path, assert_parity):
     tensors = reference.random_alexnet(width=1 / 16, side=2, classes=6)
@@ -101,6 +102,7 @@ def test_kernels_are_turned_where_the_name_alone_says_so(tmp_path):
     assert keras.read(path).flipped
 
 
+@pytest.mark.slow
 def test_matconvnets_vgg(tmp_path, assert_parity):
     tensors = reference.random_vgg(reference.VGG16, width=1 / 32, side=2, classes=3)
     mean = np.array([123.68, 116.779, 103.939], np.float32)
