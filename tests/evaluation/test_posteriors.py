@@ -15,6 +15,7 @@ from deepconv import models
 from deepconv.evaluation import crops, ensemble, posteriors
 from deepconv.evaluation.protocols import PROTOCOLS, VIEWS
 from deepconv.models.layers import Conv
+from tests.evaluation.canvases import noise, on_canvas
 
 MEAN = np.array([120.0, 110.0, 100.0], np.float32)
 # What each net pads differently; kernels of 1x1, LRN, two towers and strides among them.
@@ -51,23 +52,6 @@ def log_softmax(scores):
 
 def softmax(scores):
     return np.exp(log_softmax(scores))
-
-
-def noise(*sizes, seed=0):
-    """Return images of different contents, and their sizes."""
-    rng = np.random.default_rng(seed)
-    images = []
-    for height, width in sizes:
-        coarse = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3)).astype(np.uint8)
-        images.append(np.kron(coarse, np.ones((8, 8, 1), np.uint8))[:height, :width])
-    return images
-
-
-def on_canvas(images, height, width, fill=0):
-    canvas = np.full((len(images), height, width, 3), fill, np.uint8)
-    for row, image in enumerate(images):
-        canvas[row, : image.shape[0], : image.shape[1]] = image
-    return jnp.asarray(canvas), jnp.array([image.shape[:2] for image in images])
 
 
 @functools.cache

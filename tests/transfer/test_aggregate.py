@@ -15,6 +15,7 @@ from deepconv.exceptions import UserError
 from deepconv.inference import activations, buckets, rows
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Pool
 from deepconv.transfer import aggregate
+from tests.evaluation.canvases import noise, on_canvas
 
 MEAN = np.array([120.0, 110.0, 100.0], np.float32)
 # What each net pads differently; kernels of 1x1, LRN, two towers and strides among them.
@@ -46,22 +47,6 @@ def make_net(name):
         layer: {**parts, "bias": rng.normal(0, 5, parts["bias"].shape).astype(np.float32)}
         for layer, parts in params.items()
     }
-
-
-def noise(*sizes, seed=0):
-    rng = np.random.default_rng(seed)
-    images = []
-    for height, width in sizes:
-        coarse = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3)).astype(np.uint8)
-        images.append(np.kron(coarse, np.ones((8, 8, 1), np.uint8))[:height, :width])
-    return images
-
-
-def on_canvas(images, height, width, fill=0):
-    canvas = np.full((len(images), height, width, 3), fill, np.uint8)
-    for row, image in enumerate(images):
-        canvas[row, : image.shape[0], : image.shape[1]] = image
-    return jnp.asarray(canvas), jnp.array([image.shape[:2] for image in images])
 
 
 @functools.cache

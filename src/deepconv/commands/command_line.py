@@ -218,6 +218,11 @@ def define_protocol(values: flags.FlagValues) -> None:
     from deepconv.evaluation.protocols import PROTOCOLS
 
     flags.DEFINE_enum("protocol", "dense", [*PROTOCOLS], "The test protocol.", flag_values=values)
+    define_scales(values)
+
+
+def define_scales(values: flags.FlagValues) -> None:
+    """Define --scales alone."""
     flags.DEFINE_list(
         "scales",
         [],
@@ -232,6 +237,16 @@ def define_data_dir(values: flags.FlagValues) -> None:
         "data_dir",
         "",
         "The folder of all prepared data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
+        flag_values=values,
+    )
+
+
+def define_out_folder(values: flags.FlagValues) -> None:
+    """Define --out, of the commands that keep what they compute in the runs' folders."""
+    flags.DEFINE_string(
+        "out",
+        None,
+        "Write everything to this folder instead of the runs' own.",
         flag_values=values,
     )
 

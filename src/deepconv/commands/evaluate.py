@@ -29,12 +29,12 @@ from absl import flags
 from deepconv import atomic, drawing
 from deepconv.commands import command_line
 from deepconv.config.schema import predicts_boxes
-from deepconv.data import decode
 from deepconv.exceptions import UserError
 from deepconv.inference.evaluate import Request, describe, describe_labels, evaluate
 from deepconv.inference.model import load_input
 from deepconv.localization import evaluate as localization
 from deepconv.run import weights_file
+from deepconv.visualize import sheets
 from deepconv.visualize.boxes import Boxed, box_sheet
 
 # Images of the sheet of a localization, and the largest shorter side of one, in pixels.
@@ -100,12 +100,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "The folder of prepared data sets; by default the config's.",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "out",
-        None,
-        "Write everything to this folder instead of the runs' own.",
-        flag_values=values,
-    )
+    command_line.define_out_folder(values)
     command_line.define_json(values, "the result")
     command_line.define_threads(values)
 
@@ -194,10 +189,7 @@ def _worst(result: localization.Result) -> list[Boxed]:
     drawn = []
     for row in result.about["worst"][:_WORST_DRAWN]:
         record = records[row["image"]]
-        pixels, _ = decode.load_crop(
-            result.images.source[record]["image"],
-            lambda height, width: decode.whole(height, width, min(_SHOWN, height, width)),
-        )
+        pixels = sheets.picture(result.images.source, record, shorter=_SHOWN)
         names = [result.images.class_names[label] for label in result.guesses.classes[record]]
         drawn.append(
             Boxed(

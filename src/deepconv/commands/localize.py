@@ -21,7 +21,6 @@ from absl import flags
 
 from deepconv import atomic, drawing, naming, parallel, tables
 from deepconv.commands import command_line
-from deepconv.data import decode
 from deepconv.data.pipeline import Source
 from deepconv.data.sources import pictures
 from deepconv.inference import buckets
@@ -31,6 +30,7 @@ from deepconv.inference.predict import log_posteriors
 from deepconv.inference.rows import Memory
 from deepconv.localization import find
 from deepconv.localization.find import Guesses
+from deepconv.visualize import sheets
 from deepconv.visualize.boxes import MOST_PICTURES, Boxed, box_sheet
 
 REQUIRED = ("boxes", "classifier")
@@ -55,12 +55,7 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     command_line.define_checkpoint(values)
-    flags.DEFINE_list(
-        "scales",
-        [],
-        "The shorter sides Q in pixels, such as 352,384; by default each network's own.",
-        flag_values=values,
-    )
+    command_line.define_scales(values)
     flags.DEFINE_integer(
         "guesses", find.GUESSES, "How many classes of each picture.", 1, flag_values=values
     )
@@ -162,10 +157,7 @@ def _drawn(
 ) -> list[Boxed]:
     drawn = []
     for record, name in enumerate(names[:MOST_PICTURES]):
-        pixels, _ = decode.load_crop(
-            source[record]["image"],
-            lambda height, width: decode.whole(height, width, min(_SHOWN, height, width)),
-        )
+        pixels = sheets.picture(source, record, shorter=_SHOWN)
         labels = [class_names[label] for label in found.classes[record]]
         drawn.append(Boxed(name, pixels, found.boxes[record], labels, found.scores[record]))
     return drawn

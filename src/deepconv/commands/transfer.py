@@ -46,12 +46,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "caltech101:/path, caltech256:/path, voc:/path, folder:/path, or a prepared data set.",
         flag_values=values,
     )
-    flags.DEFINE_list(
-        "scales",
-        [],
-        "Shorter sides Q in pixels, such as 256,384,512; by default the network's own.",
-        flag_values=values,
-    )
+    command_line.define_scales(values)
     flags.DEFINE_enum(
         "combine",
         "stack",
@@ -93,12 +88,7 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     command_line.define_data_dir(values)
-    flags.DEFINE_string(
-        "out",
-        None,
-        "Write everything to this folder instead of the runs' own.",
-        flag_values=values,
-    )
+    command_line.define_out_folder(values)
     command_line.define_json(values, "the result")
     flags.DEFINE_string(
         "save",

@@ -82,3 +82,22 @@ def _places(spare: jax.Array, side: int) -> jax.Array:
     steps = side - 1
     places = jnp.stack(jnp.meshgrid(jnp.arange(side), jnp.arange(side), indexing="ij"), -1)
     return (2 * places.reshape(-1, 2) * spare[:, None] + steps) // (2 * steps)
+
+
+def cut(images: jax.Array, corners: jax.Array, crop: int) -> jax.Array:
+    """Cut a crop from each image.
+
+    Args:
+      images: `[N, H, W, C]`.
+      corners: `[N, 2]` int, (top, left) of the crops.
+      crop: side of the crops.
+
+    Returns:
+      `[N, crop, crop, C]`.
+    """
+
+    @jax.vmap
+    def one(image: jax.Array, at: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (at[0], at[1], 0), (crop, crop, image.shape[-1]))
+
+    return one(images, corners)

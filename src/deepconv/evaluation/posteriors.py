@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from deepconv import preprocess
+from deepconv.evaluation import crops
 from deepconv.models import Network
 from deepconv.models.layers import inside, mirrored, zero_beyond
 
@@ -61,14 +62,10 @@ def of_crops(
         raise ValueError(f"no crop of {crop} fits a canvas of {images.shape[1]}x{images.shape[2]}")
     squares = (extents - extents.min(axis=1, keepdims=True)) // 2
 
-    @jax.vmap
-    def cut(image: jax.Array, at: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(image, (at[0], at[1], 0), (crop, crop, 3))
-
     without_mean = jax.vmap(preprocess.subtract, in_axes=(0, None, 0))
 
     def one(places: jax.Array) -> jax.Array:
-        windows = cut(images, places).astype(jnp.float32)
+        windows = crops.cut(images, places, crop).astype(jnp.float32)
         windows = without_mean(windows, mean, places - squares)
         if mirror:
             windows = jnp.concatenate([windows, windows[:, :, ::-1]])
@@ -118,17 +115,44 @@ def of_whole(
     Returns:
       log posteriors, float32 `[N, C]`.
     """
-    pixels = images.astype(jnp.float32) - mean
-    pixels = jnp.concatenate([pixels, mirrored(pixels, extents)])
-    both = jnp.concatenate([extents, extents])
-    score_map: Any = network.apply({"params": params}, pixels, extents=both)
-    sizes = network.map_extents(both)
-    places = sizes.prod(axis=1)[:, None]
+    score_map, sizes = maps_with_mirror(network, params, images, extents, mean)
     if average == "scores":
-        mean_scores = zero_beyond(score_map, sizes).sum(axis=(1, 2)) / places
-        logs = logs_of(mean_scores)
+        logs = logs_of(mean_over_map(score_map, sizes))
     else:
         own = inside(sizes, score_map.shape[1], score_map.shape[2])
         at_each = logs_of(score_map)
+        places = sizes.prod(axis=1)[:, None]
         logs = jax.nn.logsumexp(at_each, axis=(1, 2), where=own) - jnp.log(places)
     return _mean(logs.reshape(2, len(images), -1))
+
+
+def maps_with_mirror(
+    network: Network,
+    params: Any,
+    images: jax.Array,
+    extents: jax.Array,
+    mean: jax.typing.ArrayLike,
+) -> tuple[jax.Array, jax.Array]:
+    """Apply a network to whole images, then to their mirror images.
+
+    Args:
+      network: a fully convolutional net.
+      params: its parameters.
+      images: uint8 RGB `[N, H, W, 3]`, each in the upper left of its canvas.
+      extents: `[N, 2]` int, (height, width) of the images.
+      mean: `[3]`.
+
+    Returns:
+      The maps `[2 N, h, w, C]`, those of the mirror images last, and the (height, width) `[2 N, 2]`
+      of each image's own part; what is beyond it is meaningless.
+    """
+    pixels = images.astype(jnp.float32) - mean
+    pixels = jnp.concatenate([pixels, mirrored(pixels, extents)])
+    both = jnp.concatenate([extents, extents])
+    maps: Any = network.apply({"params": params}, pixels, extents=both)
+    return maps, network.map_extents(both)
+
+
+def mean_over_map(maps: jax.Array, sizes: jax.Array) -> jax.Array:
+    """Average maps `[N, h, w, C]` over their own (height, width), `sizes` `[N, 2]`: `[N, C]`."""
+    return zero_beyond(maps, sizes).sum(axis=(1, 2)) / sizes.prod(axis=1)[:, None]

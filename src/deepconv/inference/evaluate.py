@@ -231,20 +231,38 @@ def open_images(
     # The class names too: they number the labels, and a part is numbered as the network's.
     key = (name, split, settings["data_dir"], opened.part.digest, *opened.class_names)
     survey = _survey(opened.source, threads, key)
-    present = None
-    if isinstance(opened.source, MultiLabelSource):
-        present = opened.source.labels
-    else:
-        check_labels(
-            survey.labels,
-            len(opened.class_names),
-            dataset=described,
-            name_of=survey.image_ids.__getitem__,
-        )
+    known = checked_labels(opened, survey, described)
+    present = known if known.ndim == 2 else None
     images = Images(
         opened.source, survey, described, opened.part.digest, opened.class_names, present
     )
     return named, images
+
+
+def checked_labels(split: datasets.Split, survey: buckets.Survey, described: str) -> np.ndarray:
+    """Return the labels of a split's images, checked.
+
+    Args:
+      split: the images.
+      survey: of them.
+      described: the data set and the split, for the message.
+
+    Returns:
+      int32 `[N]`, 0..C-1; of images with several labels int8 `[N, C]`, 1 where a class is present,
+      0 absent, -1 unknown.
+
+    Raises:
+      UserError: if a label is not a class number.
+    """
+    if isinstance(split.source, MultiLabelSource):
+        return split.source.labels
+    check_labels(
+        survey.labels,
+        len(split.class_names),
+        dataset=described,
+        name_of=survey.image_ids.__getitem__,
+    )
+    return survey.labels
 
 
 def _as_part(opened: datasets.Split, name: str, net: Model) -> datasets.Split:

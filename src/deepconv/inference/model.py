@@ -145,6 +145,17 @@ class Model(NamedTuple):
         return "\n".join(lines)
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """What identifies the parameters, in JSON, where something computed with them is kept."""
+        return {"run": self.name, "step": self.step, "config_hash": self.digest}
+
+    @property
+    def pixels_at_once(self) -> int:
+        """How many pixels a batch of evaluation has: `evaluation.batch_size` crops."""
+        pixels: int = self.config.evaluation.batch_size * self.network.crop**2
+        return pixels
+
+    @property
     def multilabel(self) -> bool:
         """Whether the network predicts each class by itself: a sigmoid instead of a softmax."""
         return bool(self.config.dataset.multilabel)

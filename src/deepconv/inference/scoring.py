@@ -167,9 +167,7 @@ def score(
     require_view(model, view, scale)
     origin = {
         "network": model.config.model.name,
-        "run": model.name,
-        "config_hash": model.digest,
-        "step": model.step,
+        **model.origin,
         "view": view,
         "scale": scale,
         "dataset": dataset,
@@ -249,7 +247,7 @@ def log_posteriors(
         sizes,
         into,
         scale=scale,
-        pixels=model.config.evaluation.batch_size * model.network.crop**2,
+        pixels=model.pixels_at_once,
         mesh=mesh,
         threads=threads,
         description=f"{model.name}, {view}, Q={scale}",

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepconv import atomic, naming, parallel, tables
+from deepconv.data.sources.boxed import BoxedSource
 from deepconv.evaluation.ensemble import combine
 from deepconv.exceptions import UserError
 from deepconv.inference import evaluate as classification
@@ -171,9 +172,7 @@ def _stores(folder: Path, images: Images) -> Into:
     def into(model: Model, scale: int, about: dict[str, Any], shape: tuple[int, ...]) -> Store:
         origin = {
             **about,
-            "run": model.name,
-            "config_hash": model.digest,
-            "step": model.step,
+            **model.origin,
             "scale": scale,
             "dataset": images.described,
             "contents": images.digest,
@@ -218,7 +217,9 @@ def _written(
     folder: Path,
 ) -> Result:
     labels, ids = images.survey.labels, images.survey.image_ids
-    true = tuple(np.asarray(images.source[record]["boxes"]) for record in range(len(ids)))
+    source = images.source
+    assert isinstance(source, BoxedSource)  # opened with boxes
+    true = tuple(source.boxes_of(record) for record in range(len(ids)))
     summary = (
         report_given_class(guesses.boxes[:, 0], labels, true, images.class_names, ids)
         if classifier is None

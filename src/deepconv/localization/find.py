@@ -140,7 +140,7 @@ def of_true_class(
         survey.rescaled(scale),
         into(model, scale, {"view": "box of the true class, center crop"}, (len(source), 4)),
         scale=scale,
-        pixels=_pixels(model),
+        pixels=model.pixels_at_once,
         mesh=mesh,
         threads=threads,
         description=f"{model.name}, boxes, center, Q={scale}",
@@ -256,11 +256,7 @@ def _at_places(
 
     origin = {
         "view": "boxes at every place",
-        "classifier": {
-            "run": classifier.name,
-            "config_hash": classifier.digest,
-            "step": classifier.step,
-        },
+        "classifier": classifier.origin,
         "classes": hashlib.sha256(classes.astype(np.int32).tobytes()).hexdigest()[:16],
     }
     shape = (len(source), most, classes.shape[1], 5)
@@ -271,15 +267,10 @@ def _at_places(
         sizes,
         into(net, scale, origin, shape),
         scale=scale,
-        pixels=_pixels(net),
+        pixels=net.pixels_at_once,
         mesh=mesh,
         threads=threads,
         description=f"{net.name}, boxes, Q={scale}",
         strict=strict,
         given=classes.astype(np.int32),
     )
-
-
-def _pixels(model: Model) -> int:
-    pixels: int = model.config.evaluation.batch_size * model.network.crop**2
-    return pixels

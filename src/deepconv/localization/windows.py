@@ -50,14 +50,8 @@ def of_center(
     """
     crop = network.crop
     corners = crops.center(extents, crop)[:, 0]
-
-    @jax.vmap
-    def cut(image: jax.Array, at: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(image, (at[0], at[1], 0), (crop, crop, 3))
-
-    outputs: Any = network.apply(
-        {"params": params}, cut(images, corners).astype(jnp.float32) - mean
-    )
+    pixels = crops.cut(images, corners, crop).astype(jnp.float32) - mean
+    outputs: Any = network.apply({"params": params}, pixels)
     codes = _of_classes(outputs, labels[:, None])[:, 0, 0, 0]
     return _to_image(codes, corners, extents, crop)
 

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from deepconv.evaluation import posteriors
 from deepconv.exceptions import UserError
 from deepconv.models import Network
-from deepconv.models.layers import Conv, Dropout, LocalConv, map_size, mirrored, zero_beyond
+from deepconv.models.layers import Conv, Dropout, LocalConv, map_size
 
 
 def penultimate(network: Network) -> str:
@@ -89,13 +89,8 @@ def of_whole(
     """
     if any(isinstance(layer, LocalConv) for layer in network.layers):
         raise ValueError("a network with locally connected layers cannot be applied densely")
-    pixels = images.astype(jnp.float32) - mean
-    pixels = jnp.concatenate([pixels, mirrored(pixels, extents)])
-    both = jnp.concatenate([extents, extents])
-    maps: Any = network.apply({"params": params}, pixels, extents=both)
-    sizes = network.map_extents(both)
-    places = sizes.prod(axis=1)[:, None]
-    means = zero_beyond(maps, sizes).sum(axis=(1, 2)) / places
+    maps, sizes = posteriors.maps_with_mirror(network, params, images, extents, mean)
+    means = posteriors.mean_over_map(maps, sizes)
     return means.reshape(2, len(images), -1).mean(axis=0)
 
 

@@ -174,7 +174,7 @@ def _compute(
         survey.rescaled(scale),
         into,
         scale=scale,
-        pixels=net.config.evaluation.batch_size * net.network.crop**2,
+        pixels=net.pixels_at_once,
         mesh=mesh,
         threads=threads,
         description=f"{net.name}, {network.layers[-1].name}, Q={scale}",

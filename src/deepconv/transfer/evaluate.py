@@ -178,9 +178,7 @@ def _stores(
         net, layer = nets[number], layers[number]
         origin = {
             "view": "mean over the map, with the mirror image",
-            "run": net.name,
-            "config_hash": net.digest,
-            "step": net.step,
+            **net.origin,
             "layer": layer,
             "scale": scale,
             "dataset": images.described,

@@ -10,16 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepconv.data.labels import check_labels
 from deepconv.data.pipeline import Source
 from deepconv.data.sources import datasets
 from deepconv.data.sources.datasets import Split
 from deepconv.data.sources.identity import Part
-from deepconv.data.sources.multilabel import MultiLabelSource
 from deepconv.evaluation.class_means import Rule
 from deepconv.exceptions import UserError
 from deepconv.inference import buckets
 from deepconv.inference.buckets import Survey
+from deepconv.inference.evaluate import checked_labels
 
 # VOC's rule for average precision changed after this year.
 _LAST_11_POINT = 2009
@@ -129,14 +128,5 @@ def _year(name: str) -> int | None:
 def _images(name: str, split: Split, threads: int) -> Images:
     described = f"{name}, {split.part.split}"
     survey = buckets.survey(split.source, threads)
-    targets = survey.labels
-    if isinstance(split.source, MultiLabelSource):
-        targets = split.source.labels
-    else:
-        check_labels(
-            targets,
-            len(split.class_names),
-            dataset=described,
-            name_of=survey.image_ids.__getitem__,
-        )
+    targets = checked_labels(split, survey, described)
     return Images(split.source, survey, targets, described, split.part)

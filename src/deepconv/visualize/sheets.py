@@ -76,9 +76,12 @@ def score_sheet(pictures: Sequence[Scored]) -> Figure:
     return figure
 
 
-def picture(source: Source, record: int) -> np.ndarray:
-    """Return a record's picture, small enough for a sheet, uint8 `[H, W, 3]`."""
-    pixels, _ = decode.load_crop(source[record]["image"], _thumbnail)
+def picture(source: Source, record: int, *, shorter: int = THUMBNAIL) -> np.ndarray:
+    """Return a record's picture, the shorter side at most `shorter`, uint8 `[H, W, 3]`."""
+    pixels, _ = decode.load_crop(
+        source[record]["image"],
+        lambda height, width: decode.whole(height, width, min(height, width, shorter)),
+    )
     return pixels
 
 
@@ -112,7 +115,3 @@ def _list_scores(axes: Axes, own: Scored) -> None:
         axes.text(0.98, place, f"{score:.2f}", ha="right", **style)
     axes.set(xlim=(0, 1), ylim=(BEST - 0.4, -0.6), xticks=[], yticks=[])
     axes.axis("on")
-
-
-def _thumbnail(height: int, width: int) -> decode.Crop:
-    return decode.whole(height, width, min(height, width, THUMBNAIL))

@@ -53,7 +53,7 @@ def to_deepconv(model: Model, out: Path) -> None:
         "scale": config.evaluation.scale,
         "multilabel": model.multilabel,
         **network_to_json(network),
-        "source": {"run": model.name, "step": model.step, "config_hash": model.digest},
+        "source": model.origin,
         "version": provenance.versions()["deepconv"],
     }
     weights_file.write(out, weights_file.named(jax.device_get(model.params), image), about)

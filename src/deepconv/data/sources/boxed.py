@@ -75,8 +75,11 @@ class BoxedSource:
 
     def __getitem__(self, record: int) -> dict[str, Any]:
         """Read one record; `boxes` is float32 `[K, 4]` with K >= 1."""
-        number = int(self.records[record])
-        return {**self.source[number], "boxes": self.boxes.of_record(number)}
+        return {**self.source[int(self.records[record])], "boxes": self.boxes_of(record)}
+
+    def boxes_of(self, record: int) -> np.ndarray:
+        """Return the boxes of one record, float32 `[K, 4]`, without reading its image."""
+        return self.boxes.of_record(int(self.records[record]))
 
 
 def with_boxes(source: Source, part: Part, boxes: Boxes) -> tuple[BoxedSource, Part]:
