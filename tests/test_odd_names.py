@@ -208,6 +208,7 @@ CLASSES = tuple(sorted([name[:200] for name in KEPT]))
 BROKEN = r"caf\xe9/broken\xe9.png"
 
 
+@pytest.mark.slow
 def test_training(run):
     assert tuple(sorted(json.loads((run / "class_names.json").read_text()))) == CLASSES
     lines = (run / "metrics.jsonl").read_bytes().decode("ascii").splitlines()
@@ -216,6 +217,7 @@ def test_training(run):
     assert result["unreadable_training_images"] == [BROKEN]
 
 
+@pytest.mark.slow
 def test_evaluation(run, monkeypatch):
     monkeypatch.setattr(rows, "MOST_BUCKETS", 1)
     result = evaluate([run], Request("center"))

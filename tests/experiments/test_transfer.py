@@ -57,6 +57,7 @@ def test_the_config_can_be_used_and_has_the_layers():
     assert config.input.scale == (transfer.SHORTEST, transfer.LONGEST)
 
 
+@pytest.mark.slow
 def test_the_random_weights_are_those_that_training_starts_from(models):
     config = models[1].config
     mesh = parallel.data_mesh()
@@ -64,6 +65,7 @@ def test_the_random_weights_are_those_that_training_starts_from(models):
     jax.tree.map(np.testing.assert_array_equal, functions.initial_state().params, models[1].params)
 
 
+@pytest.mark.slow
 def test_the_rows_are_those_of_each_layer_alone(models):
     mean = np.array([1, 2, 3], np.float32)
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 80, 3), np.uint8)
@@ -85,6 +87,7 @@ def test_pixels_are_of_squares_of_about_as_many_numbers(encode):
     np.testing.assert_array_equal(found.reshape(2, 13, 13, 3)[1, 12, 0], [0, 10, 20])
 
 
+@pytest.mark.slow
 def test_every_row_is_measured_for_every_seed_and_split(models, task, tmp_path, capsys):
     tables = transfer.tables_of(task, models, tmp_path / "rows")
     numbers = {name: {table.shape for table in seeds} for name, seeds in tables.items()}

@@ -50,6 +50,7 @@ def in_image(code, top, left, height, width):
     return [x0 / width, y0 / height, x1 / width, y1 / height]
 
 
+@pytest.mark.slow
 def test_the_central_crop_gives_the_box_of_the_label(network):
     model, params = network
     pixels, extents = images((40, 61), (53, 36), (32, 32))
@@ -72,6 +73,7 @@ def whole(network, pixels, extents, maps, classes, most):
     )
 
 
+@pytest.mark.slow
 def test_an_image_on_a_canvas_has_the_boxes_that_it_has_alone(network):
     model, _ = network
     pixels, extents = images((70, 100), (96, 64), (40, 33))
@@ -125,6 +127,7 @@ def test_places_are_a_stride_apart():
         assert windows.stride_of(model.layers, model.crop) == 32
 
 
+@pytest.mark.slow
 def test_a_place_far_from_the_edge_sees_its_crop_alone():
     # Padding makes crops at the edge of an image differ from those within; a network without any
     # padding has none of that, and the box of every place is that of its crop.

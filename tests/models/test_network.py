@@ -200,6 +200,7 @@ BIASED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BIASED)
 def test_the_gradient_of_a_bias_counts_every_unit_in_bfloat16(name):
     """Through a ReLU, of the sum of a map: the number of units above zero, exactly, in float32."""

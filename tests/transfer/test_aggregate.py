@@ -75,6 +75,7 @@ def assert_close(found, expected):
     np.testing.assert_allclose(found, expected, atol=ROUNDING * np.abs(expected).max(), rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "layer"), LAYERS)
 def test_an_image_on_a_canvas_is_described_as_it_is_alone(name, layer):
     network, params = make_net(name)
@@ -122,6 +123,7 @@ def test_a_descriptor_does_not_see_left_from_right():
     assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_rows_of_photographs_of_all_shapes_are_those_of_each_alone(shared_data):
     file = shared_data("caltech101_s112.zip")
     with zipfile.ZipFile(file) as archive:

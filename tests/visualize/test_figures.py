@@ -138,6 +138,7 @@ def test_the_outputs_are_those_of_the_network_on_central_crops(run):
     np.testing.assert_array_equal(images[1], images[0])  # nobody is nearer than oneself
 
 
+@pytest.mark.slow
 def test_records_that_cannot_be_read_are_left_out(run):
     trained = open_model(run, ONE_DEVICE)
     source = datasets.open_dataset(**trained.config.dataset).evaluation
