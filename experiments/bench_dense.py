@@ -39,15 +39,24 @@ def macs(network: models.Network, height: int, width: int) -> int:
     return total
 
 
-def main(_: Sequence[str]) -> None:
-    """Time both, then print the table."""
-    network = models.create(NETWORK.value)
+def measure(network: models.Network, *, images: int, repeats: int) -> dict[str, Any]:
+    """Time both ways on the same images, in turn, after a warm-up.
+
+    Args:
+      network: its weights are random.
+      images: number of images in a batch, at each of `SCALES` relative to a crop of 224 pixels.
+      repeats: number of timed pairs.
+
+    Returns:
+      `seconds` per image and `macs` of one image for "dense" and "multi_crop"; `seconds` has every
+      repeat.
+    """
     crop = network.crop
     key = jax.random.key(0, impl="rbg")
     params = jax.jit(network.init)(key, jnp.zeros((1, crop, crop, 3)))["params"]
     rng = np.random.default_rng(0)
-    sizes = [rescaled_size(375, 500, scale) for scale in SCALES]
-    images = [rng.integers(0, 256, (IMAGES.value, *size, 3), np.uint8) for size in sizes]
+    sizes = [rescaled_size(375, 500, scale * crop // 224) for scale in SCALES]
+    canvases = [rng.integers(0, 256, (images, *size, 3), np.uint8) for size in sizes]
     mean = preprocess.mean_for(IMAGENET, "rgb", square=None)
 
     def jitted(view: str) -> Callable[[], float]:
@@ -55,7 +64,7 @@ def main(_: Sequence[str]) -> None:
 
         def run() -> float:
             start = time.perf_counter()
-            for x in images:
+            for x in canvases:
                 extents = np.full((len(x), 2), x.shape[1:3])
                 jax.block_until_ready(step(x, extents))
             return time.perf_counter() - start
@@ -64,16 +73,24 @@ def main(_: Sequence[str]) -> None:
 
     ways = {"dense": jitted("dense"), "multi_crop": jitted("multi_crop")}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for repeat in range(REPEATS.value + 1):
+    for repeat in range(repeats + 1):
         for way, run in ways.items():
             took = run()
             if repeat:
-                seconds[way].append(took / IMAGES.value)
+                seconds[way].append(took / images)
     dense_macs = sum(2 * macs(network, *size) for size in sizes)
     crop_macs = len(SCALES) * CROPS * macs(network, crop, crop)
-    rows: list[tuple[Any, ...]] = [
-        ("dense, Q = 256, 384, 512", float(np.median(seconds["dense"])), dense_macs / 1e9),
-        ("150 crops", float(np.median(seconds["multi_crop"])), crop_macs / 1e9),
+    return {"seconds": seconds, "macs": {"dense": dense_macs, "multi_crop": crop_macs}}
+
+
+def main(_: Sequence[str]) -> None:
+    """Time both, then print the table."""
+    network = models.create(NETWORK.value)
+    result = measure(network, images=IMAGES.value, repeats=REPEATS.value)
+    seconds, arithmetic = result["seconds"], result["macs"]
+    names = {"dense": "dense, Q = 256, 384, 512", "multi_crop": "150 crops"}
+    rows = [
+        (name, float(np.median(seconds[way])), arithmetic[way] / 1e9) for way, name in names.items()
     ]
     columns = ("", "seconds per image, median", "10^9 multiply-accumulates")
     print(tables.table(columns, rows, decimals=2))
@@ -81,7 +98,7 @@ def main(_: Sequence[str]) -> None:
     print(
         f"\n{NETWORK.value}: dense / crops in time: median {np.median(ratios):.3f}, "
         f"{ratios.min():.3f} to {ratios.max():.3f} in {REPEATS.value} pairs; in arithmetic: "
-        f"{dense_macs / crop_macs:.3f}"
+        f"{arithmetic['dense'] / arithmetic['multi_crop']:.3f}"
     )
 
 

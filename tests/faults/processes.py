@@ -32,11 +32,14 @@ PATIENCE_SECONDS = 400
 GROWN_ROUNDING = 1e-2
 
 
-def environment_of(devices: int) -> dict[str, str]:
-    """Return the environment of a process with this many simulated devices.
+def environment_of(devices: int, platform: str = "cpu") -> dict[str, str]:
+    """Return the environment of a process with this many devices, simulated on a CPU.
 
     The rest of `XLA_FLAGS` stays as it is, so that a process compiles like the one that starts it.
+    On another of jax's platforms the devices are those that there are.
     """
+    if platform != "cpu":
+        return {**os.environ, "JAX_PLATFORMS": platform}
     return {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -90,11 +93,13 @@ class Command:
       settings: further arguments.
       data_dir: the folder of data sets; compiled programs are cached there too, since all
         processes compile the same ones.
+      platform: jax's name of the devices.
     """
 
     config: str
     settings: tuple[str, ...]
     data_dir: Path
+    platform: str = "cpu"
 
     def start(
         self,
@@ -116,7 +121,7 @@ class Command:
           join: whether to give these flags as well.
         """
         environment = {
-            **environment_of(devices),
+            **environment_of(devices, self.platform),
             "TFDS_DATA_DIR": str(self.data_dir),
             "JAX_COMPILATION_CACHE_DIR": str(self.data_dir / "compiled"),
         }

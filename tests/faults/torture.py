@@ -8,6 +8,7 @@ if the checksums of its last checkpoint (parameters, velocity, schedule) are the
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -26,14 +27,19 @@ import numpy as np
 import PIL.Image
 from absl import flags
 
-from deepconv import tables
+from deepconv import atomic, tables
 from deepconv.commands import command_line
+from deepconv.exceptions import UserError
 from deepconv.run import log
 from tests.faults.processes import GROWN_ROUNDING, Command, Process, checksums, wait_for_step
 
 _KILLS = flags.DEFINE_integer("kills", 50, "Number of kills at random moments.")
 _FOLDER = flags.DEFINE_string("folder", None, "Folder for the runs; by default a temporary one.")
 _ONLY = flags.DEFINE_string("only", "", "Regular expression; only matching faults are tried.")
+_PLATFORM = flags.DEFINE_string(
+    "platform", "cpu", "jax's platform; faults with several devices or processes need the CPU."
+)
+_JSON = flags.DEFINE_string("json", None, "File for the outcomes, by fault.")
 
 SETTINGS = (
     "--config.model.width=0.0625",
@@ -73,9 +79,9 @@ class Outcome(NamedTuple):
 class Torture:
     """The faults: each is a method that returns an `Outcome`."""
 
-    def __init__(self, folder: Path, kills: int) -> None:
+    def __init__(self, folder: Path, kills: int, platform: str) -> None:
         self.folder, self.kills = folder, kills
-        self.command = Command("configs/quickstart.py", SETTINGS, folder / "data")
+        self.command = Command("configs/quickstart.py", SETTINGS, folder / "data", platform)
         self.undisturbed = folder / "undisturbed"
         start = time.monotonic()
         self.command.finish(self.undisturbed)
@@ -83,7 +89,11 @@ class Torture:
         start = time.monotonic()
         self.command.finish(folder / "again")
         self.seconds = time.monotonic() - start
-        assert checksums(folder / "again") == checksums(self.undisturbed)
+        if checksums(folder / "again") != checksums(self.undisturbed):
+            raise UserError(
+                "two undisturbed runs differ, so there is nothing to compare others with; on a GPU "
+                "set XLA_FLAGS=--xla_gpu_deterministic_ops=true"
+            )
         print(f"undisturbed: {first:.0f} s, again {self.seconds:.0f} s, identical", flush=True)
 
     def killed_at_random_moments(self) -> Outcome:
@@ -294,7 +304,7 @@ class Torture:
             f"--config.dataset.name=folder:{images}",
             "--config.input.max_unreadable=0.02",
         )
-        return Command(self.command.config, settings, self.command.data_dir)
+        return dataclasses.replace(self.command, settings=settings)
 
     def _lose(self, how: signal.Signals) -> Outcome:
         run = self.folder / how.name
@@ -423,8 +433,8 @@ FAULTS = {
 def main(_: Sequence[str]) -> None:
     """Try every fault, and print the table."""
     folder = Path(_FOLDER.value or tempfile.mkdtemp(prefix="torture_")).absolute()
-    torture = Torture(folder, _KILLS.value)
-    rows = []
+    torture = Torture(folder, _KILLS.value, _PLATFORM.value)
+    rows, outcomes = [], {}
     for name, fault in FAULTS.items():
         if not re.search(_ONLY.value, name):
             continue
@@ -432,15 +442,20 @@ def main(_: Sequence[str]) -> None:
             rows.append((name, 0, "-", "-", "skipped: only root can mount a small disk"))
             continue
         try:
-            outcome = fault(torture)
+            outcome = outcomes[name] = fault(torture)
             words = {True: "yes", False: "NO", None: "-"}
             survived, identical = words[outcome.survived], words[outcome.identical]
             rows.append((name, outcome.tries, survived, identical, outcome.seen))
         except Exception as error:  # continue with the other faults
-            rows.append((name, 1, "NO", "NO", " ".join(str(error).split())[-300:]))
+            seen = " ".join(str(error).split())[-300:]
+            outcomes[name] = Outcome(1, False, False, seen)
+            rows.append((name, 1, "NO", "NO", seen))
         print(*rows[-1], sep=" | ", flush=True)
     columns = ("fault", "tries", "survived", "bit-identical", "observed")
     print("\n" + tables.table(columns, rows))
+    if _JSON.value:
+        values = {name: outcome._asdict() for name, outcome in outcomes.items()}
+        atomic.write_json(Path(_JSON.value), values)
 
 
 if __name__ == "__main__":
