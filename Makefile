@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help env quickstart data-imagenet data-imagenet-boxes data-check data-resize bench-input benchmark bench-layers torture test test-fast lint \
-  format lock clean
+  format lock clean gpu
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-27s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ benchmark: $(STAMP)  ## time a config; CONFIG=configs/vgg_d.py WHAT=train,forwar
 bench-layers: $(STAMP)  ## time a config's convolutions against PyTorch's (installs it); CONFIG=configs/vgg_d.py BATCH=4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
 	$(BIN)/python -m experiments.bench_layers --config=$(CONFIG) $(if $(BATCH),--batch=$(BATCH))
+
+SIZE ?=
+CUDA ?= cuda12
+gpu: $(STAMP)  ## measure everything on one GPU, in 25 minutes; twice to continue; CUDA=cuda12 (SIZE=tiny: on the CPU)
+	$(if $(SIZE),,$(BIN)/python -m pip install --quiet --disable-pip-version-check 'jax[$(CUDA)]')
+	$(BIN)/python -m experiments.gpu $(if $(SIZE),--rehearse --workdir=$(RUNS)/gpu_rehearsal,--workdir=$(RUNS)/gpu)
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
 .PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization \

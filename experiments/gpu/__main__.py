@@ -24,7 +24,7 @@ from deepconv.exceptions import UserError
 from experiments.gpu import case, report
 from experiments.gpu.schedule import DONE, Outcome, Section, carry_out
 
-# In this order, those of open end last.
+# In this order: the steps take what time is left.
 SECTIONS = ("quickstart", "parity", "kills", "dense", "inputs", "against_torch", "steps")
 MACHINE_SECONDS = 60.0
 
@@ -43,6 +43,11 @@ def environment(folder: Path, rehearse: bool) -> dict[str, str]:
     if rehearse:
         found["JAX_PLATFORMS"] = "cpu"
     return found
+
+
+def module(section: str) -> Any:
+    """Return the module of a section."""
+    return importlib.import_module(f"experiments.gpu.{section}")
 
 
 def resumed(path: Path, machine: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +70,7 @@ def resumed(path: Path, machine: Mapping[str, Any]) -> dict[str, Any]:
                 f"{path} was measured with {what}={old}, and this is {what}={new}; choose another "
                 "--workdir"
             )
-    return found
+    return {**found, "machine": machine}
 
 
 def main(_: Sequence[str]) -> None:
@@ -73,7 +78,7 @@ def main(_: Sequence[str]) -> None:
     folder, rehearse = Path(WORKDIR.value).absolute(), REHEARSE.value
     if unknown := [name for name in ONLY.value if name not in SECTIONS]:
         raise UserError(f"unknown --only={unknown[0]}; choose from {', '.join(SECTIONS)}")
-    modules = {name: importlib.import_module(f"experiments.gpu.{name}") for name in SECTIONS}
+    modules = {name: module(name) for name in SECTIONS}
     run = functools.partial(
         case.run, logs=folder / "logs", environment=environment(folder, rehearse)
     )
@@ -94,13 +99,13 @@ def main(_: Sequence[str]) -> None:
     def keep() -> None:
         results["seconds"] = spent + time.monotonic() - start
         atomic.write_json(folder / "gpu.json", results)
-        texts = {name: module.text for name, module in modules.items()}
+        texts = {name: each.text for name, each in modules.items()}
         text = report.text(results["machine"], results["sections"], texts)
         atomic.write(folder / "gpu.md", text.encode())
 
     sections = [
-        Section(name, module.SECONDS, module.LEAST, module.cases(rehearse))
-        for name, module in modules.items()
+        Section(name, each.SECONDS, each.LEAST, each.cases(rehearse))
+        for name, each in modules.items()
         if not ONLY.value or name in ONLY.value
     ]
     carry_out(sections, results["sections"], measure, keep)

@@ -46,7 +46,8 @@ def measure(config: str, batch: int, dtype: str, cuda: bool, more: list[str]) ->
     """Time one config; see `bench_torch`.
 
     Raises:
-      UserError: if PyTorch is not installed or has no CUDA, or the comparison fails.
+      UserError: if PyTorch is not installed, or has no CUDA.
+      RuntimeError: if the comparison fails; the message is its last line.
     """
     require_torch()
     # In a process of its own, because this one must not hold the device.
@@ -68,7 +69,7 @@ def measure(config: str, batch: int, dtype: str, cuda: bool, more: list[str]) ->
         )
         print(process.stderr)
         if process.returncode:
-            raise UserError(process.stderr.strip().splitlines()[-1])
+            raise RuntimeError(process.stderr.strip().splitlines()[-1])
         return json.loads(out.read_text())
 
 

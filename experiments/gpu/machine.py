@@ -18,13 +18,17 @@ def measure(*, rehearse: bool) -> dict[str, Any]:
     """Return the device, its driver as `nvidia-smi` reports it, the versions and the cores.
 
     Raises:
-      UserError: if jax has no GPU and this is no rehearsal.
+      UserError: if jax has not one GPU, and this is no rehearsal.
     """
     platform = jax.default_backend()
     if platform != "gpu" and not rehearse:
         raise UserError(
             f"jax has no GPU, only a {platform}: pip install 'jax[cuda12]', or try everything on "
             "the CPU with --rehearse (make gpu SIZE=tiny)"
+        )
+    if jax.device_count() > 1 and not rehearse:
+        raise UserError(
+            f"jax sees {jax.device_count()} GPUs, and one is measured: CUDA_VISIBLE_DEVICES=0"
         )
     reported = None
     with contextlib.suppress(OSError, subprocess.SubprocessError):

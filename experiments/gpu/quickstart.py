@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from deepconv.exceptions import UserError
 from deepconv.run import log
 from experiments.gpu.report import markdown
 
@@ -31,7 +30,7 @@ def measure(settings: list[str]) -> dict[str, Any]:
       settings: `key=value` of the config.
 
     Raises:
-      UserError: if it fails; the message is its last line.
+      RuntimeError: if it fails; the message is its last line.
     """
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "quickstart"
@@ -46,7 +45,7 @@ def measure(settings: list[str]) -> dict[str, Any]:
         )
         seconds = time.perf_counter() - start
         if process.returncode:
-            raise UserError(f"the quickstart failed: {process.stderr.strip().splitlines()[-1]}")
+            raise RuntimeError(f"the quickstart failed: {process.stderr.strip().splitlines()[-1]}")
         result = json.loads((run / "result.json").read_text())
         rows = log.read_metrics(run / "metrics.jsonl")
     rates = [row["images_per_second"] for row in rows if "images_per_second" in row]
