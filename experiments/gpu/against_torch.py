@@ -15,6 +15,7 @@ from typing import Any
 from deepconv.benchmark.report import times_as_fast
 from deepconv.exceptions import UserError
 from experiments.bench_torch import require_torch
+from experiments.gpu import command
 from experiments.gpu.report import markdown
 
 SECONDS, LEAST = 240.0, 60.0
@@ -47,7 +48,7 @@ def measure(config: str, batch: int, dtype: str, cuda: bool, more: list[str]) ->
 
     Raises:
       UserError: if PyTorch is not installed, or has no CUDA.
-      RuntimeError: if the comparison fails; the message is its last line.
+      RuntimeError: if the comparison fails.
     """
     require_torch()
     # In a process of its own, because this one must not hold the device.
@@ -57,19 +58,11 @@ def measure(config: str, batch: int, dtype: str, cuda: bool, more: list[str]) ->
         raise UserError(f"PyTorch {version} has no CUDA: install a build that has")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "torch.json"
-        process = subprocess.run(
-            [
-                sys.executable,
-                *("-m", "experiments.bench_torch", f"--config={config}", f"--batch={batch}"),
-                *(f"--config.model.dtype={dtype}", f"--json={out}", *more),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
+        command.run(
+            "experiments.bench_torch",
+            *(f"--config={config}", f"--batch={batch}", f"--config.model.dtype={dtype}"),
+            *(f"--json={out}", *more),
         )
-        print(process.stderr)
-        if process.returncode:
-            raise RuntimeError(process.stderr.strip().splitlines()[-1])
         return json.loads(out.read_text())
 
 

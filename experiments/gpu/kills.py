@@ -6,13 +6,12 @@ nothing can be compared, and it is repeated with XLA's deterministic operations.
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.gpu import command
 from experiments.gpu.report import markdown
 
 SECONDS, LEAST = 220.0, 90.0
@@ -50,29 +49,17 @@ def measure(kills: int, platform: str) -> dict[str, Any]:
 def _torture(kills: int, platform: str, flags: str) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "torture.json"
-        process = subprocess.run(
-            [
-                sys.executable,
-                *("-m", "tests.faults.torture", f"--only={FAULT}", f"--kills={kills}"),
-                *(f"--platform={platform}", f"--folder={folder}", f"--json={out}"),
-            ],
-            env={
-                **os.environ,
-                "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(),
-                # Processes start while the memory of a killed one is being freed.
-                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-                # Algorithms are chosen by their speed when a program is compiled; all processes
-                # have to run the same programs.
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+        command.run(
+            "tests.faults.torture",
+            *(f"--only={FAULT}", f"--kills={kills}", f"--platform={platform}"),
+            *(f"--folder={folder}", f"--json={out}"),
+            XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(),
+            # Processes start while the memory of a killed one is being freed.
+            XLA_PYTHON_CLIENT_PREALLOCATE="false",
+            # Algorithms are chosen by their speed when a program is compiled; all processes have to
+            # run the same programs.
+            JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
         )
-        print(process.stdout)
-        if process.returncode:
-            raise RuntimeError(process.stdout.strip().splitlines()[-1])
         (outcome,) = json.loads(out.read_text()).values()
         return outcome
 

@@ -1,8 +1,6 @@
 """The quickstart: how long it takes, and how well its network does."""
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deepconv.run import log
+from experiments.gpu import command
 from experiments.gpu.report import markdown
 
 SECONDS, LEAST = 100.0, 30.0
@@ -30,22 +29,17 @@ def measure(settings: list[str]) -> dict[str, Any]:
       settings: `key=value` of the config.
 
     Raises:
-      RuntimeError: if it fails; the message is its last line.
+      RuntimeError: if it fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "quickstart"
-        command = ["train", "--config=quickstart", f"--workdir={run}"]
         start = time.perf_counter()
-        process = subprocess.run(
-            [sys.executable, "-m", "deepconv", *command, *(f"--config.{one}" for one in settings)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
+        command.run(
+            "deepconv",
+            *("train", "--config=quickstart", f"--workdir={run}"),
+            *(f"--config.{one}" for one in settings),
         )
         seconds = time.perf_counter() - start
-        if process.returncode:
-            raise RuntimeError(f"the quickstart failed: {process.stderr.strip().splitlines()[-1]}")
         result = json.loads((run / "result.json").read_text())
         rows = log.read_metrics(run / "metrics.jsonl")
     rates = [row["images_per_second"] for row in rows if "images_per_second" in row]
