@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,7 @@ def run(
         return {**outcome, **took}
     if status is None:
         return {"status": NO_TIME, "why": f"ended after {seconds:.0f} s", **took}
-    last = (log.read_text(errors="replace").split("\n\n")[-1].strip().splitlines() or [""])[-1]
-    return {"status": FAILED, "why": f"exit status {status}: {last}; see {log}", **took}
+    return {"status": FAILED, "why": f"exit status {status}; see {log}", **took}
 
 
 def outcome_of(section: str, arguments: Mapping[str, Any]) -> Outcome:
@@ -83,14 +83,13 @@ def outcome_of(section: str, arguments: Mapping[str, Any]) -> Outcome:
     try:
         module = importlib.import_module(f"experiments.gpu.{section}")
         return {"status": DONE, "result": module.measure(**arguments)}
-    except (UserError, RuntimeError) as error:
-        why = (str(error).strip().splitlines() or [""])[0][:300]
+    except Exception as error:
+        traceback.print_exc()
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         # A benchmark's own message replaces that of the device.
         if any(words in f"{error} {error.__context__}" for words in OUT_OF_MEMORY):
             return {"status": NO_MEMORY, "why": why}
-        if isinstance(error, UserError):
-            return {"status": SKIPPED, "why": why}
-        raise
+        return {"status": SKIPPED if isinstance(error, UserError) else FAILED, "why": why}
 
 
 if __name__ == "__main__":

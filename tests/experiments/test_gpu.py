@@ -130,6 +130,7 @@ def test_the_report_has_a_table_of_each_section_and_what_is_missing():
     [
         (RuntimeError("RESOURCE_EXHAUSTED: 3 GB\nmore"), "out of memory"),
         (UserError("PyTorch has no CUDA"), "skipped"),
+        (ValueError("a bug\nin two lines"), "failed"),
     ],
 )
 def test_a_case_that_cannot_be_measured_says_why(monkeypatch, error, status):
