@@ -18,7 +18,8 @@ from deepconv import drawing, parallel
 from deepconv.commands import command_line
 from deepconv.data.sources import datasets, identity
 from deepconv.exceptions import UserError
-from deepconv.inference.model import Model, open_model
+from deepconv.inference.model import Model, open_model, results_folder
+from deepconv.run import hub
 from deepconv.run.workdir import require_writable
 from deepconv.visualize import figures
 
@@ -46,9 +47,9 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     name = arguments[0] if arguments else ""
     if name not in FIGURES:
         raise UserError(f"unknown figure {name!r}; choose from {', '.join(FIGURES)}")
-    weights = Path(options.weights)
-    is_file = weights.is_file()
-    beside = weights.with_name(f"{weights.stem}_{name}.png") if is_file else weights / f"{name}.png"
+    weights = hub.located(options.weights)
+    folder = results_folder(weights)
+    beside = weights / f"{name}.png" if weights.is_dir() else Path(f"{folder}_{name}.png")
     out = command_line.output_file(options, "out", ".png")
     everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
     trained = open_model(weights, everywhere, checkpoint=options.checkpoint)

@@ -25,6 +25,7 @@ from deepconv.data.sources import pictures
 from deepconv.exceptions import UserError
 from deepconv.inference import scoring
 from deepconv.inference.model import Model, open_model
+from deepconv.run import hub
 from deepconv.visualize import saliency
 
 REQUIRED = ("weights", "out")
@@ -55,7 +56,7 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     out = command_line.output_file(options, "out", ".png")
     assert out is not None  # the flag is required
     source = pictures.open_pictures([Path(name) for name in arguments])
-    trained = open_model(Path(options.weights), checkpoint=options.checkpoint)
+    trained = open_model(hub.located(options.weights), checkpoint=options.checkpoint)
     own = trained.config.evaluation.scale
     # At the crop's own size, the score map would have a single position.
     scale = options.scale or 2 * trained.network.crop

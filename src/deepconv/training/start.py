@@ -26,7 +26,7 @@ from deepconv.data.color import ColorStatistics
 from deepconv.data.sources.datasets import Dataset
 from deepconv.exceptions import UserError
 from deepconv.inference.model import load_input
-from deepconv.run import parameters
+from deepconv.run import hub, parameters
 from deepconv.run.files import RunFolder
 from deepconv.run.workdir import has_begun
 
@@ -62,7 +62,7 @@ def source_of(config: ConfigDict, stage_before: Path | None) -> Path | None:
     if stage_before is not None:
         return stage_before
     if config.init.checkpoint:
-        return Path(config.init.checkpoint)
+        return hub.located(config.init.checkpoint)
     if config.input.color == "inherited":
         raise UserError(
             "init.checkpoint is not set: this config (input.color='inherited') starts from a run "
