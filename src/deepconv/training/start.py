@@ -97,8 +97,8 @@ def resolved(config: ConfigDict, source: Path | None, folder: Path) -> ConfigDic
     ours = config.copy_and_resolve_references().unlock()
     kept = {key: ours.model[key] for key in ("initializer", "dtype")}
     crop = ours.model.crop or theirs.model.crop
-    ours.model = ConfigDict({**theirs.model, **kept, "crop": crop})
-    ours.model.pop("boxes", None)
+    options = {key: value for key, value in theirs.model.items() if key != "boxes"}
+    ours.model = ConfigDict({**options, **kept, "crop": crop})
     ours.input.mean, ours.input.square = theirs.input.mean, theirs.input.square
     if not any(ours.input.scale):
         ours.input.scale = theirs.input.scale
