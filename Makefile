@@ -12,6 +12,10 @@ STAMP := .venv/.installed
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-27s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Says which argument a target lacks before anything is installed.
+needs-%:
+	@test -n "$($*)" || { echo "give $*=..., as in: make $(firstword $(MAKECMDGOALS)) $*=/path" >&2; exit 2; }
+
 env: $(STAMP)  ## create the environment in .venv
 
 $(STAMP): requirements.lock pyproject.toml
@@ -28,10 +32,10 @@ TARS ?=
 BOXES ?=
 NAME ?= imagenet2012
 SHORTER ?= 512
-data-imagenet: $(STAMP)  ## prepare ImageNet from its two tar files; TARS=folder
+data-imagenet: needs-TARS $(STAMP)  ## prepare ImageNet from its two tar files; TARS=folder
 	$(BIN)/deepconv data imagenet --tars=$(TARS)
 
-data-imagenet-boxes: $(STAMP)  ## add ILSVRC's boxes to a prepared data set; BOXES=folder NAME=imagenet2012
+data-imagenet-boxes: needs-BOXES $(STAMP)  ## add ILSVRC's boxes to a prepared data set; BOXES=folder NAME=imagenet2012
 	$(BIN)/deepconv data imagenet-boxes --boxes=$(BOXES) --name=$(NAME)
 
 data-check: $(STAMP)  ## read a prepared data set from end to end; NAME=imagenet2012
@@ -41,7 +45,7 @@ data-resize: $(STAMP)  ## copy a prepared data set with smaller images; NAME=ima
 	$(BIN)/deepconv data resize --name=$(NAME) --shorter=$(SHORTER)
 
 IMAGES ?=
-bench-input: $(STAMP)  ## time the input pipeline against tf.data and PyTorch (installs both); IMAGES=folder of JPEGs
+bench-input: needs-IMAGES $(STAMP)  ## time the input pipeline against tf.data and PyTorch (installs both); IMAGES=folder of JPEGs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m experiments.bench_input --images=$(IMAGES)
 
@@ -104,12 +108,12 @@ experiment-localization: $(STAMP)  ## which boxes, which layers, how many places
 	$(BIN)/python -m experiments.localization --datasets=$(BOXES_ON) --workdir=$(RUNS)/localization
 
 PHOTOS ?=
-experiment-finetune: $(STAMP)  ## fine-tune a net from drawn images on photographs (sixteen runs); PHOTOS=folder
+experiment-finetune: needs-PHOTOS $(STAMP)  ## fine-tune a net from drawn images on photographs (sixteen runs); PHOTOS=folder
 	$(BIN)/python -m experiments.finetune --photos=$(PHOTOS) --workdir=$(RUNS)/finetune
 
 CALTECH ?=
 VOC ?=
-experiment-transfer: $(STAMP)  ## what are descriptors of narrow nets worth? CALTECH=folder PHOTOS=folder VOC=folder
+experiment-transfer: needs-CALTECH needs-PHOTOS $(STAMP)  ## what are descriptors of narrow nets worth? CALTECH=folder PHOTOS=folder VOC=folder
 	$(BIN)/python -m experiments.transfer --caltech=$(CALTECH) --photos=$(PHOTOS) $(if $(VOC),--voc=$(VOC)) \
 	  --workdir=$(RUNS)/transfer
 

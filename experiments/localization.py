@@ -250,7 +250,7 @@ def cam_box(values: np.ndarray, window: Crop, stride: int) -> np.ndarray:
       stride: distance of two places, in pixels.
     """
     size = (window.rows, window.columns)
-    spread = saliency.spread(values, size, stride=stride, first=(stride - 1) / 2)
+    spread = saliency.spread(values, size, stride=stride, first=[(stride - 1) / 2] * 2)
     parts, _ = scipy.ndimage.label(spread >= CAM_SHARE * spread.max())
     rows, columns = np.nonzero(parts == parts.flat[spread.argmax()])
     corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]

@@ -19,7 +19,8 @@ def load_model(path: str | os.PathLike[str]) -> "Model":
         scores = model.network.apply({"params": model.params}, model.preprocess(["cat.jpg"]))
 
     Args:
-      path: the run's folder, or the file.
+      path: the run's folder, the file, or, on the Hugging Face hub,
+        `hf:owner/name[@revision][/file]`.
 
     Returns:
       The network, its parameters float32 on the first device, and everything needed to apply it.
@@ -28,11 +29,10 @@ def load_model(path: str | os.PathLike[str]) -> "Model":
       UserError: if the path is neither, or its contents are damaged.
     """
     # Nothing else here needs jax, and every command imports this module.
-    from pathlib import Path
-
     from deepconv.inference import model
+    from deepconv.run import hub
 
-    return model.open_model(Path(path))
+    return model.open_model(hub.located(os.fspath(path)))
 
 
 load_weights = load_model

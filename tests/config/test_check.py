@@ -21,7 +21,7 @@ from configs import (
 )
 from deepconv.config.check import check_config, from_json
 from deepconv.config.identity import config_digest, fixed_settings
-from deepconv.config.schema import drop_steps, flattened, num_steps
+from deepconv.config.schema import create_model, drop_steps, flattened, num_steps
 from deepconv.exceptions import UserError
 
 CONFIGS = {
@@ -79,10 +79,13 @@ def test_tiny_configs_are_sound_and_name_the_same_network(name):
     assert tiny.dataset.name == "shapes"
 
 
-def test_tiny_fine_tuning_fits_the_quickstarts_network():
-    tiny, trained = finetune.get_config("tiny"), quickstart.get_config()
-    for key in ("name", "width", "crop", "dropout"):
-        assert tiny.model[key] == trained.model[key]
+def test_a_network_that_comes_with_weights_has_to_be_read_first():
+    config = finetune.get_config()
+    with pytest.raises(UserError, match=r"^model\.name='inherited' is the network of init\.check"):
+        create_model(config, 10)
+    config.input.scale = (256, 0)
+    with pytest.raises(UserError, match=r"^input\.scale=\(256, 0\) must be"):
+        check_config(config)
 
 
 def test_the_papers_numbers():

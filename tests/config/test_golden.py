@@ -32,6 +32,17 @@ from deepconv.models.layers import Conv, LocalConv
 from deepconv.training import optimizer
 
 FOLDER = Path(__file__).parents[1] / "golden"
+
+
+def finetune_of_vgg_d():
+    """Return the config as training resolves it for weights of net D."""
+    config, net = finetune.get_config(), vgg_d.get_config()
+    with config.unlocked():
+        config.model = net.model
+    config.input.scale, config.evaluation.scale = (256, 256), 256
+    return config
+
+
 CONFIGS = {
     "alexnet": alexnet.get_config(),
     **{f"alexnet_{preset}": alexnet.get_config(preset) for preset in alexnet.PRESETS},
@@ -39,7 +50,7 @@ CONFIGS = {
     "cifar10": cifar10.get_config(),
     "vgg_d_submission": vgg_d.get_config("submission"),
     "cifar10_11pct": cifar10.get_config("11pct"),
-    "finetune": finetune.get_config(),
+    "finetune": finetune_of_vgg_d(),
     "localization": localization.get_config(),
     "localization_256_single_fc": localization.get_config("256,single,fc"),
     "quickstart": quickstart.get_config(),

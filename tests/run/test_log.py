@@ -2,6 +2,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -61,14 +62,14 @@ def test_rows_are_read_back_as_they_were_written(tmp_path):
     with open_log(tmp_path / "new" / "run") as log:
         log.train(10, epoch=0.5, loss=np.float32(1.5), top1_error=0.25)
         log.eval(20, epoch=1.0, loss=1.25, images=50_000)
-        log.event(20, "learning_rate_drop", rates=[0.01, 0.001], reason="plateau")
+        log.event(20, "drops", rates=[0.01, 0.001], reason="plateau")
     assert log_module.read_metrics(tmp_path / "new" / "run" / "metrics.jsonl") == [
         {"kind": "train", "step": 10, "epoch": 0.5, "loss": 1.5, "top1_error": 0.25},
         {"kind": "eval", "step": 20, "epoch": 1.0, "loss": 1.25, "images": 50_000},
         {
             "kind": "event",
             "step": 20,
-            "name": "learning_rate_drop",
+            "name": "drops",
             "rates": [0.01, 0.001],
             "reason": "plateau",
         },
@@ -185,6 +186,47 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path, monkeypatch):
     assert "| 40/100" in first
     assert last.startswith(" 50%|")
     assert last.rstrip().endswith("| 50/100, epoch 0.50, loss 1.5000")
+
+
+def test_the_bar_says_that_it_compiles_until_a_step_is_done(tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with open_log(tmp_path) as log:
+        log.compiling()
+        assert terminal.getvalue().rstrip().endswith("| 0/100, compiling")
+        log.advance(1)
+        log.train(2, epoch=0.5, loss=1.5)
+    *_, last = [text for text in terminal.getvalue().split("\r") if text.strip()]
+    assert last.rstrip().endswith("| 2/100, epoch 0.50, loss 1.5000")
+
+
+def test_the_time_left_is_on_a_narrow_terminal(tmp_path, monkeypatch):
+    terminal, clock = io.StringIO(), iter([0.0, 60.0])
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(log_module, "_columns", lambda: 72)
+    monkeypatch.setattr(log_module.time, "monotonic", lambda: next(clock))
+    fields = {"loss": 6.9078, "top1_error": 1.0, "top5_error": 1.0, "images_per_second": 1234.5}
+    with RunLog(tmp_path, step=0, total_steps=370_000) as log:
+        log.train(100, epoch=12.34, **fields)
+        log.train(200, epoch=12.34, **fields)
+    last = re.findall(r"\| (200/370000, [^\r]*left[^\r]*)", terminal.getvalue())[-1].rstrip()
+    assert last == "200/370000, 61:38:00 left, epoch 12.34, loss 6.9078"
+    assert len("100%||  ") + 8 + len(last) <= 72
+
+
+def test_events_are_told_in_words(tmp_path, capsys):
+    with open_log(tmp_path) as log:
+        log.event(7, "learning_rate_drop", epoch=1.0, learning_rate=0.001)
+        log.event(7, "unreadable_image", file="a.jpg")
+        log.event(8, "stuck_at_ln_C", loss=1.099, ln_C=math.log(3), reason="x has vanished")
+    assert capsys.readouterr().err.splitlines() == [
+        "step 7/100: the learning rate drops to 0.001",
+        "step 7/100: cannot read a.jpg",
+        "step 8/100: warning: the network has learned nothing; its loss is 1.099, and that of "
+        "guessing is 1.099: x has vanished; see --config.model.initializer",
+    ]
 
 
 def test_damage_before_the_last_line_is_an_error(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from deepconv.data.sources.identity import Identity, Part
 from deepconv.exceptions import Interrupted, UserError
 from deepconv.run import log, workdir
 from deepconv.run.parameters import SavedParameters
+from deepconv.run.workdir import require_same_length
 from deepconv.training import loop
 from deepconv.training.stage import mesh_for, open_all
 from tests.faults.processes import checksums
@@ -99,6 +101,11 @@ def rows(tmp_path, kind):
     return [row for row in every if row["kind"] == kind]
 
 
+def without_times(tmp_path):
+    every = log.read_metrics(tmp_path / "run" / "metrics.jsonl")
+    return [{**row, "images_per_second": None} for row in every]
+
+
 def test_a_run_reports_each_step_and_each_epoch(train, tmp_path):
     result = train(make_config())
     assert [row["step"] for row in rows(tmp_path, "train")] == list(range(1, 13))
@@ -140,6 +147,63 @@ def test_a_net_that_says_the_same_of_every_image_is_called_stuck(train, tmp_path
     (event,) = [row for row in rows(tmp_path, "event") if row["name"] == "stuck_at_ln_C"]
     assert event["ln_C"] == pytest.approx(np.log(3))
     assert "vanished" in event["reason"]
+
+
+def test_a_healthy_net_that_has_learned_nothing_yet_is_not_called_stuck(train, tmp_path):
+    train(make_config(**{"optimizer.learning_rate": 1e-9, "train.epochs": 1.0}))
+    assert [row["name"] for row in rows(tmp_path, "event")] == []
+
+
+def test_a_complete_run_continues_to_more_epochs_as_if_it_had_them_from_the_start(train, tmp_path):
+    options = {"schedule.name": "constant", "plateau.max_drops": 1}
+    result = train(make_config(**options, **{"train.epochs": 1.0}))
+    assert train(make_config(**options, **{"train.epochs": 1.0})) == result
+    longer = make_config(**options, **{"train.epochs": 2.0})
+    extended = train(longer)
+    assert (extended["steps"], extended["epochs"]) == (2 * result["steps"], 2.0)
+    with pytest.raises(UserError, match=r"train\.epochs is 2\.0 there but 1\.0 here"):
+        train(make_config(**options, **{"train.epochs": 1.0}))
+    with pytest.raises(UserError, match=r"plateau\.max_drops is 1 there but 0 here"):
+        train(make_config(**{**options, "plateau.max_drops": 0}, **{"train.epochs": 2.0}))
+    measured = without_times(tmp_path)
+    (tmp_path / "run").rename(tmp_path / "extended")
+    train(longer)
+    assert measured == without_times(tmp_path)
+
+
+def test_a_cosine_cannot_be_made_longer(train):
+    train(make_config(**{"schedule.name": "cosine", "train.epochs": 0.5}))
+    with pytest.raises(UserError, match=r"train\.epochs is 0\.5 there but 1\.0 here"):
+        train(make_config(**{"schedule.name": "cosine", "train.epochs": 1.0}))
+
+
+def test_every_field_of_a_run_is_documented(narrow_run, boxes_run, train, tmp_path):
+    text = Path("docs/runs.md").read_text()
+    documented = {*re.findall(r"^\| `(\w+)`", text, re.MULTILINE)}
+    train(make_config(**{"plateau.patience": 1, "plateau.min_delta": 0.9}), broken=(3,))
+    written = set()
+    for run in (narrow_run, boxes_run, tmp_path / "run"):
+        result = json.loads((run / "result.json").read_text())
+        written |= {*result} | {*result["last"]} | {*result["best"]}
+        metrics = log.read_metrics(run / "metrics.jsonl")
+        written |= {key for row in metrics for key in row}
+        written |= {row["name"] for row in metrics if row["kind"] == "event"}
+    assert {"unreadable_image", "learning_rate_drop", "training_ends_at_plateau"} <= written
+    assert written <= documented
+    assert documented <= written | {"stuck_at_ln_C", "loss", "ln_C", "reason", "ranking_error"}
+
+
+def test_a_run_from_which_another_has_started_stays_as_long_as_it_was(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    config = make_config(**{"train.epochs": 1.0})
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(config.to_dict()))
+        (folder / "metrics.jsonl").touch()
+    require_same_length(first, config, second)
+    with pytest.raises(UserError, match=r"train\.epochs is larger .* has started"):
+        require_same_length(first, make_config(**{"train.epochs": 2.0}), second)
+    require_same_length(first, make_config(**{"train.epochs": 2.0}), tmp_path / "third")
 
 
 def test_a_run_that_diverges_stops_and_names_the_step(train, tmp_path):
@@ -387,7 +451,9 @@ def test_a_data_set_with_fewer_images_than_a_batch(train):
         train(make_config(**{"train.batch_size": 104}))
 
 
-def test_stages_of_the_same_data_open_it_once_and_a_wrong_config_opens_none(train, monkeypatch):
+def test_stages_of_the_same_data_open_it_once_and_a_wrong_config_opens_none(
+    train, monkeypatch, tmp_path
+):
     train(make_config(**{"train.epochs": 0.2}))  # which has put the set in memory in its place
     opened, open_dataset = [], datasets.open_dataset
     monkeypatch.setattr(
@@ -395,9 +461,9 @@ def test_stages_of_the_same_data_open_it_once_and_a_wrong_config_opens_none(trai
     )
     good, bad = make_config(), make_config(**{"train.batch_size": 12})
     with pytest.raises(UserError, match="train.batch_size=12"):
-        open_all([(good, None), (bad, None)])
+        open_all([(good, None, tmp_path), (bad, None, tmp_path)])
     assert not opened
-    first, second = open_all([(good, None), (make_config(seed=1), None)])
+    first, second = open_all([(good, None, tmp_path), (make_config(seed=1), None, tmp_path)])
     assert len(opened) == 1
     assert first.dataset is second.dataset
 

@@ -187,7 +187,13 @@ def complain(lines: Sequence[str]) -> None:
 
 def define_weights(values: flags.FlagValues) -> None:
     """Define --weights and --checkpoint, for commands that use a trained network."""
-    flags.DEFINE_string("weights", None, "A run's folder, or a weights file.", flag_values=values)
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "A run's folder, a weights file, or one on the Hugging Face hub: "
+        "hf:OWNER/NAME[@REVISION][/FILE].",
+        flag_values=values,
+    )
     define_checkpoint(values)
 
 

@@ -33,7 +33,7 @@ from deepconv.exceptions import UserError
 from deepconv.inference.evaluate import Request, describe, describe_labels, evaluate
 from deepconv.inference.model import load_input
 from deepconv.localization import evaluate as localization
-from deepconv.run import weights_file
+from deepconv.run import hub, weights_file
 from deepconv.visualize import sheets
 from deepconv.visualize.boxes import Boxed, box_sheet
 
@@ -110,7 +110,7 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     json_file = command_line.output_file(options, "json", ".json")
     out = command_line.output_folder(options, "out")
     named = [options.weights] if options.weights else []
-    paths = [Path(name).absolute() for name in named + options.ensemble]
+    paths = [hub.located(name).absolute() for name in named + options.ensemble]
     if not paths:
         raise UserError("nothing to evaluate: give --weights or --ensemble")
     dataset = {
@@ -170,7 +170,7 @@ def _localization(
 ) -> None:
     result = localization.evaluate(
         paths,
-        Path(options.classifier).absolute() if options.classifier else None,
+        hub.located(options.classifier).absolute() if options.classifier else None,
         localization.Request(options.protocol, scales, checkpoint=options.checkpoint),
         dataset=dataset,
         out=out,

@@ -21,6 +21,7 @@ from deepconv.data.sources import pictures
 from deepconv.exceptions import UserError
 from deepconv.inference import activations
 from deepconv.inference.model import open_model
+from deepconv.run import hub
 
 REQUIRED = ("weights", "layer", "out")
 ARGUMENTS = sys.maxsize
@@ -45,7 +46,7 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     out = command_line.output_file(options, "out", ".npz")
     assert out is not None  # the flag is required
     source = pictures.open_pictures([Path(name) for name in arguments])
-    trained = open_model(Path(options.weights), checkpoint=options.checkpoint)
+    trained = open_model(hub.located(options.weights), checkpoint=options.checkpoint)
     try:
         activations.cut(trained.network, options.layer)
     except ValueError as error:

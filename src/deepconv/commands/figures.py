@@ -1,10 +1,12 @@
-"""Draw the figures of the AlexNet paper's section 6.1 for any network.
+"""Draw the figures of the AlexNet paper's section 6.1 for any network, or a run's curves.
 
-`kernels` is Figure 3; `labels` and `neighbors` are the left and right of Figure 4.
+`kernels` is Figure 3; `labels` and `neighbors` are the left and right of Figure 4; `curves` are the
+losses, errors and learning rates of a run, also of one in progress or interrupted.
 
 deepconv figures kernels --weights=runs/alexnet --out=kernels.png
 deepconv figures labels --weights=runs/alexnet      # writes labels.png to the run's folder
 deepconv figures neighbors --weights=runs/alexnet --gallery=50000
+deepconv figures curves --weights=runs/alexnet
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +20,14 @@ from deepconv import drawing, parallel
 from deepconv.commands import command_line
 from deepconv.data.sources import datasets, identity
 from deepconv.exceptions import UserError
-from deepconv.inference.model import Model, open_model
+from deepconv.inference.model import Model, open_model, results_folder
+from deepconv.run import curves, hub
 from deepconv.run.workdir import require_writable
 from deepconv.visualize import figures
 
 REQUIRED = ("weights",)
 ARGUMENTS = 1
+CURVES = "curves"  # needs no network
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -44,12 +48,15 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     """Draw one of the figures of a network."""
     name = arguments[0] if arguments else ""
-    if name not in FIGURES:
-        raise UserError(f"unknown figure {name!r}; choose from {', '.join(FIGURES)}")
-    weights = Path(options.weights)
-    is_file = weights.is_file()
-    beside = weights.with_name(f"{weights.stem}_{name}.png") if is_file else weights / f"{name}.png"
+    if name not in (*FIGURES, CURVES):
+        raise UserError(f"unknown figure {name!r}; choose from {', '.join((*FIGURES, CURVES))}")
     out = command_line.output_file(options, "out", ".png")
+    if name == CURVES:
+        print(curves.of_run(Path(options.weights), out).absolute())
+        return
+    weights = hub.located(options.weights)
+    folder = results_folder(weights)
+    beside = weights / f"{name}.png" if weights.is_dir() else Path(f"{folder}_{name}.png")
     everywhere = parallel.replicated(parallel.data_mesh(jax.devices()[:1]))
     trained = open_model(weights, everywhere, checkpoint=options.checkpoint)
     if out is None:

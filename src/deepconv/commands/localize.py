@@ -30,6 +30,7 @@ from deepconv.inference.predict import log_posteriors
 from deepconv.inference.rows import Memory
 from deepconv.localization import find
 from deepconv.localization.find import Guesses
+from deepconv.run import hub
 from deepconv.visualize import sheets
 from deepconv.visualize.boxes import MOST_PICTURES, Boxed, box_sheet
 
@@ -76,11 +77,14 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     source = pictures.open_pictures([Path(name) for name in arguments])
     everywhere = parallel.replicated(parallel.data_mesh())
     nets = [
-        open_model(Path(name), everywhere, checkpoint=options.checkpoint) for name in options.boxes
+        open_model(hub.located(name), everywhere, checkpoint=options.checkpoint)
+        for name in options.boxes
     ]
     for net in nets:
         find.require_boxes(net)
-    classifier = open_model(Path(options.classifier), everywhere, checkpoint=options.checkpoint)
+    classifier = open_model(
+        hub.located(options.classifier), everywhere, checkpoint=options.checkpoint
+    )
     classifier = classifier.named_like(nets[0])
     find.require_classifier(classifier, nets)
     scales = command_line.whole_numbers(options, "scales")

@@ -30,6 +30,7 @@ from deepconv.inference import scoring
 from deepconv.inference.evaluate import Request
 from deepconv.inference.model import open_model
 from deepconv.inference.predict import BEST, Prediction, best, log_posteriors
+from deepconv.run import hub
 from deepconv.transfer import predict as transfer
 from deepconv.transfer import svm_file
 from deepconv.visualize.sheets import (
@@ -75,7 +76,7 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
         _by_svm(options, source, json_file, sheet_file)
         return
     everywhere = parallel.replicated(parallel.data_mesh())
-    model = open_model(Path(options.weights), everywhere, checkpoint=options.checkpoint)
+    model = open_model(hub.located(options.weights), everywhere, checkpoint=options.checkpoint)
     request = Request(options.protocol, command_line.whole_numbers(options, "scales"))
     for view in request.views:
         for scale in request.scales or (model.config.evaluation.scale,):
@@ -139,7 +140,7 @@ def _by_svm(
     classifier = svm_file.load(Path(options.svm))
     everywhere = parallel.replicated(parallel.data_mesh())
     nets = [
-        open_model(Path(name), everywhere, checkpoint=options.checkpoint)
+        open_model(hub.located(name), everywhere, checkpoint=options.checkpoint)
         for name in options.weights.split(",")
     ]
     how, layers = transfer.require(classifier, nets)

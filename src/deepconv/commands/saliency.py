@@ -5,7 +5,8 @@
 
 Without --label, the class is the network's best one at its own scale, as in predict. Two views are
 drawn beside each picture: the class's posterior at every position of the dense score map (VGG,
-section 3.2), and Grad-CAM (Selvaraju et al. 2017).
+section 3.2), with crops beyond the edges filled with the mean color, and Grad-CAM (Selvaraju et al.
+2017).
 """
 
 import os
@@ -25,6 +26,7 @@ from deepconv.data.sources import pictures
 from deepconv.exceptions import UserError
 from deepconv.inference import scoring
 from deepconv.inference.model import Model, open_model
+from deepconv.run import hub
 from deepconv.visualize import saliency
 
 REQUIRED = ("weights", "out")
@@ -44,7 +46,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "scale",
         None,
-        "The shorter side Q in pixels; by default twice the crop.",
+        "The shorter side Q in pixels; by default the network's own, as in predict.",
         1,
         flag_values=values,
     )
@@ -55,10 +57,9 @@ def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
     out = command_line.output_file(options, "out", ".png")
     assert out is not None  # the flag is required
     source = pictures.open_pictures([Path(name) for name in arguments])
-    trained = open_model(Path(options.weights), checkpoint=options.checkpoint)
+    trained = open_model(hub.located(options.weights), checkpoint=options.checkpoint)
     own = trained.config.evaluation.scale
-    # At the crop's own size, the score map would have a single position.
-    scale = options.scale or 2 * trained.network.crop
+    scale = options.scale or own
     for side in (own, scale):
         scoring.require_view(trained, "dense", side)
     label = None if options.label is None else numbered(trained, options.label)

@@ -18,7 +18,7 @@ from deepconv import atomic, parallel, tables
 from deepconv.commands import command_line, config_file
 from deepconv.config import recipe
 from deepconv.run.files import RunFolder
-from deepconv.run.workdir import has_begun
+from deepconv.run.workdir import has_begun, require_same_length
 from deepconv.training import loop
 from deepconv.training.stage import open_all
 
@@ -82,11 +82,13 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     stages = recipe.stages(config)
     sources = [folder / stage.source if stage.source else None for stage in stages]
     configs = [stage.config for stage in stages]
-    opened = open_all([*zip(configs, sources, strict=True)])
+    runs = [folder / stage.name for stage in stages]
+    for stage, run, later in zip(stages, runs, runs[1:], strict=False):
+        require_same_length(run, stage.config, later)
+    opened = open_all([*zip(configs, sources, runs, strict=True)])
     if len(stages) > 1 and parallel.is_first():
         print(plan(stages, folder, [len(stage.dataset.train) for stage in opened]), flush=True)
-    for stage, ready in zip(stages, opened, strict=True):
-        run = folder / stage.name
+    for run, ready in zip(runs, opened, strict=True):
         result = loop.train_stage(ready, run, debug_nans=options.debug_nans)
         if parallel.is_first():
             print(summary(result))

@@ -14,12 +14,12 @@ SVM of the first split, for deepconv predict --svm. Descriptors are kept and use
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
 from deepconv import atomic, drawing
 from deepconv.commands import command_line
+from deepconv.run import hub
 from deepconv.transfer import svm_file
 from deepconv.transfer.evaluate import Request, Result, evaluate
 from deepconv.visualize import sheets
@@ -104,7 +104,7 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     json_file = command_line.output_file(options, "json", ".json")
     save = command_line.output_file(options, "save", ".safetensors")
     result = evaluate(
-        [Path(name).absolute() for name in options.weights],
+        [hub.located(name).absolute() for name in options.weights],
         Request(
             options.dataset,
             command_line.whole_numbers(options, "scales"),

@@ -1,4 +1,4 @@
-"""Import weights from other frameworks, or export ours.
+"""Import weights from other frameworks, export ours, or publish them.
 
 deepconv weights import vgg16-397923af.pth vgg16.safetensors
 deepconv weights import VGG_ILSVRC_16_layers.caffemodel vgg16.safetensors --classes=words
@@ -6,8 +6,11 @@ deepconv weights import vgg16-00b39a1b.pth vgg16.safetensors --pixels=caffe
 deepconv weights export runs/vgg_d_jitter vgg16.safetensors --format=deepconv
 deepconv weights export runs/vgg_d_jitter vgg16_torch.safetensors --format=torchvision
 deepconv weights export runs/vgg_d_jitter vgg16.stablehlo --format=stablehlo --view=dense
+deepconv weights push runs/flowers --to=me/flowers --license=apache-2.0
 """
 
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from deepconv import tables
 from deepconv.commands import command_line
 from deepconv.exceptions import UserError
 from deepconv.inference import model
-from deepconv.weights import conversion, exporting, importing
+from deepconv.run import hub, weights_file
+from deepconv.weights import card, conversion, exporting, importing
 
 ARGUMENTS = 3
 _ENDING = ".safetensors"
@@ -67,6 +71,32 @@ def _export(options: flags.FlagValues, path: Path, out: Path) -> None:
     print(f"{out.absolute()}: {text}")
 
 
+def _push(options: flags.FlagValues, source: str) -> None:
+    if not options.to:
+        raise UserError("deepconv weights push needs --to=OWNER/NAME, a repository on the hub")
+    path = Path(source)
+    if path.is_file() and not weights_file.is_ours(path):
+        raise UserError(
+            f"{path} is not our own file: convert it with deepconv weights import first"
+        )
+    net = model.open_model(path, checkpoint=options.checkpoint)
+    text = card.model_card(
+        net,
+        card.results_of(model.results_folder(path)),
+        repo=options.to,
+        license=options.license,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "model.safetensors"
+        if path.is_file():
+            shutil.copyfile(path, weights)
+        else:
+            exporting.to_deepconv(net, weights)
+        (Path(folder) / "README.md").write_text(text, encoding="utf-8")
+        what = f"{net.config.model.name}, {len(net.class_names)} classes"
+        print(hub.upload(Path(folder), options.to, message=what))
+
+
 _ACTIONS: dict[str, Callable[[flags.FlagValues, Path, Path], None]] = {
     "import": _import,
     "export": _export,
@@ -106,6 +136,18 @@ def define_flags(values: flags.FlagValues) -> None:
         "For export: the view that a StableHLO program evaluates.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "to",
+        None,
+        "For push: the repository on the Hugging Face hub, OWNER/NAME, created if missing.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "license",
+        "unknown",
+        "For push: the license of the weights, an identifier such as apache-2.0.",
+        flag_values=values,
+    )
     command_line.define_checkpoint(values)
 
 
@@ -126,11 +168,16 @@ def _require_ending(options: flags.FlagValues, action: str, out: Path) -> None:
 
 
 def main(options: flags.FlagValues, arguments: Sequence[str]) -> None:
-    """Import or export a file."""
+    """Import, export or push a file."""
+    if len(arguments) == 2 and arguments[0] == "push":
+        _push(options, arguments[1])
+        return
     if len(arguments) != 3 or arguments[0] not in _ACTIONS:
-        raise UserError("usage: deepconv weights import|export SOURCE OUT")
-    action, source, out = arguments[0], Path(arguments[1]), Path(arguments[2])
+        raise UserError(
+            "usage: deepconv weights import|export SOURCE OUT, or push SOURCE --to=OWNER/NAME"
+        )
+    action, out = arguments[0], Path(arguments[2])
     if not out.absolute().parent.is_dir():
         raise UserError(f"cannot write {out}: there is no folder {out.parent}")
     _require_ending(options, action, out)
-    _ACTIONS[action](options, source, out)
+    _ACTIONS[action](options, hub.located(arguments[1]), out)

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from deepconv import models
-from deepconv.config.schema import create_model, default, flattened
+from deepconv.config.schema import create_model, default, flattened, inherits_network
 from deepconv.exceptions import UserError
 from deepconv.models import towers
 from deepconv.parallel import MODEL_AXIS
@@ -127,6 +127,10 @@ _RULES = {
 }
 
 
+# Values that stand for those of the weights, with the network of these.
+_INHERITED = {"model.crop": 0, "input.scale": (0, 0), "evaluation.scale": 0}
+
+
 def check_config(config: ConfigDict, network: models.Network | None = None) -> None:
     """Check a config before any data is read.
 
@@ -143,9 +147,12 @@ def check_config(config: ConfigDict, network: models.Network | None = None) -> N
     for key, value in flattened(config):
         if type(value) in (int, float) and not _is_number(value):
             raise UserError(f"{key}={value!r} must be a finite number")
-        if key in _RULES and not _RULES[key].is_met(value):
+        inherited = inherits_network(config) and value == _INHERITED.get(key)
+        if key in _RULES and not inherited and not _RULES[key].is_met(value):
             raise UserError(f"{key}={value!r} must be {_RULES[key].description}")
     _check_schedule(config)
+    if inherits_network(config):  # it is checked again when the network is known
+        return
     model = config.model
     try:
         network = network or create_model(config, 2)

@@ -16,6 +16,9 @@ from deepconv import models
 from deepconv.exceptions import UserError
 from deepconv.models.network import Network
 
+# The `model.name` of a config that takes its network from what the run starts from.
+INHERITED = "inherited"
+
 
 def default() -> ConfigDict:
     """Return the settings that both papers share; the comments document the keys."""
@@ -23,7 +26,9 @@ def default() -> ConfigDict:
     config.seed = 0  # from 0 to 2^32 - 1
 
     # The network and its options, as in `models.create`; a config has only those of its network.
-    # One that predicts boxes has `boxes`, "single" or "per_class".
+    # One that predicts boxes has `boxes`, "single" or "per_class". The name "inherited" stands for
+    # the network of what the run starts from, with its options and its input: its mean, its square,
+    # and its crop, input.scale and evaluation.scale where those here are 0.
     config.model = ConfigDict(
         {"name": "vgg_a", "initializer": "glorot", "dtype": "float32", "crop": 224}
     )
@@ -180,13 +185,27 @@ def _model_options(config: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in config.model.items() if key != "dtype"}
 
 
+def inherits_network(config: ConfigDict) -> bool:
+    """Return whether the network is that of what the run starts from."""
+    return bool(config.model.name == INHERITED)
+
+
 def predicts_boxes(config: ConfigDict) -> bool:
     """Return whether the config's network predicts boxes, `model.boxes`, and no classes."""
     return bool(config.model.get("boxes", ""))
 
 
 def create_model(config: ConfigDict, num_classes: int) -> Network:
-    """Create the config's network for `num_classes` classes."""
+    """Create the config's network for `num_classes` classes.
+
+    Raises:
+      UserError: if it is that of weights which have not been read; see `training.start.resolved`.
+    """
+    if inherits_network(config):
+        raise UserError(
+            f"model.name={INHERITED!r} is the network of init.checkpoint, which only training "
+            "reads; set --config.model.name, model.crop, input.scale and evaluation.scale"
+        )
     return models.create(
         **_model_options(config), num_classes=num_classes, dtype=config.model.dtype
     )

@@ -23,7 +23,7 @@ from deepconv.data import color, imagenet
 from deepconv.data.color import ColorStatistics
 from deepconv.exceptions import UserError
 from deepconv.models.network import Network, network_from_json
-from deepconv.run import weights_file
+from deepconv.run import hub, weights_file
 from deepconv.run.files import RunFolder
 from deepconv.run.parameters import FileParameters, SavedParameters, open_file, require_path
 from deepconv.run.workdir import recorded_network
@@ -224,7 +224,12 @@ def require_classes(model: Model) -> None:
 
 
 def results_folder(path: Path) -> Path:
-    """Return the folder for a network's results: its run's, or one beside its file."""
+    """Return the folder for a network's results: its run's, or one beside its file.
+
+    For a file on the hub it is in the working directory, not in the cache.
+    """
+    if (name := hub.name_of(path)) is not None:
+        return Path(name)
     return path.with_suffix("") if path.is_file() else path
 
 
@@ -243,7 +248,7 @@ def _from_file(path: Path, sharding: jax.sharding.Sharding) -> Model:
     names, classes = about["class_names"], about["classes"]
     assumed = names is None and classes == imagenet.CLASSES and not predicts_boxes(config)
     return Model(
-        name=path.stem,
+        name=hub.name_of(path) or path.stem,
         network=network,
         params=saved.read(list(saved.shapes), sharding),
         config=config,

@@ -1,8 +1,10 @@
 """The learning curves of a run as a figure.
 
+of_run(Path("runs/vgg_d_256"))  # curves.png in its folder
 plot_curves(read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png")
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepconv import drawing, naming
+from deepconv.exceptions import UserError
+from deepconv.run.files import RunFolder
+from deepconv.run.log import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +31,36 @@ _ERRORS = (
     ("localization", "localization_error", "C1"),
 )
 
+# With losses that differ by a larger factor, the axis is logarithmic.
+_SPAN = 5.0
+
 Array = NDArray[np.float64]
+
+
+def of_run(folder: Path, out: Path | None = None) -> Path:
+    """Draw the curves of a run so far, whether or not it is complete; return the file's path.
+
+    Args:
+      folder: the run's folder.
+      out: the PNG file; by default the run's `curves.png`.
+
+    Raises:
+      UserError: if it is no run's folder, or its log is damaged.
+    """
+    files = RunFolder(folder)
+    try:
+        metrics = read_metrics(files.metrics)
+        config = json.loads(files.config.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} has no curves: {error.filename} does not exist; they are drawn of "
+            "a run that has begun to train"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"the curves of {folder} cannot be drawn: {error}") from None
+    path = out or files.curves
+    plot_curves(metrics, path, title=f"{config['model']['name']} on {config['dataset']['name']}")
+    return path
 
 
 def plot_curves(metrics: Sequence[Row], path: Path, *, title: str = "") -> None:
@@ -66,10 +100,11 @@ def _draw_panels(figure: "Figure", metrics: Sequence[Row]) -> None:
         axes.grid(alpha=0.3)
         for epoch in drops:
             axes.axvline(epoch, color="0.35", linestyle=":", linewidth=1)
+    errors.update_datalim([(0, 0)])
+    errors.margins(y=0.1)
+    errors.set_ylim(bottom=0)
+    _scale_loss(loss)
     for axes in (loss, errors):
-        axes.update_datalim([(0, 0)])
-        axes.margins(y=0.1)
-        axes.set_ylim(bottom=0)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
     errors.yaxis.set_major_formatter("{x:.0%}")
@@ -80,6 +115,30 @@ def _draw_panels(figure: "Figure", metrics: Sequence[Row]) -> None:
     rate.set_xlim(left=0)
     rate.set_xlabel("epoch")
     figure.align_ylabels()
+
+
+def _scale_loss(axes: "Axes") -> None:
+    """Show the smallest of the smooth curves' losses as well as the largest, by ratio if need be.
+
+    The first values of a new fc8, and single steps, may lie outside.
+    """
+    from matplotlib.ticker import LogLocator
+
+    smooth = [line.get_ydata() for line in axes.lines if not str(line.get_label()).startswith("_")]
+    values = np.concatenate(smooth) if smooth else np.array([])
+    values = values[np.isfinite(values) & (values > 0)]
+    if not len(values):
+        return
+    low, high = values.min(), np.percentile(values, 99)
+    if high > _SPAN * low:
+        axes.set_yscale("log")
+        axes.set_ylim(low / 1.3, high * 1.3)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+    else:
+        margin = 0.1 * (high - low) or 0.1 * high
+        axes.set_ylim(max(0.0, low - margin), high + margin)
 
 
 def _draw_training(axes: "Axes", label: str, metrics: Sequence[Row], field: str) -> None:

@@ -12,8 +12,10 @@ and infinity are `null` in JSON, which can represent neither.
 """
 
 import json
+import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, SupportsFloat
 
@@ -22,7 +24,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from deepconv import atomic
+from deepconv import atomic, naming
 from deepconv.atomic import to_json
 from deepconv.run.files import RunFolder
 
@@ -41,6 +43,23 @@ _PHRASES = {
     "images_per_second": "{:,.0f} images/s",
     "images": "{:,} images",
 }
+
+
+# What the terminal says of an event; of others, their name and fields.
+_EVENTS = {
+    "learning_rate_drop": "the learning rate drops to {learning_rate:g}",
+    "training_ends_at_plateau": "training ends: the validation error has stopped improving",
+    "unreadable_image": "cannot read {file}",
+    "stuck_at_ln_C": (
+        "warning: the network has learned nothing; its loss is {loss:.3f}, and that of guessing is "
+        "{ln_C:.3f}: {reason}; see --config.model.initializer"
+    ),
+}
+
+# Of a terminal that does not tell its size.
+_COLUMNS = 80
+# The bar itself, at its shortest.
+_BAR = 8
 
 
 class RunLog:
@@ -84,6 +103,18 @@ class RunLog:
     def event(self, step: int, name: str, **fields: Any) -> None:
         """Record an event; the fields may be any JSON values."""
         self._write(kind="event", step=step, name=name, **fields)
+
+    def compiling(self) -> None:
+        """Tell the terminal that the first step is compiled, which can take minutes."""
+        for sink in self._sinks:
+            if isinstance(sink, _Progress):
+                sink.compiling()
+
+    def advance(self, step: int) -> None:
+        """Move the progress bar to a step that is done."""
+        for sink in self._sinks:
+            if isinstance(sink, _Progress):
+                sink.advance(step)
 
     def close(self) -> None:
         """Flush and close all files; may be called twice."""
@@ -160,8 +191,9 @@ class _Progress:
     """A bar on a terminal; in a file or a pipe, a line for each report."""
 
     def __init__(self, step: int, total_steps: int) -> None:
-        self._total_steps = total_steps
+        self._start, self._total_steps = step, total_steps
         self._first: tuple[int, float] | None = None
+        self._compiling = False
         self._bar = tqdm(
             initial=step,
             total=total_steps,
@@ -172,39 +204,72 @@ class _Progress:
 
     def write(self, row: Row) -> None:
         if row["kind"] == "train":
-            self._advance(row["step"], _phrase(row) + self._time_left(row["step"]))
+            self._report(row["step"], _phrases(row))
         elif row["kind"] == "eval":
-            self._print(row["step"], "evaluation, " + _phrase(row))
+            self._print(row["step"], ", ".join(["evaluation", *_phrases(row)]))
+        elif row["name"] in _EVENTS:
+            self._print(row["step"], naming.one_line(_EVENTS[row["name"]].format_map(row)))
         else:
             fields = {name: row[name] for name in row if name not in ("kind", "step", "name")}
             self._print(row["step"], f"{row['name']} {to_json(fields)}" if fields else row["name"])
 
+    def compiling(self) -> None:
+        self._compiling = True
+        if self._bar.disable:
+            self._print(self._start, "compiling")
+        else:
+            self._bar.set_postfix_str("compiling")
+
+    def advance(self, step: int) -> None:
+        if self._bar.disable:
+            return
+        if self._compiling:
+            self._bar.set_postfix_str("", refresh=False)
+            self._compiling = False
+        self._bar.update(step - self._bar.n)
+
     def close(self) -> None:
         self._bar.close()
 
-    def _advance(self, step: int, text: str) -> None:
+    def _report(self, step: int, phrases: Sequence[str]) -> None:
+        left = self._time_left(step)
         if self._bar.disable:
-            self._print(step, text)
-        else:
-            self._bar.n = step
-            self._bar.set_postfix_str(text)
+            self._print(step, ", ".join([*phrases, *left]))
+            return
+        self._bar.n = step
+        count = f"100%|| {self._total_steps}/{self._total_steps}"
+        room = _columns() - len(count) - _BAR
+        text = ""
+        # The time left comes first, because a narrow terminal cuts the end off.
+        for phrase in [*left, *phrases]:
+            if len(text) + len(phrase) + 2 <= room:
+                text += f", {phrase}" if text else phrase
+        self._bar.set_postfix_str(text)
 
     def _print(self, step: int, text: str) -> None:
         tqdm.write(f"step {step}/{self._total_steps}: {text}", file=sys.stderr)
 
-    def _time_left(self, step: int) -> str:
+    def _time_left(self, step: int) -> list[str]:
         now = time.monotonic()
         # Measured from the first report, because compilation happens once, before it.
         self._first = self._first or (step, now)
         first_step, first_time = self._first
         if step == first_step:
-            return ""
+            return []
         seconds = (now - first_time) / (step - first_step) * (self._total_steps - step)
-        return f", {tqdm.format_interval(seconds)} left"
+        return [f"{tqdm.format_interval(seconds)} left"]
 
 
-def _phrase(row: Row) -> str:
-    return ", ".join(text.format(row[name]) for name, text in _PHRASES.items() if name in row)
+def _phrases(row: Row) -> list[str]:
+    return [text.format(row[name]) for name, text in _PHRASES.items() if name in row]
+
+
+def _columns() -> int:
+    """Return the width of the terminal that the bar is drawn on."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
+    except (OSError, ValueError):
+        return _COLUMNS
 
 
 def read_metrics(path: Path) -> list[Row]:

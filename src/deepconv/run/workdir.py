@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from deepconv import atomic
 from deepconv.config.check import from_json
-from deepconv.config.identity import fixed_settings
+from deepconv.config.identity import conflicts, fixed_settings, raised_limits
 from deepconv.config.schema import create_model
 from deepconv.data.sources import identity
 from deepconv.data.sources.folder import HELD_OUT
@@ -74,7 +74,8 @@ def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]
     """Lock a run's folder while the run is in progress.
 
     The first claim writes the config, the network and the data set's identity there; once the run
-    has begun, later claims must match them in all that matters.
+    has begun, later claims must match them in all that matters. If one asks for more epochs, the
+    run is no longer complete.
 
     Args:
       folder: the folder, created if missing.
@@ -88,7 +89,7 @@ def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]
     files, network = RunFolder(folder), create_model(config, len(dataset.class_names))
     with hold(folder):
         if has_begun(folder):  # otherwise the config may be why it never began
-            _compare(files.config, config)
+            raised = _compare(files.config, config)
             if change := changed_data(folder, dataset):
                 raise UserError(
                     f"{config.dataset.name} has changed since the run in {folder} began: "
@@ -96,6 +97,9 @@ def claim(folder: Path, config: ConfigDict, dataset: Identity) -> Iterator[None]
                 )
             # After the data, because its classes determine the network's outputs.
             _compare_network(folder, network)
+            if raised and files.result.exists():
+                _LOG.info("the complete run in %s goes on: %s is larger", folder, raised[0])
+                files.result.unlink()
         atomic.write_json(files.config, config.to_dict())
         atomic.write_json(files.network, network_to_json(network))
         atomic.write_json(files.class_names, dataset.class_names)
@@ -190,14 +194,37 @@ def require_space(folder: Path, state: Any, *, keep: int) -> None:
     _LOG.info("checkpoints need up to %s; %s is free", readable(needed), readable(free))
 
 
-def _compare(path: Path, config: ConfigDict) -> None:
-    if not path.exists():
+def require_same_length(folder: Path, config: ConfigDict, later: Path) -> None:
+    """Check that a run from which another one has started is not to be continued for longer.
+
+    Args:
+      folder: the run's folder.
+      config: its config.
+      later: the folder of the run that starts from it.
+
+    Raises:
+      UserError: if both have begun, and the config asks for more epochs.
+    """
+    if not (has_begun(folder) and has_begun(later)):
         return
+    if raised := _compare(RunFolder(folder).config, config):
+        raise UserError(
+            f"{raised[0]} is larger than it was for the run in {folder}, from which that in "
+            f"{later} has started; choose another --workdir"
+        )
+
+
+def _compare(path: Path, config: ConfigDict) -> tuple[str, ...]:
+    """Return what lets a run go on for longer.
+
+    Raises:
+      UserError: if anything else that matters has changed.
+    """
+    if not path.exists():
+        return ()
     earlier = fixed_settings(from_json(path.read_text()))
     now = fixed_settings(config)
-    different = sorted(
-        key for key in earlier.keys() | now.keys() if earlier.get(key) != now.get(key)
-    )
+    different = conflicts(earlier, now)
     if different:
         key = different[0]
         more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
@@ -205,6 +232,7 @@ def _compare(path: Path, config: ConfigDict) -> None:
             f"{path.parent} contains a run with another config: {key} is {earlier.get(key)!r} "
             f"there but {now.get(key)!r} here{more}; choose another --workdir"
         )
+    return raised_limits(earlier, now)
 
 
 def _compare_network(folder: Path, network: Network) -> None:

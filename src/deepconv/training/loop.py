@@ -40,8 +40,13 @@ from deepconv.training.step import Metrics
 
 _LOG = logging.getLogger(__name__)
 
+# The curves are drawn during the run at most this often, in seconds.
+_CURVES_SECONDS = 60.0
 # How many images a layer's activations are measured on.
 _HEALTH_IMAGES = 32
+
+
+_NO_FAULT = "no layer's activations have vanished or exploded"
 
 
 @dataclasses.dataclass
@@ -87,7 +92,7 @@ def train(
       Preempted: after SIGTERM, when everything is saved.
       Interrupted: after SIGINT, likewise.
     """
-    (opened,) = open_all([(config, stage_before)])
+    (opened,) = open_all([(config, stage_before, folder)])
     return train_stage(opened, folder, task=task, debug_nans=debug_nans)
 
 
@@ -196,8 +201,9 @@ class _Run:
             enabled=parallel.is_first(),
         ) as self.log:
             window: list[Metrics] = []
-            clock = time.monotonic()
+            clock = self.drawn = time.monotonic()
             batches = self._train_batches()
+            self.log.compiling()
             while not self._finished():
                 batch = next(batches)
                 # The step donates the parameters, so only a copy survives it.
@@ -206,10 +212,13 @@ class _Run:
                 # The step just dispatched is still running. Waiting for the one before it keeps the
                 # devices busy without letting the host run ahead.
                 jax.block_until_ready(window[-1:])
+                if window:
+                    self.log.advance(self.step)
                 window.append(metrics)
                 self.step += 1
                 if self.debug_nans and not math.isfinite(metrics["loss"]):
-                    self._diverged(self.step, float(metrics["loss"]), self._fault(before, batch))
+                    fault = self._fault(before, batch)
+                    self._diverged(self.step, float(metrics["loss"]), fault or _NO_FAULT)
                 stop = preemption.reached()
                 evaluate = self.step % self.eval_steps == 0 or self.step == self.total_steps
                 save = evaluate or stop or self.step % config.checkpoint.every_steps == 0
@@ -218,6 +227,8 @@ class _Run:
                     window, clock = [], time.monotonic()
                 if evaluate:
                     self._evaluate(loss)
+                    if time.monotonic() - self.drawn > _CURVES_SECONDS:
+                        self._draw_curves()
                 if save:
                     self._save()
                     clock = time.monotonic()
@@ -227,6 +238,7 @@ class _Run:
                     # A collective call, so all processes leave together: one that left earlier
                     # could bring down the others.
                     request = preemption.told() or signal.SIGTERM
+                    self._draw_curves()
                     self._stop(
                         request,
                         f"saved at step {self.step} of {self.total_steps}; run the same command to "
@@ -338,7 +350,13 @@ class _Run:
         )
         return float(np.mean(losses))
 
+    def _draw_curves(self) -> None:
+        if parallel.is_first():
+            curves.of_run(self.folder.path)
+            self.drawn = time.monotonic()
+
     def _diverged(self, step: int, loss: float, reason: str) -> NoReturn:
+        self._draw_curves()
         raise DivergenceError(
             f"the loss is {loss} at step {step}: the run has diverged ({reason}). The checkpoints "
             f"in {self.folder.path} are from before; try a lower optimizer.learning_rate or "
@@ -374,20 +392,19 @@ class _Run:
         classes = len(self.dataset.class_names)
         if self.task is not CLASSIFICATION or not health.is_stuck(train_loss, classes):
             return
-        reason = self._fault(self.state.params, next(self._eval_batches()))
-        self.log.event(
-            self.step, "stuck_at_ln_C", loss=train_loss, ln_C=math.log(classes), reason=reason
-        )
+        # Many healthy networks need more than an epoch to begin.
+        if reason := self._fault(self.state.params, next(self._eval_batches())):
+            self.log.event(
+                self.step, "stuck_at_ln_C", loss=train_loss, ln_C=math.log(classes), reason=reason
+            )
 
-    def _fault(self, params: Any, batch: Any) -> str:
+    def _fault(self, params: Any, batch: Any) -> str | None:
         """Name the first layer whose activations have vanished or exploded on some of a batch."""
         some = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[:_HEALTH_IMAGES], batch)
         outputs = jax.device_get(self.functions.activations(jax.device_get(params), some))
         ordered = {layer.name: outputs[layer.name] for layer in self.functions.model.layers}
         fault = health.faulty_layer(ordered)
-        if fault is None:
-            return "no layer's activations have vanished or exploded"
-        return f"the activations of {fault[0]} have {fault[1]}"
+        return fault and f"the activations of {fault[0]} have {fault[1]}"
 
     def _save_best(self) -> None:
         if jax.process_count() > 1:
@@ -438,9 +455,7 @@ class _Run:
         if not parallel.is_first():
             return result
         atomic.write_json(self.folder.result, result)
-        metrics = log.read_metrics(self.folder.metrics)
-        title = f"{self.config.model.name} on {self.config.dataset.name}"
-        curves.plot_curves(metrics, self.folder.curves, title=title)
+        self._draw_curves()
         return result
 
 

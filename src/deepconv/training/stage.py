@@ -1,7 +1,7 @@
 """Prepare the stages of a recipe for training: check their configs and open their data, once.
 
-stages = open_all([(config, None), (next_config, workdir / "first")])
-result = loop.train_stage(stages[0], workdir / "first")
+stages = open_all([(config, None, first), (next_config, first, second)])
+result = loop.train_stage(stages[0], first)
 """
 
 from collections.abc import Sequence
@@ -37,20 +37,22 @@ class Opened(NamedTuple):
     dataset: Dataset
 
 
-def open_all(stages: Sequence[tuple[ConfigDict, Path | None]]) -> list[Opened]:
+def open_all(stages: Sequence[tuple[ConfigDict, Path | None, Path]]) -> list[Opened]:
     """Check the configs of all stages, then open their data sets, each only once.
 
     Args:
-      stages: the config of each, and the folder of the stage before it in its recipe, if any.
+      stages: the config of each, the folder of the stage before it in its recipe, if any, and its
+        own folder.
 
     Raises:
       UserError: if a config is invalid, before any data is opened; if data cannot be opened, or
         has too few images.
     """
-    checked = [
-        (config, start.source_of(config, stage_before), mesh_for(config))
-        for config, stage_before in stages
-    ]
+    checked = []
+    for config, stage_before, folder in stages:
+        source = start.source_of(config, stage_before)
+        complete = start.resolved(config, source, folder)
+        checked.append((complete, source, mesh_for(complete)))
     opened: dict[tuple[str, bool], Dataset] = {}
     for config, _, _ in checked:
         key = _data_of(config)

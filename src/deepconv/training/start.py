@@ -21,12 +21,13 @@ import jax
 from ml_collections import ConfigDict
 
 from deepconv import tables
+from deepconv.config.schema import inherits_network
 from deepconv.data import color
 from deepconv.data.color import ColorStatistics
 from deepconv.data.sources.datasets import Dataset
 from deepconv.exceptions import UserError
 from deepconv.inference.model import load_input
-from deepconv.run import parameters
+from deepconv.run import hub, parameters
 from deepconv.run.files import RunFolder
 from deepconv.run.workdir import has_begun
 
@@ -62,13 +63,47 @@ def source_of(config: ConfigDict, stage_before: Path | None) -> Path | None:
     if stage_before is not None:
         return stage_before
     if config.init.checkpoint:
-        return Path(config.init.checkpoint)
+        return hub.located(config.init.checkpoint)
     if config.input.color == "inherited":
         raise UserError(
             "init.checkpoint is not set: this config (input.color='inherited') starts from a run "
             "or a weights file; set --config.init.checkpoint=PATH"
         )
     return None
+
+
+def resolved(config: ConfigDict, source: Path | None, folder: Path) -> ConfigDict:
+    """Return a config whose network is that of what the run starts from, if it says so.
+
+    The network's options, mean and square come from there, and so do the crop and the scales that
+    are 0. A run that has begun has recorded all this, so its source may be gone.
+
+    Args:
+      config: the run's config.
+      source: what it starts from; None: random weights.
+      folder: the run's folder.
+
+    Raises:
+      UserError: if there is no source, or it cannot be read.
+    """
+    if not inherits_network(config):
+        return config
+    if source is None:
+        raise UserError(
+            "init.checkpoint is not set: this config (model.name='inherited') takes its network "
+            "from a run or a weights file; set --config.init.checkpoint=PATH"
+        )
+    theirs, _ = load_input(folder if has_begun(folder) else source)
+    ours = config.copy_and_resolve_references().unlock()
+    kept = {key: ours.model[key] for key in ("initializer", "dtype")}
+    crop = ours.model.crop or theirs.model.crop
+    options = {key: value for key, value in theirs.model.items() if key != "boxes"}
+    ours.model = ConfigDict({**options, **kept, "crop": crop})
+    ours.input.mean, ours.input.square = theirs.input.mean, theirs.input.square
+    if not any(ours.input.scale):
+        ours.input.scale = theirs.input.scale
+    ours.evaluation.scale = ours.evaluation.scale or theirs.evaluation.scale
+    return ours.lock()
 
 
 def from_source(

@@ -151,7 +151,7 @@ def labels(trained: Model, pictures: Pictures) -> Figure:
 def draw_bars(
     axes: Axes, log_posteriors: np.ndarray, label: int | None, class_names: Sequence[str]
 ) -> None:
-    """Draw the five best labels as bars, the correct one in red.
+    """Draw the five best labels as bars with their posteriors, the correct one in red.
 
     Args:
       axes: where to draw.
@@ -165,6 +165,8 @@ def draw_bars(
         axes.barh(place, np.exp(log_posteriors[name]), color=color, height=0.85)
         text = _short(class_names[name])
         axes.text(0.02, place, text, va="center", fontsize=8, **drawing.LITERAL)
+        share = f"{np.exp(log_posteriors[name]):.2f}"
+        axes.text(0.98, place, share, va="center", ha="right", fontsize=7, color="0.25")
     axes.set(xlim=(0, 1), ylim=(BEST - 0.4, -0.6))
     axes.axis("on")
     axes.set(xticks=[], yticks=[])
