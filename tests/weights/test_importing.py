@@ -309,3 +309,19 @@ def test_crop_and_scale_are_those_of_the_metadata(saved):
         importing.read(saved({"crop": "64", "resize": "70"}))
     with pytest.raises(UserError, match="rescaled to 40 pixels, less than the crop, 48"):
         importing.read(saved({"crop": "48", "resize": "40"}))
+
+
+def test_timms_config_beside_a_file_says_which_pixels(tmp_path):
+    file, config = tmp_path / "model.pth", tmp_path / "config.json"
+    file.write_bytes((GOLDEN / "vgg11.pth").read_bytes())
+    said = {"mean": [0.5, 0.25, 0], "std": [0.229, 0.224, 0.225], "input_size": [3, 32, 32]}
+    said["crop_pct"] = 0.8
+    config.write_text(json.dumps({"pretrained_cfg": said, "label_names": list("abcde")}))
+    net = deepconv.load_model(file)
+    assert (net.config.evaluation.scale, net.class_names) == (40, tuple("abcde"))
+    np.testing.assert_allclose(net.colors.mean_rgb, [127.5, 63.75, 0])
+    config.write_text(json.dumps({"pretrained_cfg": {**said, "std": [0.5, 0.5, 0.5]}}))
+    with pytest.raises(UserError, match=r"config\.json says that pixels are divided by \[0\.5, "):
+        deepconv.load_model(file)
+    config.write_text("{}")  # of something else
+    assert deepconv.load_model(file).config.evaluation.scale == 37

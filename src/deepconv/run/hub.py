@@ -5,6 +5,7 @@ name_of(path)  # "vgg16.tv_in1k"
 upload(Path("folder"), "me/flowers", message="VGG-A, 12 classes")
 """
 
+import contextlib
 import hashlib
 import importlib
 import logging
@@ -123,7 +124,13 @@ def _downloaded(hub: ModuleType, address: Address) -> Path:
     if file is None:
         info = hub.HfApi().model_info(address.repo, revision=address.revision, timeout=30)
         file = _only([sibling.rfilename for sibling in info.siblings or ()], address)
-    return Path(hub.hf_hub_download(address.repo, file, revision=address.revision))
+    path = Path(hub.hf_hub_download(address.repo, file, revision=address.revision))
+    # timm says there which pixels its networks take; others have none, or another one.
+    beside = str(PurePosixPath(file).with_name("config.json"))
+    with contextlib.suppress(hub.errors.EntryNotFoundError):
+        config = hub.hf_hub_download(address.repo, beside, revision=address.revision)
+        _check(Path(config), address)
+    return path
 
 
 def _only(files: Sequence[str], address: Address) -> str:

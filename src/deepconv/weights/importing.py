@@ -264,4 +264,32 @@ def _of_torch(path: Path, tensors: dict[str, np.ndarray]) -> Source:
         raise UserError(f"{path}: {error}") from None
     own = {ours: tensors[name] for name, ours in names.items()}
     timm = any(name.startswith("pre_logits.") for name in own)
-    return Source("timm" if timm else "torchvision", own, left=left)
+    source = Source("timm" if timm else "torchvision", own, left=left)
+    return _as_in_timms_config(source, path.with_name("config.json"))
+
+
+def _as_in_timms_config(source: Source, file: Path) -> Source:
+    """Return a source with the pixels that the `config.json` beside its file says, if it is timm's.
+
+    Raises:
+      UserError: if they are not normalized with ImageNet's deviations.
+    """
+    try:
+        about = json.loads(file.read_text())
+        said, names = about["pretrained_cfg"], about.get("label_names")
+        mean, std = (np.array(said[key], np.float64) for key in ("mean", "std"))
+        crop, share = said["input_size"][-1], said["crop_pct"]
+        source = source._replace(
+            mean_rgb=255 * mean.reshape(3),
+            crop=int(crop),
+            scale=int(crop / share),
+            class_names=tuple(map(str, names)) if names else source.class_names,
+        )
+    except (OSError, KeyError, TypeError, ValueError):
+        return source
+    if not np.allclose(255 * std, conversion.TORCH_STD, atol=0.1):
+        raise UserError(
+            f"{file} says that pixels are divided by {std.tolist()}, which is not supported: only "
+            f"ImageNet's {(conversion.TORCH_STD / 255).tolist()} is"
+        )
+    return source
