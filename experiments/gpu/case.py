@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from deepconv import atomic
+from deepconv.benchmark.session import OUT_OF_MEMORY
 from deepconv.exceptions import UserError
 from experiments.gpu.schedule import DONE, FAILED, NO_MEMORY, NO_TIME, SKIPPED, Outcome
 
@@ -77,9 +78,6 @@ def run(
 
 def outcome_of(section: str, arguments: Mapping[str, Any]) -> Outcome:
     """Measure a case in this process."""
-    # Imported only here: it loads jax, which the process that starts the others does not need.
-    from deepconv.benchmark.session import OUT_OF_MEMORY
-
     try:
         module = importlib.import_module(f"experiments.gpu.{section}")
         return {"status": DONE, "result": module.measure(**arguments)}
