@@ -38,7 +38,7 @@ nb_output_stderr = "remove"  # progress bars and logs
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-python_maximum_signature_line_length = 80
+python_maximum_signature_line_length = 100
 napoleon_use_ivar = True
 toc_object_entries_show_parents = "hide"
 
@@ -84,8 +84,9 @@ def _escaped(found: re.Match[str]) -> str:
 
 def _as_rest(app: Sphinx, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Mark the code in a docstring, before napoleon reads its sections."""
-    # Of an attribute's first line, napoleon takes what precedes a colon for its type.
-    marked = [""] if kind in ("attribute", "data", "property") else []
+    # Of an attribute's first line, napoleon takes what precedes a colon for its type; an empty
+    # comment before it has none.
+    marked = ["..", ""] if kind in ("attribute", "data", "property") else []
     in_sections = False
     for part in "\n".join(lines).strip("\n").split("\n\n"):
         paragraph = part.splitlines()
