@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help env quickstart data-imagenet data-imagenet-boxes data-check data-resize bench-input benchmark bench-layers torture test test-fast lint \
-  format lock clean gpu
+  format lock notebooks docs docs-links clean gpu
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  %-27s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -152,9 +152,28 @@ format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
+NOTEBOOKS := $(wildcard docs/notebooks/*.md)
+notebooks: $(STAMP)  ## execute the notebooks into build/notebooks/*.ipynb (installs what that takes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebook]'
+	@mkdir -p build/notebooks
+	for notebook in $(NOTEBOOKS); do \
+	  executed=build/notebooks/$$(basename $$notebook .md).ipynb; \
+	  $(BIN)/jupytext --quiet --to ipynb --output $$executed $$notebook && \
+	  $(BIN)/jupyter-execute --inplace $$executed || exit; \
+	done
+
+SPHINX = $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet
+docs: $(STAMP)  ## build the site in docs/_build/html, with the notebooks executed (installs what that takes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(SPHINX) -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+docs-links: docs  ## check the site's links to other sites
+	$(SPHINX) -b linkcheck docs docs/_build/links
+
 lock:  ## resolve the dependencies into requirements.lock (needs uv)
 	uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra test --extra lint \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
 
 clean:  ## delete the environment and caches, but not runs or data
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist docs/_build src/*.egg-info
