@@ -76,3 +76,12 @@ def test_tanh_is_computed():
     inner = (0, 12, 12, 0)
     assert outputs["conv1"][inner] == pytest.approx(-7.499, abs=1e-3)
     assert outputs["relu1"][inner] == pytest.approx(-1, abs=1e-5)
+
+
+def test_a_narrow_net_and_one_with_normalization_alone():
+    _, params = outputs_and_parameters("cifar10_13pct", width=0.25)
+    assert params["conv2"]["kernel"].shape == (5, 5, 16, 16)
+    assert params["local3"]["kernel"].shape == (6, 6, 9 * 16, 8)
+    assert params["fc10"]["kernel"].shape == (6, 6, 8, 10)
+    plain, normalized = (models.create("cifar10_13pct", lrn=lrn).layers for lrn in (False, True))
+    assert tuple(layer for layer in normalized if not isinstance(layer, LRN)) == plain
