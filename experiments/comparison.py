@@ -62,16 +62,21 @@ def run(conditions: Sequence[Condition], root: Path, seeds: int) -> dict[str, li
         for label, config, source in conditions:
             config = copy.deepcopy(config)
             config.seed = seed
-            folder = root.absolute() / _folder_name(label, seed)
-            start = root.absolute() / _folder_name(source, seed) if source else None
+            folder = run_folder(root.absolute(), label, seed)
+            start = run_folder(root.absolute(), source, seed) if source else None
             loop.train(config, folder, start)
             folders[label].append(folder)
     return folders
 
 
-def _folder_name(label: str, seed: int) -> str:
-    words = "".join(c if c.isalnum() or c == "." else " " for c in label.lower()).split()
-    return "_".join([*words, f"seed{seed}"])
+def run_folder(root: Path, label: str, seed: int) -> Path:
+    """Return the folder of a condition's run."""
+    return root / f"{slug(label)}_seed{seed}"
+
+
+def slug(label: str) -> str:
+    """Return a label as a part of a file's name."""
+    return "_".join("".join(c if c.isalnum() or c == "." else " " for c in label.lower()).split())
 
 
 def results(folders: Sequence[Path]) -> list[dict[str, Any]]:

@@ -47,6 +47,7 @@ def test_the_names():
         ("alexnet", {"pooling": "mean"}, "unknown model.pooling 'mean'; choose from overlapping"),
         ("alexnet", {"dropout": 1.0}, "model.dropout .* not 1.0"),
         ("vgg_a", {"dropout": -0.5}, "model.dropout .* not -0.5"),
+        ("vgg_a", {"std": 0.0}, "model.std must be positive, not 0.0"),
         ("vgg_a", {"width": 0}, "model.width must be positive, not 0"),
         ("alexnet", {"width": -1.0}, "model.width must be positive, not -1.0"),
         (

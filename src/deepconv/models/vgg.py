@@ -50,8 +50,11 @@ def vgg(
       The layers, under Caffe's names.
 
     Raises:
-      ValueError: if the crop is too small for five poolings.
+      ValueError: if the crop is too small for five poolings, or the standard deviation is not
+        positive.
     """
+    if std <= 0:
+        raise ValueError(f"model.std must be positive, not {std}")
     layers: list[Layer] = []
     for block, (channels, kernels) in enumerate(zip(CHANNELS, TABLE_1[name], strict=True), start=1):
         for index, kernel in enumerate(kernels, start=1):
