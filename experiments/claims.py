@@ -19,11 +19,39 @@ from deepconv.commands import command_line
 from deepconv.exceptions import DivergenceError, UserError
 from deepconv.run.files import RunFolder
 from deepconv.training import loop
-from experiments import initialization, records
+from experiments import (
+    alexnet_parts,
+    alexnet_presets,
+    convergence,
+    depth,
+    finetune,
+    initialization,
+    jitter,
+    lrn,
+    records,
+    relu,
+    towers,
+)
 from experiments.claim import Claim, Run
 from experiments.comparison import Condition, run_folder
 
-CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (initialization.CLAIM,)}
+CLAIMS: dict[str, Claim] = {
+    claim.name: claim
+    for claim in (
+        initialization.CLAIM,
+        depth.CLAIM,
+        jitter.CLAIM,
+        convergence.CLAIM,
+        relu.CLAIM,
+        relu.RATES_CLAIM,
+        lrn.CLAIM,
+        alexnet_parts.CLAIM,
+        alexnet_parts.ON_IMAGENET,
+        towers.CLAIM,
+        alexnet_presets.CLAIM,
+        finetune.CLAIM,
+    )
+}
 
 
 def run(claim: Claim, width: float, seeds: Sequence[int], workdir: Path, out: Path) -> None:
@@ -88,7 +116,7 @@ def _train(conditions: Sequence[Condition], root: Path, seed: int, label: str) -
 
 def main(_: Sequence[str]) -> None:
     """Run what is missing of the claims that are named."""
-    names = CLAIMS_FLAG.value or list(CLAIMS)
+    names = CLAIMS_FLAG.value
     if unknown := sorted({*names} - {*CLAIMS}):
         raise UserError(f"unknown --claims={unknown[0]}; choose from {', '.join(CLAIMS)}")
     for name in names:
@@ -98,7 +126,9 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    CLAIMS_FLAG = flags.DEFINE_list("claims", [], "Names of claims; by default all.")
+    CLAIMS_FLAG = flags.DEFINE_list(
+        "claims", None, f"Which claims: {', '.join(CLAIMS)}.", required=True
+    )
     SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, such as 0,1,2.")
     WIDTH = flags.DEFINE_float(
         "width", None, "Factor of the nets' widths; by default what fits two cores.", lower_bound=0
