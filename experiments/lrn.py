@@ -6,8 +6,8 @@ fc10. So a third net is trained: the net without normalization, to which nothing
 
 Decided before the seeds were run: 24-pixel crops and flips, batches of 128, 20 epochs with the
 rate divided by ten at 85 and 95 percent, where the paper's nets train for some 500; 10,000 test
-images, the nine crops of the paper's code at the last step. The files' initial weights (std 1e-4 in
-conv1) are kept whatever the width.
+images, the nine crops of the paper's code at the last step. Narrow nets have the initial gain of
+the full ones in every layer.
 """
 
 from typing import Any
@@ -31,6 +31,7 @@ def config_of(variant: str, width: float, *, lrn: bool) -> ConfigDict:
     with config.unlocked():
         config.model.width = width
         config.model.lrn = lrn
+        config.model.keep_gain = True
     config.train.epochs = EPOCHS
     config.schedule.name = "steps"
     config.schedule.drop_epochs = (0.85 * EPOCHS, 0.95 * EPOCHS)

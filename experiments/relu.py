@@ -44,6 +44,7 @@ def config_of(activation: str, rate: float, epochs: float, width: float) -> Conf
     with config.unlocked():
         config.model.activation = activation
         config.model.width = width
+        config.model.keep_gain = True  # of the full net, which the files' deviations are for
     config.model.crop = config.input.scale[0]
     config.augment.flip = False
     config.optimizer.learning_rate = rate

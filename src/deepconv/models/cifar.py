@@ -17,7 +17,7 @@ from deepconv.models.layers import (
     Pool,
     map_size,
 )
-from deepconv.models.width import scaled
+from deepconv.models.width import scaled, with_gain_of
 
 
 def cifar(
@@ -28,6 +28,7 @@ def cifar(
     lrn: bool = False,
     local3: int = 32,
     activation: Literal["relu", "tanh"] = "relu",
+    keep_gain: bool = False,
 ) -> tuple[Layer, ...]:
     """Lay out the four-layer net.
 
@@ -39,6 +40,7 @@ def cifar(
         k = 1).
       local3: number of kernels of local3, before `width`: 64 in the net with LRN.
       activation: the non-linearity of every hidden layer (Figure 1 compares the two).
+      keep_gain: whether a narrow net gets the full net's initial gain; see `with_gain_of`.
 
     Returns:
       The layers.
@@ -68,4 +70,7 @@ def cifar(
         LocalConv("local4", scaled(32, width), 3, padding=(1, 1), std=0.04),
         Activation("relu4", activation),
     ]
-    return (*trunk, Conv("fc10", num_classes, map_size(trunk, crop), fully_connected=True))
+    whole = (*trunk, Conv("fc10", num_classes, map_size(trunk, crop), fully_connected=True))
+    if not keep_gain:
+        return whole
+    return with_gain_of(cifar(num_classes, crop=crop, lrn=lrn, local3=local3), whole)
