@@ -163,7 +163,8 @@ GAP = Quantity("gap between test and training error, points", _gap)
 
 def _worth(label: str, statement: str) -> Contrast:
     (paper,) = (a.top1 for a in ABLATIONS if a.label == label)
-    return Contrast(statement, f"{paper} (points)", label, BASE.label, LAST)
+    effect = float(paper.split()[-1])
+    return Contrast(statement, f"{paper} (points)", label, BASE.label, LAST, effect=effect)
 
 
 CLAIM = Claim(

@@ -4,17 +4,21 @@ A claim's module states the net, the data and the length of its runs before any 
 `claims.py` runs it, and `results.py` makes the tables of docs/results.md.
 """
 
+import itertools
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import scipy.stats
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from experiments.comparison import Condition, interval
 from experiments.records import Record
 
+TOLD = "cannot be told here"
 # A net is at chance if its error is at least this share of that of guessing.
 AT_CHANCE = 0.95
 BySeed = Mapping[int, Record]
@@ -66,6 +70,7 @@ class Contrast(NamedTuple):
       ratio: whether the quantities are divided instead of subtracted.
       beyond: the difference that has to be exceeded. Negative where the claim is that nothing is
         gained: then a gain as large as this is excluded.
+      effect: the paper's difference, to say how many seeds would show it; None: not stated.
     """
 
     statement: str
@@ -76,6 +81,7 @@ class Contrast(NamedTuple):
     against: Quantity | None = None
     ratio: bool = False
     beyond: float = 0.0
+    effect: float | None = None
 
 
 class Outcome(NamedTuple):
@@ -87,6 +93,8 @@ class Outcome(NamedTuple):
       low: lower end of its 95 % interval; None with fewer than two pairs.
       high: upper end.
       verdict: what may be said.
+      needed: seeds that would show the paper's effect with a probability of 80 %, if differences
+        vary as these do; None if it is not known.
     """
 
     seeds: tuple[int, ...]
@@ -94,6 +102,7 @@ class Outcome(NamedTuple):
     low: float | None
     high: float | None
     verdict: str
+    needed: int | None = None
 
 
 class Claim(NamedTuple):
@@ -199,10 +208,8 @@ def outcome(contrast: Contrast, records: Mapping[str, BySeed]) -> Outcome:
     seeds = tuple(complete)
     if not seeds:
         return Outcome((), None, None, None, "not run" if not pairs else TOLD)
-    if contrast.ratio:
-        mean, reach = interval([math.log(a / b) for a, b in complete.values()])
-    else:
-        mean, reach = interval([a - b for a, b in complete.values()])
+    differences = [math.log(a / b) if contrast.ratio else a - b for a, b in complete.values()]
+    mean, reach = interval(differences)
     scale: Callable[[float], float] = math.exp if contrast.ratio else float
     if reach is None:
         return Outcome(seeds, scale(mean), None, None, TOLD)
@@ -214,7 +221,24 @@ def outcome(contrast: Contrast, records: Mapping[str, BySeed]) -> Outcome:
             verdict = "reproduced"
         elif high < contrast.beyond:
             verdict = "not reproduced"
-    return Outcome(seeds, scale(mean), scale(low), scale(high), verdict)
+    needed = None
+    if contrast.effect is not None:
+        needed = seeds_needed(contrast.effect, statistics.stdev(differences))
+    return Outcome(seeds, scale(mean), scale(low), scale(high), verdict, needed)
 
 
-TOLD = "cannot be told here"
+def seeds_needed(effect: float, deviation: float) -> int:
+    """Return how many pairs show an effect with a probability of 80 %.
+
+    The smallest n with sqrt(n) effect / deviation >= t(0.975) + t(0.8), both of n - 1 degrees of
+    freedom.
+
+    Args:
+      effect: the true mean of the paired differences, positive.
+      deviation: the standard deviation of one of them.
+    """
+    return next(
+        n
+        for n in itertools.count(2)
+        if math.sqrt(n) * effect >= deviation * sum(scipy.stats.t.ppf((0.975, 0.8), n - 1))
+    )

@@ -61,9 +61,14 @@ CLAIM = Claim(
             LAST,
             beyond=-1.0,
         ),
-        Contrast("B is better than A", "28.7 against 29.6", "A", "B", LAST),
+        Contrast("B is better than A", "28.7 against 29.6", "A", "B", LAST, effect=0.9),
         Contrast(
-            "C is better than B: more non-linearities help", "28.1 against 28.7", "B", "C", LAST
+            "C is better than B: more non-linearities help",
+            "28.1 against 28.7",
+            "B",
+            "C",
+            LAST,
+            effect=0.6,
         ),
         Contrast(
             "D is better than C: 3x3 kernels are better than 1x1",
@@ -71,12 +76,23 @@ CLAIM = Claim(
             "C",
             "D",
             LAST,
+            effect=1.1,
         ),
         Contrast(
-            "E is better than A: the error falls with depth", "27.3 against 29.6", "A", "E", LAST
+            "E is better than A: the error falls with depth",
+            "27.3 against 29.6",
+            "A",
+            "E",
+            LAST,
+            effect=2.3,
         ),
         Contrast(
-            "B is better than its twin with 5x5 kernels", "by 7 points", "B, shallow", "B", LAST
+            "B is better than its twin with 5x5 kernels",
+            "by 7 points",
+            "B, shallow",
+            "B",
+            LAST,
+            effect=7.0,
         ),
     ),
 )

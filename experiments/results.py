@@ -24,6 +24,7 @@ from experiments import comparison, records
 from experiments.claim import (
     BEST,
     LAST,
+    TOLD,
     BySeed,
     Claim,
     Contrast,
@@ -76,7 +77,7 @@ def summary(claims: Sequence[Claim], root: Path) -> str:
                         contrast.paper,
                         _ours(contrast, result),
                         str(len(result.seeds)),
-                        result.verdict,
+                        _verdict(contrast, result),
                         f"[{claim.name}](#{_anchor(claim.title)})",
                     )
                 )
@@ -204,6 +205,12 @@ def _ours(contrast: Contrast, result: Outcome) -> str:
         "one seed" if result.low is None else f"{number(result.low)} to {number(result.high)}"
     )
     return f"{contrast.quantity.name}: {number(result.mean)}{unit} ({interval})"
+
+
+def _verdict(contrast: Contrast, result: Outcome) -> str:
+    if result.needed is None or result.verdict != TOLD:
+        return result.verdict
+    return f"{result.verdict}: {contrast.effect:g} points would take {result.needed} seeds"
 
 
 def _mean(quantity: Quantity, runs: Sequence[records.Record]) -> str:

@@ -88,3 +88,13 @@ def test_epochs_and_the_best():
     assert claim.epochs_to(0.4).of(run) is None
     assert claim.LEAVES_CHANCE.of(run) == 2.0
     assert (claim.last_error(run), claim.best_error(run)) == pytest.approx((60.0, 50.0))
+
+
+def test_how_many_seeds_would_do():
+    # A t-test of pairs with an effect of one deviation needs 10 for 80 % power (Cohen 1988).
+    assert claim.seeds_needed(1.0, 1.0) in (9, 10)
+    # Far from few: (1.960 + 0.842)^2 (deviation / effect)^2.
+    assert claim.seeds_needed(1.0, 10.0) == pytest.approx(785 + 2, abs=2)
+    assert claim.seeds_needed(1.0, 0.0) == 2
+    noisy = outcome(contrast(effect=2.0), of((0.5, 0.6, 0.7), (0.4, 0.6, 0.69)))
+    assert (noisy.verdict, noisy.needed > 3) == ("cannot be told here", True)
