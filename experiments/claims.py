@@ -8,6 +8,7 @@ that was interrupted is resumed from its folder in --workdir. `python -m experim
 the tables and figures.
 """
 
+import contextlib
 import copy
 import functools
 from collections.abc import Sequence
@@ -107,7 +108,11 @@ def _train(conditions: Sequence[Condition], root: Path, seed: int, label: str) -
     folder = run_folder(root, label, seed)
     if RunFolder(folder).result.exists():
         return folder
-    start = _train(conditions, root, seed, condition.source) if condition.source else None
+    start = None
+    if condition.source:
+        start = run_folder(root, condition.source, seed)
+        with contextlib.suppress(DivergenceError):  # its best parameters are from before
+            _train(conditions, root, seed, condition.source)
     config = copy.deepcopy(condition.config)
     config.seed = seed
     loop.train(config, folder, start)
@@ -119,10 +124,13 @@ def main(_: Sequence[str]) -> None:
     names = CLAIMS_FLAG.value
     if unknown := sorted({*names} - {*CLAIMS}):
         raise UserError(f"unknown --claims={unknown[0]}; choose from {', '.join(CLAIMS)}")
+    if not all(seed.isdecimal() for seed in SEEDS.value):
+        raise UserError(f"--seeds={','.join(SEEDS.value)} must be numbers, such as 0,1,2")
+    seeds = list(map(int, SEEDS.value))
     for name in names:
         claim = CLAIMS[name]
         width = claim.width if WIDTH.value is None else WIDTH.value
-        run(claim, width, list(map(int, SEEDS.value)), Path(WORKDIR.value), Path(OUT.value))
+        run(claim, width, seeds, Path(WORKDIR.value), Path(OUT.value))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def trained(monkeypatch):
 
     def train(config, folder, source=None):
         made.append((folder.name, source and source.name))
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "class_names.json").write_text(json.dumps(["a", "b"]))
         (folder / "config.json").write_text(json.dumps({"dataset": {"name": "folder:/mine"}}))
         rows = [
@@ -103,6 +103,7 @@ def tiny_claim():
             Condition("A", wide),
             Condition("from A", tuned, "A"),
             Condition("too fast", diverging),
+            Condition("from too fast", ConfigDict(tuned.to_dict()), "too fast"),
         ]
 
     return Claim("tiny", "", 0.5, conditions, (), measure=lambda run: {"label": run.label})
@@ -115,6 +116,8 @@ def test_what_is_recorded_is_not_run_again(trained, tmp_path):
         ("a_seed4", None),
         ("from_a_seed4", "a_seed4"),
         ("too_fast_seed4", None),
+        ("too_fast_seed4", None),
+        ("from_too_fast_seed4", "too_fast_seed4"),
     ]
     record = json.loads((out / "tiny" / "width_0.5" / "from_a_seed4.json").read_text())
     assert record["command"].endswith("--claims=tiny --width=0.5 --seeds=4")
@@ -142,6 +145,7 @@ def test_what_is_recorded_is_not_run_again(trained, tmp_path):
         "A": [4],
         "from A": [4],
         "too fast": [4],
+        "from too fast": [4],
     }
 
 
