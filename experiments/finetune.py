@@ -37,10 +37,9 @@ def all_alike(width: float) -> ConfigDict:
     return config
 
 
-def fine_tuned(width: float, layers: str) -> ConfigDict:
+def fine_tuned(layers: str) -> ConfigDict:
     """Return the config of `configs/finetune.py:tiny` with other trained layers."""
     config = finetune.get_config("tiny")
-    config.model.width = width
     config.dataset.name = PHOTOGRAPHS
     config.train.epochs = EPOCHS
     config.optimizer.trained_layers = layers
@@ -56,9 +55,9 @@ def conditions(width: float) -> list[Condition]:
         Condition(DRAWN, drawn),
         Condition(SCRATCH, from_scratch(width)),
         Condition("all layers alike", all_alike(width), DRAWN),
-        Condition("fine-tuned, all layers", fine_tuned(width, ".*"), DRAWN),
-        Condition("fine-tuned, conv4 to fc8", fine_tuned(width, usual), DRAWN),
-        Condition("fine-tuned, fc8", fine_tuned(width, "fc8"), DRAWN),
+        Condition("fine-tuned, all layers", fine_tuned(".*"), DRAWN),
+        Condition("fine-tuned, conv4 to fc8", fine_tuned(usual), DRAWN),
+        Condition("fine-tuned, fc8", fine_tuned("fc8"), DRAWN),
     ]
 
 

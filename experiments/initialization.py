@@ -121,7 +121,7 @@ def measure(run: Run) -> dict[str, Any]:
 
     The layers that are not A's are random in all nets, whether they start from A or not.
     """
-    (opened,) = open_all([(run.config, run.start)])
+    (opened,) = open_all([(run.config, run.start, run.folder)])
     colors = colors_of(run.config, opened.dataset, run.folder, opened.source)
     functions = build(
         run.config,

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from deepconv import atomic
-from deepconv.config.identity import config_digest
+from deepconv.config.identity import fixed_settings
+from deepconv.config.schema import default
 from deepconv.exceptions import UserError
 from deepconv.run import log
 from deepconv.run.files import RunFolder
@@ -30,7 +31,9 @@ ROOT = Path("docs/results")
 def digest_of(condition: Condition, conditions: Sequence[Condition]) -> str:
     """Return a hash of what determines a condition's runs, apart from the seed.
 
-    The place of a folder of pictures is left out: it is another one on every machine.
+    It is of the settings that are not the default ones, so that a new key, which has its default in
+    every condition, changes no digest. The place of a folder of pictures is left out: it is another
+    one on every machine.
 
     Args:
       condition: the condition.
@@ -40,7 +43,9 @@ def digest_of(condition: Condition, conditions: Sequence[Condition]) -> str:
     config.seed = 0
     if config.dataset.name.startswith("folder:"):
         config.dataset.name = "folder"
-    text = config_digest(config)
+    usual = fixed_settings(default())
+    settings = {k: v for k, v in fixed_settings(config).items() if v != usual.get(k)}
+    text = json.dumps(settings, sort_keys=True)
     if condition.source is not None:
         (source,) = (other for other in conditions if other.label == condition.source)
         text += digest_of(source, conditions)

@@ -59,6 +59,10 @@ def test_a_digest_is_of_the_settings_and_of_the_source_but_not_of_the_seed_or_a_
     config.optimizer.momentum = 0.8
     after = [records.digest_of(c, (first, second)) for c in (first, second)]
     assert not {*before} & {*after}
+    with config.unlocked():
+        config.optimizer.momentum = 0.9  # the default
+        del config.optimizer["momentum"]
+    assert records.digest_of(first, (first,)) == before[0]
     config.dataset.name = "folder:/here"
     here = records.digest_of(first, (first,))
     config.dataset.name = "folder:/there"
