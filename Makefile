@@ -68,10 +68,8 @@ gpu: $(STAMP)  ## measure everything on one GPU, in 25 minutes; twice to continu
 	$(BIN)/python -m experiments.gpu $(if $(SIZE),--rehearse --workdir=$(RUNS)/gpu_rehearsal,--workdir=$(RUNS)/gpu)
 
 NETWORKS := vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e
-.PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables experiment-initialization \
-  experiment-jitter experiment-evaluation experiment-localization experiment-finetune experiment-transfer \
-  bench-dense \
-  sweep-alexnet-ablations experiment-alexnet-presets experiment-relu experiment-lrn
+.PHONY: $(NETWORKS) vgg sweep-depth sweep-scale tables claims results experiment-localization experiment-transfer \
+  bench-dense sweep-alexnet-ablations
 
 # VARIANT=tiny trains narrow networks on the embedded data.
 VARIANT ?=
@@ -94,23 +92,20 @@ TABLES ?= 3,4,5,6,8,9
 tables: $(STAMP)  ## print VGG's Tables 3 to 6, 8 and 9 for the existing runs; TABLES=3,4 RUNS=runs
 	$(BIN)/python -m experiments.vgg_tables --workdir=$(RUNS) --tables=$(TABLES)
 
-experiment-initialization: $(STAMP)  ## does a deep net need net A? (twelve runs)
-	$(BIN)/python -m experiments.initialization --workdir=$(RUNS)/initialization
+CLAIMS ?= initialization
+SEEDS ?= 0,1,2
+WIDTH ?=
+claims: $(STAMP)  ## run claims of the papers that are not recorded yet; CLAIMS=depth,relu SEEDS=0,1,2 WIDTH=1
+	$(BIN)/python -m experiments.claims --claims=$(CLAIMS) --seeds=$(SEEDS) $(if $(WIDTH),--width=$(WIDTH)) --workdir=$(RUNS)/claims
 
-experiment-jitter: $(STAMP)  ## does jittered training beat a fixed scale? (six runs)
-	$(BIN)/python -m experiments.jitter --workdir=$(RUNS)/jitter
-
-experiment-evaluation: $(STAMP)  ## compare dense, multi-crop and both; one scale and three; one net and two
-	$(BIN)/python -m experiments.protocols --workdir=$(RUNS)/jitter
+results: $(STAMP)  ## make the tables and figures of docs/results.md from the records in docs/results
+	$(BIN)/python -m experiments.results
 
 BOXES_ON ?= shapes
 experiment-localization: $(STAMP)  ## which boxes, which layers, how many places and scales? BOXES_ON=shapes,folder:/path
 	$(BIN)/python -m experiments.localization --datasets=$(BOXES_ON) --workdir=$(RUNS)/localization
 
 PHOTOS ?=
-experiment-finetune: needs-PHOTOS $(STAMP)  ## fine-tune a net from drawn images on photographs (sixteen runs); PHOTOS=folder
-	$(BIN)/python -m experiments.finetune --photos=$(PHOTOS) --workdir=$(RUNS)/finetune
-
 CALTECH ?=
 VOC ?=
 experiment-transfer: needs-CALTECH needs-PHOTOS $(STAMP)  ## what are descriptors of narrow nets worth? CALTECH=folder PHOTOS=folder VOC=folder
@@ -120,17 +115,9 @@ experiment-transfer: needs-CALTECH needs-PHOTOS $(STAMP)  ## what are descriptor
 bench-dense: $(STAMP)  ## time dense evaluation against 150 crops (full-width VGG-D)
 	$(BIN)/python -m experiments.bench_dense
 
-experiment-alexnet-presets: $(STAMP)  ## compare AlexNet's presets
-	$(BIN)/python -m experiments.alexnet_presets --workdir=$(RUNS)/alexnet_presets
-
-sweep-alexnet-ablations: $(STAMP)  ## train AlexNet without each of its parts; VARIANT=tiny
-	$(BIN)/python -m experiments.alexnet_ablations --variant=$(VARIANT) --workdir=$(RUNS)/alexnet_ablations
-
-experiment-relu: $(STAMP)  ## AlexNet's Figure 1 on CIFAR-10: ReLU against tanh
-	$(BIN)/python -m experiments.relu --workdir=$(RUNS)/relu
-
-experiment-lrn: $(STAMP)  ## CIFAR-10 with and without local response normalization
-	$(BIN)/python -m experiments.lrn --workdir=$(RUNS)/lrn
+sweep-alexnet-ablations: $(STAMP)  ## train AlexNet without each of its parts; VARIANT=tiny SEEDS=0,1,2
+	$(BIN)/python -m experiments.claims --claims=$(if $(filter tiny,$(VARIANT)),alexnet_parts,alexnet_parts_imagenet) --seeds=$(SEEDS) \
+	  --workdir=$(RUNS)/claims
 
 KILLS ?= 50
 torture: $(STAMP)  ## inject faults into real runs and compare how they end; KILLS=50 (as root: a full disk too)

@@ -1,4 +1,4 @@
-"""Compare configs: train each once per seed, and gather the results into tables and curves.
+"""Compare configs: train each once per seed, and gather the results into tables.
 
     folders = run(conditions, Path("runs/experiment"), seeds=3)
     top1 = last_errors(folders["A, Gaussian"])
@@ -62,31 +62,27 @@ def run(conditions: Sequence[Condition], root: Path, seeds: int) -> dict[str, li
         for label, config, source in conditions:
             config = copy.deepcopy(config)
             config.seed = seed
-            folder = root.absolute() / _folder_name(label, seed)
-            start = root.absolute() / _folder_name(source, seed) if source else None
+            folder = run_folder(root.absolute(), label, seed)
+            start = run_folder(root.absolute(), source, seed) if source else None
             loop.train(config, folder, start)
             folders[label].append(folder)
     return folders
 
 
-def _folder_name(label: str, seed: int) -> str:
-    words = "".join(c if c.isalnum() or c == "." else " " for c in label.lower()).split()
-    return "_".join([*words, f"seed{seed}"])
+def run_folder(root: Path, label: str, seed: int) -> Path:
+    """Return the folder of a condition's run."""
+    return root / f"{slug(label)}_seed{seed}"
 
 
-def results(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return the `result.json` of every run."""
-    return [json.loads(RunFolder(folder).result.read_text()) for folder in folders]
+def slug(label: str) -> str:
+    """Return a label as a part of a file's name."""
+    return "_".join("".join(c if c.isalnum() or c == "." else " " for c in label.lower()).split())
 
 
 def last_errors(folders: Sequence[Path], key: str = "top1_error") -> list[float]:
     """Return every run's error at its last step, in percent."""
-    return [100 * result["last"][key] for result in results(folders)]
-
-
-def evaluations(folder: Path) -> Curve:
-    """Return the top-1 error on held-out images at every evaluation of a run."""
-    return _curve(folder, "eval")
+    results = [json.loads(RunFolder(folder).result.read_text()) for folder in folders]
+    return [100 * result["last"][key] for result in results]
 
 
 def running_training_errors(folder: Path, *, epochs: float = 1.0) -> Curve:
@@ -94,18 +90,14 @@ def running_training_errors(folder: Path, *, epochs: float = 1.0) -> Curve:
 
     The curve begins after that many epochs.
     """
-    curve = _curve(folder, "train")
+    rows = [r for r in log.read_metrics(RunFolder(folder).metrics) if r["kind"] == "train"]
+    curve = Curve(np.array([r["epoch"] for r in rows]), np.array([r["top1_error"] for r in rows]))
     since = np.searchsorted(curve.epochs, curve.epochs - epochs + 1e-6)
     total = np.concatenate([[0.0], np.cumsum(curve.errors)])
     number = np.arange(1, len(curve.epochs) + 1)
     means = (total[number] - total[since]) / (number - since)
     whole = curve.epochs >= epochs - 1e-6
     return Curve(curve.epochs[whole], means[whole])
-
-
-def _curve(folder: Path, kind: str) -> Curve:
-    rows = [r for r in log.read_metrics(RunFolder(folder).metrics) if r["kind"] == kind]
-    return Curve(np.array([r["epoch"] for r in rows]), np.array([r["top1_error"] for r in rows]))
 
 
 def each(values: Sequence[float | None], decimals: int = 1) -> str:
@@ -130,18 +122,6 @@ def difference(seeds: Sequence[Mapping[str, float]], one: str, other: str) -> st
     return f"{one} - {other}: {mean:+.1f}" + ("" if reach is None else f" ± {reach:.1f}")
 
 
-def compare(root: Path, name: str, folders: Mapping[str, Sequence[Path]]) -> None:
-    """Tabulate the errors of each condition and draw them over the epochs."""
-    curves = {label: list(map(evaluations, runs)) for label, runs in folders.items()}
-    rows = []
-    for label, runs in folders.items():
-        errors = last_errors(runs)
-        reached = [curve.reaches(0.5) for curve in curves[label]]
-        rows.append((label, float(np.mean(errors)), each(errors), each(reached, 0)))
-    columns = ("condition", "top-1 error %, mean", "each seed", "epochs to 50 % error")
-    write_table(root, name, columns, rows, draw(curves, ylabel="top-1 error on held-out images, %"))
-
-
 def write_table(
     root: Path,
     name: str,
@@ -160,17 +140,3 @@ def write_table(
     if figure is not None:
         figure.savefig(root / f"{name}.png", dpi=120)
         print(root.absolute() / f"{name}.png")
-
-
-def draw(curves: Mapping[str, Sequence[Curve]], *, ylabel: str, top: float = 100.0) -> Figure:
-    """Draw the curves of each condition in its color, a line per seed."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for number, (label, runs) in enumerate(curves.items()):
-        for index, (epochs, errors) in enumerate(runs):
-            name = None if index else label
-            axes.plot(epochs, 100 * errors, color=f"C{number}", label=name, lw=1.5)
-    axes.set(xlabel="epoch", ylabel=ylabel, ylim=(0, top))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure

@@ -1,101 +1,142 @@
-"""VGG Table 3: nets trained at scales S in [256, 512] beat those trained at S = 384.
+"""VGG's Tables 3 to 6: scale jitter, several test scales, crops and dense, two networks.
 
-    python -m experiments.jitter --workdir=runs/jitter --seeds=3
-
-A proxy for two cores: net A an eighth as wide, 48-pixel crops of the embedded data, the paper's
-scales in proportion (256 pixels are 56 here). Both kinds of net start from random weights and are
-trained equally long, whereas the paper starts the jittered nets from those of S = 384. They are
-evaluated densely over a range of test scales Q, and over three of them together.
+Decided before the seeds were run: nets A and A-LRN, equals in the paper's Table 3, an eighth as
+wide; 48-pixel crops of the embedded data, the paper's scales in proportion (256 pixels are 56). In
+the paper's order: S = 84 for 30 epochs at 0.01, divided by ten at 22 and 27; from it, at a tenth of
+the rate, 15 epochs with S in [56, 112]. The control goes on with S = 84 for as long, from the same
+net. 600 held-out images; dense evaluation unless said otherwise; last step.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-import numpy as np
-from absl import flags
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from configs import vgg_a
-from deepconv.commands import command_line
 from deepconv.config import recipe
 from deepconv.inference.evaluate import Request, evaluate
-from experiments import comparison
+from experiments.claim import Claim, Contrast, Quantity, Run, measured
 from experiments.comparison import Condition
 
 FIXED, JITTER = (84, 84), (56, 112)
-TESTED = (56, 70, 84, 98, 112)
 TOGETHER = (56, 84, 112)
+EPOCHS, MORE_EPOCHS = 30.0, 15.0
+REQUESTS = {
+    "dense, Q = 84": Request("dense", FIXED[:1]),
+    "dense, three scales": Request("dense", TOGETHER),
+    "multi-crop, three scales": Request("multi_crop", TOGETHER),
+    "both, three scales": Request("multi_crop_and_dense", TOGETHER),
+}
+DENSE = "dense, three scales"
+FIRST, SECOND = "A", "A-LRN"
 
 
-def config_of(network: str, scale: tuple[int, int]) -> ConfigDict:
-    """Return the config of a narrow net trained with S in this range, inclusive."""
+def config_of(
+    network: str, width: float, scale: tuple[int, int], *, tuned: bool = False
+) -> ConfigDict:
+    """Return the config of a narrow net trained with S in this range, inclusive.
+
+    Args:
+      network: the net.
+      width: factor of its width.
+      scale: the range of S.
+      tuned: whether it starts from the net of the fixed scale.
+    """
     (stage,) = recipe.stages(vgg_a.get_config("256,tiny"))
     config = stage.config
-    config.model.name = network
-    config.model.width = 1 / 8
-    config.input.scale = scale
-    config.evaluation.scale = FIXED[0]
-    config.evaluation.every_epochs = 2.0
-    config.optimizer.learning_rate = 0.01  # the paper's
-    config.train.epochs = 30.0
-    config.schedule.name = "steps"
-    config.schedule.drop_epochs = (22.0, 27.0)
+    config.model.name, config.model.width = network, width
+    config.input.scale, config.evaluation.scale = scale, FIXED[0]
+    config.optimizer.learning_rate = 0.001 if tuned else 0.01
+    config.train.epochs = MORE_EPOCHS if tuned else EPOCHS
+    config.schedule.name = "constant" if tuned else "steps"
+    config.schedule.drop_epochs = () if tuned else (22.0, 27.0)
     return config
 
 
-def main(_: Sequence[str]) -> None:
-    """Run what is missing, evaluate, then write the table and the figure."""
-    root = Path(WORKDIR.value)
-    folders = comparison.run(
-        (
-            Condition("A, S = 84", config_of("vgg_a", FIXED)),
-            Condition("A, S in 56 to 112", config_of("vgg_a", JITTER)),
-        ),
-        root,
-        SEEDS.value,
-    )
-    plans = [*((scale,) for scale in TESTED), TOGETHER]
-    # Percent, by seed and test scale.
+def conditions(width: float) -> list[Condition]:
+    """Return both nets at the fixed scale, and what is fine-tuned from them."""
+    found = []
+    for label, network in ((FIRST, "vgg_a"), (SECOND, "vgg_a_lrn")):
+        start = f"{label}, S = 84"
+        found += [
+            Condition(start, config_of(network, width, FIXED)),
+            Condition(
+                f"{label}, S = 84, continued", config_of(network, width, FIXED, tuned=True), start
+            ),
+            Condition(
+                f"{label}, S in 56 to 112", config_of(network, width, JITTER, tuned=True), start
+            ),
+        ]
+    return found
+
+
+def measure(run: Run) -> dict[str, Any]:
+    """Return the error of every protocol, and of the second net also with the first."""
     errors = {
-        label: np.array(
-            [
-                [100 * evaluate([run], Request("dense", scales))["top1_error"] for scales in plans]
-                for run in runs
-            ]
-        )
-        for label, runs in folders.items()
+        name: evaluate([run.folder], request)["top1_error"] for name, request in REQUESTS.items()
     }
-    rows = [
-        (label, *of.mean(axis=0).tolist(), comparison.each(of[:, : len(TESTED)].mean(axis=1), 2))
-        for label, of in errors.items()
-    ]
-    columns = [*(f"Q={scale}" for scale in TESTED), f"Q={','.join(map(str, TOGETHER))}"]
-    comparison.write_table(
-        root,
-        "jitter",
-        ("trained at", *columns, "mean of single Q, each seed"),
-        rows,
-        _draw(errors),
-        decimals=2,
-    )
+    if run.label == f"{SECOND}, S in 56 to 112":
+        first = run.other(f"{FIRST}, S in 56 to 112")
+        alone = evaluate([first], REQUESTS[DENSE])["top1_error"]
+        errors["mean of A and A-LRN"] = (alone + errors[DENSE]) / 2
+        errors["A + A-LRN"] = evaluate([first, run.folder], REQUESTS[DENSE])["top1_error"]
+    return errors
 
 
-def _draw(errors: dict[str, np.ndarray]) -> Figure:
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for number, (label, of) in enumerate(errors.items()):
-        single = of[:, : len(TESTED)]
-        axes.plot(TESTED, single.T, f"C{number}", lw=0.8, alpha=0.5)
-        axes.plot(TESTED, single.mean(axis=0), f"C{number}o-", lw=2, label=label)
-    axes.set(xlabel="test scale Q, pixels", ylabel="top-1 error, %", xticks=TESTED)
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
+def _error(key: str) -> Quantity:
+    return measured(key, f"error %, {key}", error=True)
 
 
-if __name__ == "__main__":
-    WORKDIR = flags.DEFINE_string("workdir", "runs/jitter", "Folder of all the runs.")
-    SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
-    command_line.run(main)
+_JITTERED, _BOTH_NETS = f"{FIRST}, S in 56 to 112", f"{SECOND}, S in 56 to 112"
+
+
+def _of_protocols(statement: str, paper: str, worse: str, better: str) -> Contrast:
+    return Contrast(statement, paper, _JITTERED, _JITTERED, _error(worse), _error(better))
+
+
+CLAIM = Claim(
+    name="jitter",
+    title="Scale jitter and test protocols (VGG Tables 3 to 6)",
+    width=1 / 8,
+    conditions=conditions,
+    contrasts=(
+        Contrast(
+            "training with scale jitter is better at a single test scale",
+            "25.6 against 26.8 (D)",
+            f"{FIRST}, S = 84, continued",
+            _JITTERED,
+            _error("dense, Q = 84"),
+        ),
+        Contrast(
+            "training with scale jitter is better with three test scales",
+            "24.8 against 26.5 (D)",
+            f"{FIRST}, S = 84, continued",
+            _JITTERED,
+            _error(DENSE),
+        ),
+        _of_protocols(
+            "three test scales are better than one", "24.8 against 25.6", "dense, Q = 84", DENSE
+        ),
+        _of_protocols(
+            "many crops are better than dense evaluation",
+            "24.6 against 24.8",
+            DENSE,
+            "multi-crop, three scales",
+        ),
+        _of_protocols(
+            "both together are better than many crops",
+            "24.4 against 24.6",
+            "multi-crop, three scales",
+            "both, three scales",
+        ),
+        Contrast(
+            "two networks are better than one",
+            "24.0 against 24.8",
+            _BOTH_NETS,
+            _BOTH_NETS,
+            _error("mean of A and A-LRN"),
+            _error("A + A-LRN"),
+        ),
+    ),
+    columns=(*(_error(key) for key in REQUESTS), _error("A + A-LRN")),
+    measure=measure,
+)

@@ -20,6 +20,7 @@ from configs import (
     vgg_a,
     vgg_a_lrn,
     vgg_b,
+    vgg_b_shallow,
     vgg_c,
     vgg_d,
     vgg_e,
@@ -56,7 +57,7 @@ CONFIGS = {
     "quickstart": quickstart.get_config(),
     **{
         module.__name__.rpartition(".")[2]: module.get_config()
-        for module in (vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e)
+        for module in (vgg_a, vgg_a_lrn, vgg_b, vgg_b_shallow, vgg_c, vgg_d, vgg_e)
     },
 }
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from deepconv import models
-from deepconv.models.layers import LRN, Activation, Dropout, Pool
+from deepconv.models.layers import LRN, Activation, Conv, Dropout, LocalConv, Pool
 
 
 def outputs_and_parameters(name, **options):
@@ -76,3 +76,29 @@ def test_tanh_is_computed():
     inner = (0, 12, 12, 0)
     assert outputs["conv1"][inner] == pytest.approx(-7.499, abs=1e-3)
     assert outputs["relu1"][inner] == pytest.approx(-1, abs=1e-5)
+
+
+def test_a_narrow_net_and_one_with_normalization_alone():
+    _, params = outputs_and_parameters("cifar10_13pct", width=0.25)
+    assert params["conv2"]["kernel"].shape == (5, 5, 16, 16)
+    assert params["local3"]["kernel"].shape == (6, 6, 9 * 16, 8)
+    assert params["fc10"]["kernel"].shape == (6, 6, 8, 10)
+    plain, normalized = (models.create("cifar10_13pct", lrn=lrn).layers for lrn in (False, True))
+    assert tuple(layer for layer in normalized if not isinstance(layer, LRN)) == plain
+
+
+def test_a_narrow_net_can_keep_the_full_nets_gain():
+    full, narrow = (
+        models.create("cifar10_13pct", 10, width=width, keep_gain=True).layers
+        for width in (1.0, 0.25)
+    )
+    assert full == models.create("cifar10_13pct", 10).layers
+    stds = [
+        (wide.name, slim.std / wide.std)
+        for wide, slim in zip(full, narrow, strict=True)
+        if isinstance(wide, Conv | LocalConv)
+    ]
+    # conv1 sees the three colors in both, the others a quarter as many channels.
+    assert stds == [("conv1", 1.0)] + [
+        (name, pytest.approx(2.0)) for name in ("conv2", "local3", "local4", "fc10")
+    ]

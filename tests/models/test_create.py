@@ -17,7 +17,8 @@ def test_every_network_ends_with_its_classes(name):
 
 def test_the_names():
     assert " ".join(models.NETWORKS) == (
-        "alexnet alexnet_owt vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e cifar10_13pct cifar10_11pct"
+        "alexnet alexnet_owt vgg_a vgg_a_lrn vgg_b vgg_b_shallow vgg_c vgg_d vgg_e "
+        "cifar10_13pct cifar10_11pct"
     )
 
 
@@ -32,7 +33,8 @@ def test_the_names():
             {"towers": 2},
             "vgg_a has no option 'towers'; its options are width, crop, dropout",
         ),
-        ("cifar10_11pct", {"width": 0.5}, "cifar10_11pct has no option 'width'"),
+        ("cifar10_11pct", {"dropout": 0.5}, "cifar10_11pct has no option 'dropout'"),
+        ("cifar10_11pct", {"width": 0.0}, "model.width must be positive, not 0.0"),
         ("alexnet", {"num_class": 5}, "alexnet has no option 'num_class'"),
         ("alexnet", {"towers": 3}, "model.towers must be 1 or 2, not 3"),
         ("alexnet", {"lrn": "torch"}, "unknown model.lrn 'torch'; choose from paper"),
@@ -45,6 +47,7 @@ def test_the_names():
         ("alexnet", {"pooling": "mean"}, "unknown model.pooling 'mean'; choose from overlapping"),
         ("alexnet", {"dropout": 1.0}, "model.dropout .* not 1.0"),
         ("vgg_a", {"dropout": -0.5}, "model.dropout .* not -0.5"),
+        ("vgg_a", {"std": 0.0}, "model.std must be positive, not 0.0"),
         ("vgg_a", {"width": 0}, "model.width must be positive, not 0"),
         ("alexnet", {"width": -1.0}, "model.width must be positive, not -1.0"),
         (

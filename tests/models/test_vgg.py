@@ -9,6 +9,7 @@ import pytest
 
 from deepconv import models
 from deepconv.models.layers import LRN, Conv, Pool
+from deepconv.models.summary import layer_table, totals
 from deepconv.models.vgg import vgg
 
 PAPER = json.loads((Path(__file__).parents[1] / "paper_tables.json").read_text())["vgg"]
@@ -115,3 +116,25 @@ def test_keep_gain_gives_a_narrow_net_the_full_nets_gain_per_layer():
     assert narrow == pytest.approx(gains(vgg("vgg_e", 1000)))
     assert narrow["conv5_4"] == pytest.approx((9 * 512 / 2) ** 0.5 * 0.01)
     assert narrow["fc6"] == pytest.approx((49 * 512 / 2) ** 0.5 * 0.01)
+
+
+def test_the_std_is_every_layers_before_the_gain_is_kept():
+    for gain in (False, True):
+        usual, more = (vgg("vgg_e", 12, width=1 / 8, std=s, keep_gain=gain) for s in (0.01, 0.015))
+        for layer, other in zip(usual, more, strict=True):
+            if isinstance(layer, Conv):
+                assert other.std == pytest.approx(1.5 * layer.std)
+
+
+def test_bs_shallow_twin():
+    network = models.create("vgg_b_shallow")
+    rows = layer_table(network.layers, network.crop)
+    assert totals(rows).parameters == 134_503_528
+    assert totals(rows).macs == 9_356_017_664
+    deep = {row.name: row for row in layer_table(models.create("vgg_b").layers, 224)}
+    for row in rows:
+        if row.name.startswith("conv"):
+            assert row.kernel[:2] == (5, 5)
+            assert row.output == deep[row.name.replace("_1", "_2")].output
+        if row.name.startswith("pool"):  # two 3x3 have the receptive field of one 5x5
+            assert row.field == deep[row.name].field

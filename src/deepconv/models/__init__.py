@@ -25,7 +25,7 @@ NETWORKS: dict[str, Callable[..., tuple[Layer, ...]]] = {
     "alexnet_owt": alexnet.alexnet_owt,
     **{name: functools.partial(vgg.vgg, name) for name in vgg.TABLE_1},
     "cifar10_13pct": cifar.cifar,
-    "cifar10_11pct": functools.partial(cifar.cifar, lrn=True),
+    "cifar10_11pct": functools.partial(cifar.cifar, lrn=True, local3=64),
 }
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from deepconv.models.layers import Conv, Layer
+from deepconv.models.layers import Conv, Layer, LocalConv
 
 
 def scaled(channels: int, width: float, groups: int = 1) -> int:
@@ -32,7 +32,7 @@ def with_gain_of(full: Sequence[Layer], narrow: Sequence[Layer]) -> tuple[Layer,
     wanted, have = _fan_ins(full), _fan_ins(narrow)
     return tuple(
         dataclasses.replace(layer, std=layer.std * math.sqrt(wanted[layer.name] / have[layer.name]))
-        if isinstance(layer, Conv)
+        if isinstance(layer, Conv | LocalConv)
         else layer
         for layer in narrow
     )
@@ -41,7 +41,8 @@ def with_gain_of(full: Sequence[Layer], narrow: Sequence[Layer]) -> tuple[Layer,
 def _fan_ins(layers: Sequence[Layer]) -> dict[str, float]:
     channels, fans = 3, {}
     for layer in layers:
-        if isinstance(layer, Conv):
-            fans[layer.name] = layer.kernel**2 * channels / layer.groups
+        if isinstance(layer, Conv | LocalConv):
+            groups = layer.groups if isinstance(layer, Conv) else 1
+            fans[layer.name] = layer.kernel**2 * channels / groups
             channels = layer.features
     return fans
