@@ -56,6 +56,10 @@ def convolve_by_loops(x, kernel, stride=1, padding=(0, 0), groups=1):
     return out
 
 
+CONVOLUTIONS = pytest.mark.parametrize("convolve", [layers.convolve, layers.convolve_by_group])
+
+
+@CONVOLUTIONS
 @pytest.mark.parametrize(
     ("side", "options"),
     [
@@ -67,15 +71,16 @@ def convolve_by_loops(x, kernel, stride=1, padding=(0, 0), groups=1):
         (1, {"groups": 2}),
     ],
 )
-def test_convolution(side, options):
+def test_convolution(side, options, convolve):
     x, kernel = draw(2, 9, 11, 6), draw(side, side, 6 // options.get("groups", 1), 12, seed=1)
-    assert_convolution(layers.convolve(x, kernel, **options), x, kernel, **options)
+    assert_convolution(convolve(x, kernel, **options), x, kernel, **options)
 
 
+@CONVOLUTIONS
 @pytest.mark.parametrize("groups", [1, 2])
-def test_a_kernel_as_large_as_the_map(groups):
+def test_a_kernel_as_large_as_the_map(groups, convolve):
     x, kernel = draw(3, 4, 4, 6), draw(4, 4, 6 // groups, 8, seed=1)
-    assert_convolution(layers.convolve(x, kernel, groups=groups), x, kernel, groups=groups)
+    assert_convolution(convolve(x, kernel, groups=groups), x, kernel, groups=groups)
 
 
 def test_a_larger_map_holds_the_full_map_product_of_each_window():

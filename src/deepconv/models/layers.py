@@ -193,15 +193,8 @@ def convolve(
     Returns:
       `[N, h, w, F]` with `h = floor((H + padding - K) / stride) + 1`.
     """
-    if groups > 1:
-        # One convolution per group: the gradient of XLA's own grouped convolution is nine times
-        # slower on a CPU (docs/performance.md).
-        halves = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
-        return jnp.concatenate(
-            [convolve(a, k, stride=stride, padding=padding) for a, k in halves], axis=-1
-        )
     side, _, channels, features = kernel.shape
-    if padding == (0, 0) and x.shape[1:3] == (side, side):
+    if groups == 1 and padding == (0, 0) and x.shape[1:3] == (side, side):
         flat = x.reshape(x.shape[0], side * side * channels)
         return (flat @ kernel.reshape(-1, features))[:, None, None, :]
     return lax.conv_general_dilated(
@@ -210,6 +203,22 @@ def convolve(
         window_strides=(stride, stride),
         padding=(padding, padding),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def convolve_by_group(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    groups: int = 1,
+) -> jax.Array:
+    """Convolve as `convolve`, with one convolution per group."""
+    pairs = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+    return jnp.concatenate(
+        [convolve(a, k, stride=stride, padding=padding) for a, k in pairs], axis=-1
     )
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from deepconv.models import layers as ops
+from deepconv.models import platforms
 from deepconv.models.initializers import PRESETS, Initializer
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, LocalConv, Pool
 
@@ -29,7 +30,9 @@ class _Convolution(nn.Module):
         shape = (layer.kernel, layer.kernel, x.shape[-1] // layer.groups, layer.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
         bias = self.param("bias", self.bias_init, (layer.features,), jnp.float32)
-        x = ops.convolve(x, kernel, stride=layer.stride, padding=layer.padding, groups=layer.groups)
+        x = platforms.convolve(
+            x, kernel, stride=layer.stride, padding=layer.padding, groups=layer.groups
+        )
         return ops.add_bias(x, bias)
 
 

@@ -1,0 +1,23 @@
+"""Which form of a layer is in a program for a CPU and in one for a GPU, lowered without a GPU."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from deepconv.models import platforms
+
+GROUPED = "feature_group_count = 2"
+
+
+def gradient(x, kernel):
+    convolve = functools.partial(platforms.convolve, stride=1, padding=(1, 1), groups=2)
+    return jax.grad(lambda x, kernel: convolve(x, kernel).sum(), argnums=(0, 1))(x, kernel)
+
+
+@pytest.mark.parametrize(("platform", "form"), [("cpu", False), ("cuda", True), ("tpu", True)])
+def test_a_grouped_convolution_is_split_on_a_cpu_only(platform, form):
+    x, kernel = jnp.ones((2, 4, 4, 6)), jnp.ones((3, 3, 3, 4))
+    program = jax.jit(gradient).trace(x, kernel).lower(lowering_platforms=(platform,))
+    assert (GROUPED in program.as_text()) == form
