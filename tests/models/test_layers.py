@@ -1,5 +1,6 @@
 """Each layer's function against loops in float64 that follow its definition."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -193,6 +194,40 @@ def test_normalization(options):
     x = 100 * draw(2, 3, 4, 12)
     actual = layers.local_response_norm(x, **options)
     np.testing.assert_allclose(actual, normalize_by_loops(x, **options), rtol=NORMALIZED)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("options", [{}, {"groups": 2}, {"size": 3, "beta": 0.5, "groups": 3}])
+def test_gradient_of_normalization(options, dtype):
+    x = jnp.asarray(100 * draw(2, 3, 4, 12), dtype)
+    slopes = jnp.asarray(draw(2, 3, 4, 12, seed=1), dtype)
+    _, pull = jax.vjp(functools.partial(layers.local_response_norm, **options), x)
+    (of_x,) = pull(slopes)
+    assert of_x.dtype == x.dtype
+    a, g = np.asarray(x, np.float64), np.asarray(slopes, np.float64)
+    settings = {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "groups": 1, **options}
+    size, k, alpha, beta, groups = (settings[name] for name in settings)
+    channels = a.shape[-1] // groups
+    i = np.arange(a.shape[-1])
+    near = (np.abs(i[:, None] - i) <= size // 2) & (i[:, None] // channels == i // channels)
+    d = k + alpha * a**2 @ near
+    terms = g * a * d ** (-beta - 1)
+    expected = g * d**-beta - 2 * alpha * beta * a * (terms @ near)
+    sizes = np.abs(g) * d**-beta + 2 * alpha * beta * np.abs(a) * (np.abs(terms) @ near)
+    # Three times NORMALIZED for the two powers and the second sum; in bfloat16 the terms and the
+    # result are rounded too.
+    bound = 3 * NORMALIZED + (2 * 2.0**-8 if dtype == "bfloat16" else 0)
+    assert (np.abs(np.asarray(of_x, np.float64) - expected) <= bound * sizes).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_of_relu(dtype):
+    x = jnp.array([-jnp.inf, -1.0, -1e-30, -0.0, 0.0, 1e-30, 2.0, jnp.inf], dtype)
+    y, pull = jax.vjp(layers.relu, x)
+    np.testing.assert_array_equal(y, np.maximum(np.asarray(x), 0))
+    (slopes,) = pull(jnp.full_like(x, 3))
+    np.testing.assert_array_equal(slopes, [0, 0, 0, 0, 0, 3, 3, 3])
+    assert np.isnan(layers.relu(jnp.array(jnp.nan, dtype)))
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 6, 7)])

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from deepconv.models import platforms
@@ -21,3 +22,13 @@ def test_a_grouped_convolution_is_split_on_a_cpu_only(platform, form):
     x, kernel = jnp.ones((2, 4, 4, 6)), jnp.ones((3, 3, 3, 4))
     program = jax.jit(gradient).trace(x, kernel).lower(lowering_platforms=(platform,))
     assert (GROUPED in program.as_text()) == form
+
+
+@pytest.mark.parametrize(("platform", "form"), [("cpu", False), ("cuda", True)])
+def test_a_kernels_gradient_is_laid_out_on_a_gpu_only(platform, form):
+    def of_kernel(kernel):
+        return jax.grad(lambda kernel: platforms.cast(kernel, jnp.bfloat16).sum())(kernel)
+
+    program = jax.jit(of_kernel).trace(jnp.ones((3, 3, 4, 2))).lower(lowering_platforms=(platform,))
+    assert ("optimization_barrier" in program.as_text()) == form
+    np.testing.assert_array_equal(of_kernel(jnp.ones((3, 3, 4, 2))), 1)

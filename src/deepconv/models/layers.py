@@ -9,6 +9,7 @@ to know which network it has been given.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -110,7 +111,21 @@ _KINDS: dict[str, Callable[..., Layer]] = {
     kind.__name__: kind for kind in (Conv, LocalConv, Activation, LRN, Pool, Dropout)
 }
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+@jax.custom_jvp
+def relu(x: jax.Array) -> jax.Array:
+    """Compute max(x, 0); the gradient is that of the outputs that are not 0.
+
+    With `jax.nn.relu`, whose gradient depends on x, a compiler keeps x for the backward pass, and
+    therefore does not fuse the function with the convolution before it.
+    """
+    return jnp.maximum(x, 0)
+
+
+# Not `y > 0`: XLA's simplifier turns it into x > 0.
+relu.defjvps(lambda slope, y, x: jnp.where(y != 0, slope, jnp.zeros((), slope.dtype)))
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": relu, "tanh": jnp.tanh}
 
 
 def layers_to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:
@@ -356,24 +371,54 @@ def local_response_norm(
     Returns:
       `[N, H, W, C]`, in the dtype of x.
     """
-    a = x.astype(jnp.float32).reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
-    reach = size // 2
-    total = lax.reduce_window(
-        jnp.square(a),
-        0.0,
-        lax.add,
-        (1, 1, 1, 1, size),
-        (1, 1, 1, 1, 1),
-        ((0, 0), (0, 0), (0, 0), (0, 0), (reach, reach)),
-    )
-    denominator = k + alpha * total
-    if beta == 0.75:
+    return _normalized(x, LRN("", size, k, alpha, beta, groups))
+
+
+def _scale(x: jax.Array, layer: LRN) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return x in groups, the denominator without its power, and its power -beta, in float32."""
+    a = x.astype(jnp.float32).reshape(*x.shape[:-1], layer.groups, x.shape[-1] // layer.groups)
+    denominator = layer.k + layer.alpha * _window_sums(jnp.square(a), layer.size)
+    if layer.beta == 0.75:
         # d^(-3/4) from two square roots: several times cheaper than a general power.
         root = lax.rsqrt(denominator)
-        scale = root * jnp.sqrt(root)
-    else:
-        scale = denominator**-beta
+        return a, denominator, root * jnp.sqrt(root)
+    return a, denominator, denominator**-layer.beta
+
+
+def _window_sums(a: jax.Array, size: int) -> jax.Array:
+    ones, none, reach = (1,) * (a.ndim - 1), ((0, 0),) * (a.ndim - 1), size // 2
+    sums: jax.Array = lax.reduce_window(
+        a, 0.0, lax.add, (*ones, size), (*ones, 1), (*none, (reach, reach))
+    )
+    return sums
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _normalized(x: jax.Array, layer: LRN) -> jax.Array:
+    a, _, scale = _scale(x, layer)
     return (a * scale).reshape(x.shape).astype(x.dtype)
+
+
+def _normalized_forward(x: jax.Array, layer: LRN) -> tuple[jax.Array, jax.Array]:
+    return _normalized(x, layer), x
+
+
+def _normalized_backward(layer: LRN, x: jax.Array, slopes: jax.Array) -> tuple[jax.Array]:
+    # With d_i the denominator without its power and g the slopes, the gradient is
+    #   g_i d_i^-beta - 2 alpha beta a_i sum_j g_j a_j d_j^(-beta - 1).
+    # Only x is kept for it, in its own dtype. Without the barriers XLA's GPU compiler keeps a
+    # float32 map of the forward pass, and computes the slopes and the terms of the sum more than
+    # once instead of writing them.
+    x, slopes = lax.optimization_barrier((x, slopes))
+    a, denominator, scale = _scale(x, layer)
+    g = slopes.astype(jnp.float32).reshape(a.shape)
+    terms = lax.optimization_barrier((g * a * scale / denominator).astype(x.dtype))
+    sums = _window_sums(terms.astype(jnp.float32), layer.size)
+    of_x = g * scale - 2 * layer.alpha * layer.beta * a * sums
+    return (of_x.reshape(x.shape).astype(x.dtype),)
+
+
+_normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, *, rate: float, scale_at: str) -> jax.Array:

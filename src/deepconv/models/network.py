@@ -28,8 +28,9 @@ class _Convolution(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         layer = self.layer
         shape = (layer.kernel, layer.kernel, x.shape[-1] // layer.groups, layer.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", self.bias_init, (layer.features,), jnp.float32)
+        kernel = platforms.cast(kernel, self.dtype)
         x = platforms.convolve(
             x, kernel, stride=layer.stride, padding=layer.padding, groups=layer.groups
         )

@@ -6,9 +6,11 @@ the compiled program, and an exported program for several kinds of device has al
 """
 
 import functools
+from typing import Any
 
 import jax
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from deepconv.models import layers
 
@@ -27,3 +29,35 @@ def convolve(
     # convolution per group (docs/performance.md).
     convolved: jax.Array = lax.platform_dependent(x, kernel, cpu=by_group, default=plain)
     return convolved
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def cast(kernel: jax.Array, dtype: Any) -> jax.Array:
+    """Cast a kernel to the dtype of the computation.
+
+    Args:
+      kernel: float32 `[K, K, C / groups, F]`.
+      dtype: the dtype of the result; the gradient is rounded to it, then cast back.
+    """
+    return kernel.astype(dtype)
+
+
+def _cast_forward(kernel: jax.Array, dtype: Any) -> tuple[jax.Array, None]:
+    return kernel.astype(dtype), None
+
+
+def _cast_backward(dtype: Any, _: None, slopes: jax.Array) -> tuple[jax.Array]:
+    del dtype
+    slopes = lax.platform_dependent(slopes, cpu=lambda slopes: slopes, default=_laid_out)
+    return (slopes.astype("float32"),)
+
+
+def _laid_out(slopes: jax.Array) -> jax.Array:
+    # cuDNN writes a kernel's gradient with F first. Left to itself, XLA's GPU compiler computes the
+    # update of the parameters in that order, and then cannot write it over the old parameters.
+    order = Layout(tuple(range(slopes.ndim)))
+    laid_out: jax.Array = lax.optimization_barrier(with_layout_constraint(slopes, order))
+    return laid_out
+
+
+cast.defvjp(_cast_forward, _cast_backward)
