@@ -147,6 +147,21 @@ def test_gradient_of_max_pooling_goes_to_the_maxima(window, size):
     np.testing.assert_allclose(jax.grad(by_slices)(x), jax.grad(by_windows)(x), rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize(("window", "height", "width"), [(2, 6, 8), (2, 7, 5), (3, 9, 11)])
+def test_gradient_of_max_pooling_goes_to_the_first_maximum(window, height, width):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, (2, height, width, 3)), jnp.float32)
+
+    def by_windows(x):
+        shape = (1, window, window, 1)
+        return lax.reduce_window(x, -jnp.inf, lax.max, shape, shape, "VALID")
+
+    expected, pull = jax.vjp(by_windows, x)
+    found, own = jax.vjp(lambda x: layers.max_pool_to_first(x, window), x)
+    np.testing.assert_array_equal(found, expected)
+    slopes = draw(*expected.shape)
+    np.testing.assert_array_equal(own(slopes)[0], pull(slopes)[0])
+
+
 # Up to nine squares and k are summed, all positive; of that sum, off by 12 U, the power -3/4 is
 # taken, by roots or a logarithm and an exponential that are good to 8 U and more where it is large.
 NORMALIZED = 40 * U

@@ -32,3 +32,13 @@ def test_a_kernels_gradient_is_laid_out_on_a_gpu_only(platform, form):
     program = jax.jit(of_kernel).trace(jnp.ones((3, 3, 4, 2))).lower(lowering_platforms=(platform,))
     assert ("optimization_barrier" in program.as_text()) == form
     np.testing.assert_array_equal(of_kernel(jnp.ones((3, 3, 4, 2))), 1)
+
+
+@pytest.mark.parametrize(("platform", "form"), [("cpu", False), ("cuda", True)])
+def test_pooling_gives_the_gradient_to_the_first_maximum_on_a_gpu_only(platform, form):
+    def pool(x):
+        return platforms.max_pool(x, window=2, stride=2, ceil=False).sum()
+
+    program = jax.jit(jax.grad(pool)).trace(jnp.ones((1, 4, 4, 1)))
+    shared = "stablehlo.divide"  # by two, where both of a pair are the maximum
+    assert (shared not in program.lower(lowering_platforms=(platform,)).as_text()) == form

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -308,6 +309,7 @@ def convolve_locally(
     return jnp.einsum("nhwk,hwkf->nhwf", patches, kernel)
 
 
+@jax.named_scope("max_pool")
 def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool = False) -> jax.Array:
     """Take the maximum of square windows.
 
@@ -343,6 +345,47 @@ def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool = False) -> j
     return x
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool_to_first(x: jax.Array, window: int) -> jax.Array:
+    """Take the maximum of square windows that do not overlap: `max_pool` with stride `window`.
+
+    Of tied maxima the first in its window has the whole gradient, as in Caffe, cuDNN and PyTorch;
+    it is computed from the maps before and after, which a network keeps anyway.
+    """
+    return max_pool(x, window=window, stride=window)
+
+
+def _pool_forward(x: jax.Array, window: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = max_pool(x, window=window, stride=window)
+    return y, (x, y)
+
+
+@jax.named_scope("max_pool")
+def _pool_backward(
+    window: int, maps: tuple[jax.Array, jax.Array], slopes: jax.Array
+) -> tuple[jax.Array]:
+    x, y = maps
+    zero = jnp.zeros((), slopes.dtype)
+    given, of_x = jnp.zeros(y.shape, bool), jnp.zeros(x.shape, slopes.dtype)
+    # From the first to the last of the inputs at one place of their windows.
+    span = [(length - 1) * window + 1 for length in y.shape[1:3]]
+    for i, j in np.ndindex(window, window):
+        ends = (x.shape[0], i + span[0], j + span[1], x.shape[3])
+        maximal = y == lax.slice(x, (0, i, j, 0), ends, (1, window, window, 1))
+        own = jnp.where(maximal & ~given, slopes, zero)
+        given |= maximal
+        edges = [
+            (before, length - before - reach, window - 1)
+            for before, length, reach in zip((i, j), x.shape[1:3], span, strict=True)
+        ]
+        of_x += lax.pad(own, zero, [(0, 0, 0), *edges, (0, 0, 0)])
+    return (of_x,)
+
+
+max_pool_to_first.defvjp(_pool_forward, _pool_backward)
+
+
+@jax.named_scope("local_response_norm")
 def local_response_norm(
     x: jax.Array,
     *,
@@ -403,6 +446,7 @@ def _normalized_forward(x: jax.Array, layer: LRN) -> tuple[jax.Array, jax.Array]
     return _normalized(x, layer), x
 
 
+@jax.named_scope("local_response_norm")
 def _normalized_backward(layer: LRN, x: jax.Array, slopes: jax.Array) -> tuple[jax.Array]:
     # With d_i the denominator without its power and g the slopes, the gradient is
     #   g_i d_i^-beta - 2 alpha beta a_i sum_j g_j a_j d_j^(-beta - 1).

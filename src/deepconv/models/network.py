@@ -163,7 +163,9 @@ class Network(nn.Module):
                         groups=layer.groups,
                     )
                 case Pool():
-                    x = ops.max_pool(x, window=layer.window, stride=layer.stride, ceil=layer.ceil)
+                    x = platforms.max_pool(
+                        x, window=layer.window, stride=layer.stride, ceil=layer.ceil
+                    )
                 case Dropout():
                     keys = None
                     if train and dropout_keys is not None:

@@ -31,6 +31,19 @@ def convolve(
     return convolved
 
 
+def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool) -> jax.Array:
+    """Take the maximum of square windows; see `layers.max_pool`."""
+    shared = functools.partial(layers.max_pool, window=window, stride=stride, ceil=ceil)
+    if window != stride or ceil:
+        return shared(x)
+    # Of a large map, XLA's GPU compiler writes and reads the comparisons of the shared gradient.
+    # On a CPU sharing is as good, and its results are those of earlier runs.
+    pooled: jax.Array = lax.platform_dependent(
+        x, cpu=shared, default=lambda x: layers.max_pool_to_first(x, window)
+    )
+    return pooled
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def cast(kernel: jax.Array, dtype: Any) -> jax.Array:
     """Cast a kernel to the dtype of the computation.
