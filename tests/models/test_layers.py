@@ -1,5 +1,6 @@
 """Each layer's function against loops in float64 that follow its definition."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -56,6 +57,10 @@ def convolve_by_loops(x, kernel, stride=1, padding=(0, 0), groups=1):
     return out
 
 
+CONVOLUTIONS = pytest.mark.parametrize("convolve", [layers.convolve, layers.convolve_by_group])
+
+
+@CONVOLUTIONS
 @pytest.mark.parametrize(
     ("side", "options"),
     [
@@ -67,15 +72,16 @@ def convolve_by_loops(x, kernel, stride=1, padding=(0, 0), groups=1):
         (1, {"groups": 2}),
     ],
 )
-def test_convolution(side, options):
+def test_convolution(side, options, convolve):
     x, kernel = draw(2, 9, 11, 6), draw(side, side, 6 // options.get("groups", 1), 12, seed=1)
-    assert_convolution(layers.convolve(x, kernel, **options), x, kernel, **options)
+    assert_convolution(convolve(x, kernel, **options), x, kernel, **options)
 
 
+@CONVOLUTIONS
 @pytest.mark.parametrize("groups", [1, 2])
-def test_a_kernel_as_large_as_the_map(groups):
+def test_a_kernel_as_large_as_the_map(groups, convolve):
     x, kernel = draw(3, 4, 4, 6), draw(4, 4, 6 // groups, 8, seed=1)
-    assert_convolution(layers.convolve(x, kernel, groups=groups), x, kernel, groups=groups)
+    assert_convolution(convolve(x, kernel, groups=groups), x, kernel, groups=groups)
 
 
 def test_a_larger_map_holds_the_full_map_product_of_each_window():
@@ -141,6 +147,21 @@ def test_gradient_of_max_pooling_goes_to_the_maxima(window, size):
     np.testing.assert_allclose(jax.grad(by_slices)(x), jax.grad(by_windows)(x), rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize(("window", "height", "width"), [(2, 6, 8), (2, 7, 5), (3, 9, 11)])
+def test_gradient_of_max_pooling_goes_to_the_first_maximum(window, height, width):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, (2, height, width, 3)), jnp.float32)
+
+    def by_windows(x):
+        shape = (1, window, window, 1)
+        return lax.reduce_window(x, -jnp.inf, lax.max, shape, shape, "VALID")
+
+    expected, pull = jax.vjp(by_windows, x)
+    found, own = jax.vjp(lambda x: layers.max_pool_to_first(x, window), x)
+    np.testing.assert_array_equal(found, expected)
+    slopes = draw(*expected.shape)
+    np.testing.assert_array_equal(own(slopes)[0], pull(slopes)[0])
+
+
 # Up to nine squares and k are summed, all positive; of that sum, off by 12 U, the power -3/4 is
 # taken, by roots or a logarithm and an exponential that are good to 8 U and more where it is large.
 NORMALIZED = 40 * U
@@ -188,6 +209,40 @@ def test_normalization(options):
     x = 100 * draw(2, 3, 4, 12)
     actual = layers.local_response_norm(x, **options)
     np.testing.assert_allclose(actual, normalize_by_loops(x, **options), rtol=NORMALIZED)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("options", [{}, {"groups": 2}, {"size": 3, "beta": 0.5, "groups": 3}])
+def test_gradient_of_normalization(options, dtype):
+    x = jnp.asarray(100 * draw(2, 3, 4, 12), dtype)
+    slopes = jnp.asarray(draw(2, 3, 4, 12, seed=1), dtype)
+    _, pull = jax.vjp(functools.partial(layers.local_response_norm, **options), x)
+    (of_x,) = pull(slopes)
+    assert of_x.dtype == x.dtype
+    a, g = np.asarray(x, np.float64), np.asarray(slopes, np.float64)
+    settings = {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "groups": 1, **options}
+    size, k, alpha, beta, groups = (settings[name] for name in settings)
+    channels = a.shape[-1] // groups
+    i = np.arange(a.shape[-1])
+    near = (np.abs(i[:, None] - i) <= size // 2) & (i[:, None] // channels == i // channels)
+    d = k + alpha * a**2 @ near
+    terms = g * a * d ** (-beta - 1)
+    expected = g * d**-beta - 2 * alpha * beta * a * (terms @ near)
+    sizes = np.abs(g) * d**-beta + 2 * alpha * beta * np.abs(a) * (np.abs(terms) @ near)
+    # Three times NORMALIZED for the two powers and the second sum; in bfloat16 the terms and the
+    # result are rounded too.
+    bound = 3 * NORMALIZED + (2 * 2.0**-8 if dtype == "bfloat16" else 0)
+    assert (np.abs(np.asarray(of_x, np.float64) - expected) <= bound * sizes).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_of_relu(dtype):
+    x = jnp.array([-jnp.inf, -1.0, -1e-30, -0.0, 0.0, 1e-30, 2.0, jnp.inf], dtype)
+    y, pull = jax.vjp(layers.relu, x)
+    np.testing.assert_array_equal(y, np.maximum(np.asarray(x), 0))
+    (slopes,) = pull(jnp.full_like(x, 3))
+    np.testing.assert_array_equal(slopes, [0, 0, 0, 0, 0, 3, 3, 3])
+    assert np.isnan(layers.relu(jnp.array(jnp.nan, dtype)))
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 6, 7)])

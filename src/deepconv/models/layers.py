@@ -9,11 +9,13 @@ to know which network it has been given.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -110,7 +112,21 @@ _KINDS: dict[str, Callable[..., Layer]] = {
     kind.__name__: kind for kind in (Conv, LocalConv, Activation, LRN, Pool, Dropout)
 }
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+@jax.custom_jvp
+def relu(x: jax.Array) -> jax.Array:
+    """Compute max(x, 0); the gradient is that of the outputs that are not 0.
+
+    With `jax.nn.relu`, whose gradient depends on x, a compiler keeps x for the backward pass, and
+    therefore does not fuse the function with the convolution before it.
+    """
+    return jnp.maximum(x, 0)
+
+
+# Not `y > 0`: XLA's simplifier turns it into x > 0.
+relu.defjvps(lambda slope, y, x: jnp.where(y != 0, slope, jnp.zeros((), slope.dtype)))
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": relu, "tanh": jnp.tanh}
 
 
 def layers_to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:
@@ -193,15 +209,8 @@ def convolve(
     Returns:
       `[N, h, w, F]` with `h = floor((H + padding - K) / stride) + 1`.
     """
-    if groups > 1:
-        # One convolution per group: the gradient of XLA's own grouped convolution is nine times
-        # slower on a CPU (docs/performance.md).
-        halves = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
-        return jnp.concatenate(
-            [convolve(a, k, stride=stride, padding=padding) for a, k in halves], axis=-1
-        )
     side, _, channels, features = kernel.shape
-    if padding == (0, 0) and x.shape[1:3] == (side, side):
+    if groups == 1 and padding == (0, 0) and x.shape[1:3] == (side, side):
         flat = x.reshape(x.shape[0], side * side * channels)
         return (flat @ kernel.reshape(-1, features))[:, None, None, :]
     return lax.conv_general_dilated(
@@ -210,6 +219,22 @@ def convolve(
         window_strides=(stride, stride),
         padding=(padding, padding),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def convolve_by_group(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    groups: int = 1,
+) -> jax.Array:
+    """Convolve as `convolve`, with one convolution per group."""
+    pairs = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+    return jnp.concatenate(
+        [convolve(a, k, stride=stride, padding=padding) for a, k in pairs], axis=-1
     )
 
 
@@ -284,6 +309,7 @@ def convolve_locally(
     return jnp.einsum("nhwk,hwkf->nhwf", patches, kernel)
 
 
+@jax.named_scope("max_pool")
 def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool = False) -> jax.Array:
     """Take the maximum of square windows.
 
@@ -319,6 +345,47 @@ def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool = False) -> j
     return x
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool_to_first(x: jax.Array, window: int) -> jax.Array:
+    """Take the maximum of square windows that do not overlap: `max_pool` with stride `window`.
+
+    Of tied maxima the first in its window has the whole gradient, as in Caffe, cuDNN and PyTorch;
+    it is computed from the maps before and after, which a network keeps anyway.
+    """
+    return max_pool(x, window=window, stride=window)
+
+
+def _pool_forward(x: jax.Array, window: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = max_pool(x, window=window, stride=window)
+    return y, (x, y)
+
+
+@jax.named_scope("max_pool")
+def _pool_backward(
+    window: int, maps: tuple[jax.Array, jax.Array], slopes: jax.Array
+) -> tuple[jax.Array]:
+    x, y = maps
+    zero = jnp.zeros((), slopes.dtype)
+    given, of_x = jnp.zeros(y.shape, bool), jnp.zeros(x.shape, slopes.dtype)
+    # From the first to the last of the inputs at one place of their windows.
+    span = [(length - 1) * window + 1 for length in y.shape[1:3]]
+    for i, j in np.ndindex(window, window):
+        ends = (x.shape[0], i + span[0], j + span[1], x.shape[3])
+        maximal = y == lax.slice(x, (0, i, j, 0), ends, (1, window, window, 1))
+        own = jnp.where(maximal & ~given, slopes, zero)
+        given |= maximal
+        edges = [
+            (before, length - before - reach, window - 1)
+            for before, length, reach in zip((i, j), x.shape[1:3], span, strict=True)
+        ]
+        of_x += lax.pad(own, zero, [(0, 0, 0), *edges, (0, 0, 0)])
+    return (of_x,)
+
+
+max_pool_to_first.defvjp(_pool_forward, _pool_backward)
+
+
+@jax.named_scope("local_response_norm")
 def local_response_norm(
     x: jax.Array,
     *,
@@ -347,24 +414,55 @@ def local_response_norm(
     Returns:
       `[N, H, W, C]`, in the dtype of x.
     """
-    a = x.astype(jnp.float32).reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
-    reach = size // 2
-    total = lax.reduce_window(
-        jnp.square(a),
-        0.0,
-        lax.add,
-        (1, 1, 1, 1, size),
-        (1, 1, 1, 1, 1),
-        ((0, 0), (0, 0), (0, 0), (0, 0), (reach, reach)),
-    )
-    denominator = k + alpha * total
-    if beta == 0.75:
+    return _normalized(x, LRN("", size, k, alpha, beta, groups))
+
+
+def _scale(x: jax.Array, layer: LRN) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return x in groups, the denominator without its power, and its power -beta, in float32."""
+    a = x.astype(jnp.float32).reshape(*x.shape[:-1], layer.groups, x.shape[-1] // layer.groups)
+    denominator = layer.k + layer.alpha * _window_sums(jnp.square(a), layer.size)
+    if layer.beta == 0.75:
         # d^(-3/4) from two square roots: several times cheaper than a general power.
         root = lax.rsqrt(denominator)
-        scale = root * jnp.sqrt(root)
-    else:
-        scale = denominator**-beta
+        return a, denominator, root * jnp.sqrt(root)
+    return a, denominator, denominator**-layer.beta
+
+
+def _window_sums(a: jax.Array, size: int) -> jax.Array:
+    ones, none, reach = (1,) * (a.ndim - 1), ((0, 0),) * (a.ndim - 1), size // 2
+    sums: jax.Array = lax.reduce_window(
+        a, 0.0, lax.add, (*ones, size), (*ones, 1), (*none, (reach, reach))
+    )
+    return sums
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _normalized(x: jax.Array, layer: LRN) -> jax.Array:
+    a, _, scale = _scale(x, layer)
     return (a * scale).reshape(x.shape).astype(x.dtype)
+
+
+def _normalized_forward(x: jax.Array, layer: LRN) -> tuple[jax.Array, jax.Array]:
+    return _normalized(x, layer), x
+
+
+@jax.named_scope("local_response_norm")
+def _normalized_backward(layer: LRN, x: jax.Array, slopes: jax.Array) -> tuple[jax.Array]:
+    # With d_i the denominator without its power and g the slopes, the gradient is
+    #   g_i d_i^-beta - 2 alpha beta a_i sum_j g_j a_j d_j^(-beta - 1).
+    # Only x is kept for it, in its own dtype. Without the barriers XLA's GPU compiler keeps a
+    # float32 map of the forward pass, and computes the slopes and the terms of the sum more than
+    # once instead of writing them.
+    x, slopes = lax.optimization_barrier((x, slopes))
+    a, denominator, scale = _scale(x, layer)
+    g = slopes.astype(jnp.float32).reshape(a.shape)
+    terms = lax.optimization_barrier((g * a * scale / denominator).astype(x.dtype))
+    sums = _window_sums(terms.astype(jnp.float32), layer.size)
+    of_x = g * scale - 2 * layer.alpha * layer.beta * a * sums
+    return (of_x.reshape(x.shape).astype(x.dtype),)
+
+
+_normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, *, rate: float, scale_at: str) -> jax.Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from deepconv.models import layers as ops
+from deepconv.models import platforms
 from deepconv.models.initializers import PRESETS, Initializer
 from deepconv.models.layers import LRN, Activation, Conv, Dropout, Layer, LocalConv, Pool
 
@@ -27,9 +28,12 @@ class _Convolution(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         layer = self.layer
         shape = (layer.kernel, layer.kernel, x.shape[-1] // layer.groups, layer.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", self.bias_init, (layer.features,), jnp.float32)
-        x = ops.convolve(x, kernel, stride=layer.stride, padding=layer.padding, groups=layer.groups)
+        kernel = platforms.cast(kernel, self.dtype)
+        x = platforms.convolve(
+            x, kernel, stride=layer.stride, padding=layer.padding, groups=layer.groups
+        )
         return ops.add_bias(x, bias)
 
 
@@ -159,7 +163,9 @@ class Network(nn.Module):
                         groups=layer.groups,
                     )
                 case Pool():
-                    x = ops.max_pool(x, window=layer.window, stride=layer.stride, ceil=layer.ceil)
+                    x = platforms.max_pool(
+                        x, window=layer.window, stride=layer.stride, ceil=layer.ceil
+                    )
                 case Dropout():
                     keys = None
                     if train and dropout_keys is not None:
