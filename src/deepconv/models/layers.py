@@ -284,6 +284,7 @@ def convolve_locally(
     return jnp.einsum("nhwk,hwkf->nhwf", patches, kernel)
 
 
+@jax.named_scope("max_pool")
 def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool = False) -> jax.Array:
     """Take the maximum of square windows.
 
@@ -319,6 +320,7 @@ def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool = False) -> j
     return x
 
 
+@jax.named_scope("local_response_norm")
 def local_response_norm(
     x: jax.Array,
     *,
