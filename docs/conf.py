@@ -14,6 +14,7 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
 
 import deepconv
@@ -126,8 +127,15 @@ class ToSource(SphinxTransform):
             node.replace_self(link)
 
 
+def _folder(app: Sphinx, env: BuildEnvironment, node: nodes.Element, text: nodes.Node) -> Any:
+    """Show a link to a folder of the checkout, which the site does not have, as text."""
+    folder = Path(env.doc2path(node["refdoc"])).parent / node["reftarget"]
+    return text if folder.is_dir() else None
+
+
 def setup(app: Sphinx) -> None:
     """Connect the above."""
     app.connect("autodoc-process-docstring", _as_rest, priority=400)
     app.connect("autodoc-skip-member", _skip)
+    app.connect("missing-reference", _folder)
     app.add_transform(ToSource)
