@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from deepconv.models import convolution
+
 
 @dataclasses.dataclass(frozen=True)
 class Conv:
@@ -204,13 +206,7 @@ def convolve(
     if padding == (0, 0) and x.shape[1:3] == (side, side):
         flat = x.reshape(x.shape[0], side * side * channels)
         return (flat @ kernel.reshape(-1, features))[:, None, None, :]
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=(padding, padding),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    return convolution.convolve(x, kernel, stride=stride, padding=padding)
 
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
