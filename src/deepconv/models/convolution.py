@@ -14,12 +14,12 @@ from deepconv.models import winograd
 
 Padding = tuple[int, int]
 
-# Where Winograd's algorithm is faster: with fewer channels, the tiles' transforms take longer than
-# the products save, and small maps have too few tiles.
-_CHANNELS = 256
+# The products of C F channels pay for the transforms of C + F only if C F / (C + F) is large.
+_CHANNELS = 80
+# Smaller maps have too few tiles; for the kernel's gradient, this limit and that of F(4x4, 3x3).
 _SIDE = 12
-# From this side, F(4x4, 3x3) is the faster one for the gradient of a kernel.
-_LARGE = 28
+_SIDE_OF_KERNEL = 14
+_SIDE_OF_LARGE_TILES = 28
 
 
 def convolve(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding) -> jax.Array:
@@ -40,12 +40,12 @@ def pays(maps: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
       maps: `[N, H, W, C]`; sides that are symbols count as too small.
       kernel: `[K, K, C, F]`.
     """
-    height, width = maps[1:3]
+    channels, features = kernel[2:]
     return (
         kernel[0] == winograd.KERNEL
-        and min(kernel[2:]) >= _CHANNELS
+        and channels * features >= _CHANNELS * (channels + features)
         and all(isinstance(side, int) and side > 0 for side in maps)
-        and min(height, width) >= _SIDE
+        and min(maps[1:3]) >= _SIDE
     )
 
 
@@ -81,7 +81,8 @@ def _forward(
 def _backward(
     padding: Padding, kept: tuple[jax.Array, jax.Array], slopes: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    m = 4 if min(kept[0].shape[1:3]) >= _LARGE else 2
+    side = min(kept[0].shape[1:3])
+    m = 4 if side >= _SIDE_OF_LARGE_TILES else 2
 
     def of_input(x: jax.Array, kernel: jax.Array, slopes: jax.Array) -> jax.Array:
         return winograd.input_gradient(slopes, kernel, padding=padding)
@@ -95,9 +96,15 @@ def _backward(
         gradient: jax.Array = pull(slopes)[argument]
         return gradient
 
+    direct_of_kernel = functools.partial(direct, 1)
     return (
         lax.platform_dependent(*kept, slopes, cpu=of_input, default=functools.partial(direct, 0)),
-        lax.platform_dependent(*kept, slopes, cpu=of_kernel, default=functools.partial(direct, 1)),
+        lax.platform_dependent(
+            *kept,
+            slopes,
+            cpu=of_kernel if side >= _SIDE_OF_KERNEL else direct_of_kernel,
+            default=direct_of_kernel,
+        ),
     )
 
 
