@@ -230,8 +230,9 @@ def convolve_by_group(
     stride: int = 1,
     padding: tuple[int, int] = (0, 0),
     groups: int = 1,
+    convolve: Callable[..., jax.Array] = convolve,
 ) -> jax.Array:
-    """Convolve as `convolve`, with one convolution per group."""
+    """Convolve as `convolve`, with one convolution per group, by default of `convolve` itself."""
     pairs = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
     return jnp.concatenate(
         [convolve(a, k, stride=stride, padding=padding) for a, k in pairs], axis=-1

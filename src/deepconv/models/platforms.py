@@ -1,4 +1,4 @@
-"""Which form of a layer's arithmetic a program contains: all the choices by kind of device.
+"""Which form of a layer's arithmetic a program contains: the choices by kind of device.
 
 The forms agree up to rounding. `lax.platform_dependent` chooses while a program is lowered, by the
 devices that it is lowered for, which need not be those of this process: only the chosen form is in
@@ -12,7 +12,7 @@ import jax
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
-from deepconv.models import layers
+from deepconv.models import convolution, layers
 
 
 def convolve(
@@ -21,10 +21,14 @@ def convolve(
     """Convolve a batch of maps; see `layers.convolve`."""
     plain = functools.partial(layers.convolve, stride=stride, padding=padding, groups=groups)
     by_group = functools.partial(
-        layers.convolve_by_group, stride=stride, padding=padding, groups=groups
+        layers.convolve_by_group,
+        stride=stride,
+        padding=padding,
+        groups=groups,
+        convolve=convolution.convolve,
     )
     if groups == 1:
-        return plain(x, kernel)
+        return convolution.convolve(x, kernel, stride=stride, padding=padding)
     # On a CPU the gradient of XLA's grouped convolution is nine times slower than that of one
     # convolution per group (docs/performance.md).
     convolved: jax.Array = lax.platform_dependent(x, kernel, cpu=by_group, default=plain)
