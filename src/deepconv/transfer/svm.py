@@ -144,6 +144,7 @@ def choose_C(
         metrics[C] = result.mean
         return result.mean < max(metrics.values())
 
+    # any() ends with the first that is worse.
     middle = (len(ordered) - 1) // 2
     any(map(worse, ordered[middle:]))
     if max(metrics.values()) == metrics[ordered[middle]]:
