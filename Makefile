@@ -120,9 +120,10 @@ experiment-localization: $(STAMP)  ## which boxes, which layers, how many places
 PHOTOS ?=
 CALTECH ?=
 VOC ?=
-experiment-transfer: needs-CALTECH needs-PHOTOS $(STAMP)  ## what are descriptors of narrow nets worth? CALTECH=folder PHOTOS=folder VOC=folder
+CIFAR10 ?=
+experiment-transfer: needs-CALTECH needs-PHOTOS $(STAMP)  ## what are descriptors of narrow nets worth? CALTECH=, PHOTOS=, VOC=, CIFAR10=folder
 	$(BIN)/python -m experiments.transfer --caltech=$(CALTECH) --photos=$(PHOTOS) $(if $(VOC),--voc=$(VOC)) \
-	  --workdir=$(RUNS)/transfer
+	  $(if $(CIFAR10),--cifar10=$(CIFAR10)) --workdir=$(RUNS)/transfer
 
 bench-dense: $(STAMP)  ## time dense evaluation against 150 crops (full-width VGG-D)
 	$(BIN)/python -m experiments.bench_dense

@@ -1,12 +1,14 @@
 """VGG's appendix B in small: what descriptors of narrow networks are worth on other data sets.
 
     python -m experiments.transfer --caltech=/data/caltech101 --photos=/data/photographs \
-      --voc=/data/VOCdevkit/VOC2007 --workdir=runs/transfer --seeds=3
+      --cifar10=/data/tfds --voc=/data/VOCdevkit/VOC2007 --workdir=runs/transfer --seeds=3
 
-A proxy for two cores: a net A an eighth as wide, with crops of 64 pixels, is trained to classify
-the photographs. Linear SVMs are fitted on descriptors of the other data sets: by the trained
-network and by the weights it started from, at one scale and at three, of every layer, of two
-networks, and on the pixels of pictures so small that they have about as many numbers.
+A proxy for two cores: nets A an eighth as wide, with crops of 64 pixels, are trained to classify
+the photographs, CIFAR-10's images, and VOC's with several labels each, for as many updates. Linear
+SVMs are fitted on descriptors of Caltech-101, and of VOC by the networks that have not seen its
+labels: by the trained networks and by the weights they started from, of every layer, and on the
+pixels of pictures so small that they have about as many numbers; by the networks of the photographs
+also at several scales, and by two of them.
 
 Each seed draws the weights, the order and the crops of its networks; the splits of Caltech-101 are
 the same for all. C is chosen once for each row: by the network of seed 0, on a held-out fifth of
@@ -49,21 +51,27 @@ SCALES = SHORTEST, SCALE, LONGEST = 72, 92, 112
 LAYERS = ("pool1", "pool2", "pool3", "pool4", "pool5", "relu6", "relu7")
 LAST = LAYERS[-1]
 EPOCHS = 40.0
+# Pictures that each network is trained on, counted as often as it sees them.
+PICTURES = EPOCHS * 2400
 THREADS = os.cpu_count() or 1
 
-TRAINED, RANDOM, PIXELS = "trained", "random weights", "raw pixels"
-SHORT, LONG = f"trained, Q={SHORTEST}", f"trained, Q={LONGEST}"
-STACKED, AVERAGED = "trained, three scales stacked", "trained, three scales averaged"
-TWO = "trained, two networks"
+# What networks are trained on; their rows have the same names.
+ON = ON_PHOTOGRAPHS, ON_CIFAR10, ON_VOC = "photographs", "CIFAR-10", "VOC"
+RANDOM, PIXELS = "random weights", "raw pixels"
+SHORT, LONG = f"{ON_PHOTOGRAPHS}, Q={SHORTEST}", f"{ON_PHOTOGRAPHS}, Q={LONGEST}"
+STACKED, AVERAGED = (
+    f"{ON_PHOTOGRAPHS}, three scales stacked",
+    f"{ON_PHOTOGRAPHS}, three scales averaged",
+)
+TWO = f"{ON_PHOTOGRAPHS}, two networks"
 PAIRS = (
-    (TRAINED, RANDOM),
-    (TRAINED, PIXELS),
-    (RANDOM, PIXELS),
-    (STACKED, TRAINED),
+    *((name, RANDOM) for name in ON),
+    *((name, PIXELS) for name in (*ON, RANDOM)),
+    (STACKED, ON_PHOTOGRAPHS),
     (STACKED, LONG),
-    (AVERAGED, TRAINED),
+    (AVERAGED, ON_PHOTOGRAPHS),
     (STACKED, AVERAGED),
-    (TWO, TRAINED),
+    (TWO, ON_PHOTOGRAPHS),
 )
 
 
@@ -82,21 +90,45 @@ class Row(NamedTuple):
     seeds: list[list[float]]
 
 
-def config_of(photos: str) -> ConfigDict:
-    """Return the config of a classifier of photographs."""
+def config_of(dataset: str, epochs: float) -> ConfigDict:
+    """Return the config of a narrow net A that is trained on a data set."""
     config = quickstart.get_config()
     config.model.crop, config.model.width = CROP, 1 / 8
     config.input.scale, config.evaluation.scale = (SHORTEST, LONGEST), SCALE
-    config.dataset.name = f"folder:{photos}"
+    config.dataset.name = dataset
     config.train.batch_size = 32
-    config.train.epochs = EPOCHS
-    config.evaluation.every_epochs = EPOCHS / 4
+    config.train.epochs = epochs
+    config.evaluation.every_epochs = epochs / 4
     config.optimizer.learning_rate = 0.01
     # In a trial, dropout took twice as many epochs to the same error.
     config.model.dropout = 0.0
     # A plateau would end networks at different lengths.
     config.schedule.name = "cosine"
     return config
+
+
+def conditions_of(photos: str, cifar10: str, voc: str, voc_pictures: int) -> list[Condition]:
+    """Return what networks are trained on, each for as many updates.
+
+    Args:
+      photos: folder of photographs, of one class each.
+      cifar10: folder of prepared data sets that CIFAR-10 is in, or goes to; empty: without it.
+      voc: folder of a year of VOC, whose pictures have several labels each; empty: without it.
+      voc_pictures: how many pictures of VOC there are to train on.
+    """
+    found = [Condition(ON_PHOTOGRAPHS, config_of(f"folder:{photos}", EPOCHS))]
+    if cifar10:
+        config = config_of("cifar10", PICTURES / 50_000)
+        config.dataset.data_dir, config.dataset.eval_split = cifar10, "test"
+        found.append(Condition(ON_CIFAR10, config))
+    if voc:
+        config = config_of(f"voc:{voc}", PICTURES / voc_pictures)
+        config.dataset.multilabel = True
+        # The loss is summed over the 20 classes: with 0.01 one of two networks diverged.
+        config.optimizer.learning_rate = 0.002
+        config.dataset.train_split, config.dataset.eval_split = "trainval", "test"
+        found.append(Condition(ON_VOC, config))
+    return found
 
 
 def with_first_weights(model: Model) -> Model:
@@ -169,12 +201,14 @@ def pixels_of(source: Source, numbers: int, mean: np.ndarray) -> np.ndarray:
     return (np.stack(squares) - mean).reshape(len(squares), -1)
 
 
-def tables_of(task: Task, models: Sequence[Model], root: Path) -> dict[str, list[np.ndarray]]:
+def tables_of(
+    task: Task, models: Mapping[str, Sequence[Model]], root: Path
+) -> dict[str, list[np.ndarray]]:
     """Describe the pictures of a data set in every way.
 
     Args:
       task: the data set.
-      models: the trained networks, one per seed.
+      models: the networks trained on each data set, one per seed; ON_PHOTOGRAPHS among them.
       root: folder in which what has been computed is kept.
 
     Returns:
@@ -190,27 +224,31 @@ def tables_of(task: Task, models: Sequence[Model], root: Path) -> dict[str, list
         ends = np.cumsum(widths(model))[:-1]
         return dict(zip(LAYERS, np.split(np.concatenate(parts), ends, axis=1), strict=True))
 
-    trained = [
-        {scale: described(model, f"trained_seed{seed}", scale) for scale in SCALES}
-        for seed, model in enumerate(models)
-    ]
-    random = [
+    photographs = models[ON_PHOTOGRAPHS]
+    found = {
+        name: [described(model, f"{name}_seed{seed}", SCALE) for seed, model in enumerate(nets)]
+        for name, nets in models.items()
+    }
+    found[RANDOM] = [
         described(with_first_weights(model), f"random_seed{seed}", SCALE)
-        for seed, model in enumerate(models)
+        for seed, model in enumerate(photographs)
     ]
-    last = [{scale: found[scale][LAST] for scale in SCALES} for found in trained]
-    mean = preprocess.mean_for(models[0].colors, "rgb", square=None)
+    last = [
+        {scale: described(model, f"{ON_PHOTOGRAPHS}_seed{seed}", scale)[LAST] for scale in SCALES}
+        for seed, model in enumerate(photographs)
+    ]
+    mean = preprocess.mean_for(photographs[0].colors, "rgb", square=None)
     pixels = [pixels_of(images.source, last[0][SCALE].shape[1], mean) for images in task.images]
     stack, average = aggregate.stack, aggregate.average
     tables = {PIXELS: [stack([np.concatenate(pixels)])]}
-    for layer in LAYERS:
-        tables[of_layer(RANDOM, layer)] = [stack([found[layer]]) for found in random]
-        tables[of_layer(TRAINED, layer)] = [stack([found[SCALE][layer]]) for found in trained]
+    for name, seeds in found.items():
+        for layer in LAYERS:
+            tables[of_layer(name, layer)] = [stack([layers[layer]]) for layers in seeds]
     tables |= {
-        SHORT: [stack([found[SHORTEST]]) for found in last],
-        LONG: [stack([found[LONGEST]]) for found in last],
-        AVERAGED: [average([*found.values()]) for found in last],
-        STACKED: [stack([*found.values()]) for found in last],
+        SHORT: [stack([scales[SHORTEST]]) for scales in last],
+        LONG: [stack([scales[LONGEST]]) for scales in last],
+        AVERAGED: [average([*scales.values()]) for scales in last],
+        STACKED: [stack([*scales.values()]) for scales in last],
     }
     if len(last) > 1:
         # Each network with the next one, the last with the first.
@@ -273,22 +311,23 @@ def metric_of(task: Task, scores: np.ndarray, targets: np.ndarray) -> float:
 def table_of(found: Mapping[str, Row]) -> list[tuple[str | float | None, ...]]:
     """Return a table's rows: the mean over the seeds, its interval, and each seed's mean."""
     lines: list[tuple[str | float | None, ...]] = []
-    for name, (numbers, C, seeds) in found.items():
-        means = np.mean(seeds, axis=1)
+    for name, row in found.items():
+        means = of_seeds(row)
         mean, reach = comparison.interval(means)
-        lines.append((name, numbers, f"{C:g}", mean, reach, comparison.each(means)))
+        lines.append((name, row.numbers, f"{row.C:g}", mean, reach, comparison.each(means)))
     return lines
 
 
 def figure(found: Mapping[str, Row], ylabel: str) -> Figure:
-    """Draw the metric of every layer: a point for each seed and split, a line for the mean."""
+    """Draw the metric of every layer: a point for each seed, a line for the mean."""
     drawn = Figure(figsize=(8, 5), layout="constrained")
     axes = drawn.subplots()
-    ticks = [f"{layer}\n{found[of_layer(TRAINED, layer)].numbers}" for layer in LAYERS]
-    for number, name in enumerate((TRAINED, RANDOM)):
-        points = np.array([np.ravel(found[of_layer(name, layer)].seeds) for layer in LAYERS])
+    ticks = [f"{layer}\n{found[of_layer(RANDOM, layer)].numbers}" for layer in LAYERS]
+    for number, name in enumerate(name for name in (*ON, RANDOM) if name in found):
+        points = np.array([of_seeds(found[of_layer(name, layer)]) for layer in LAYERS])
+        label = name if name == RANDOM else f"trained on {name}"
         axes.plot(ticks, points, ".", color=f"C{number}", alpha=0.5)
-        axes.plot(ticks, points.mean(axis=1), color=f"C{number}", label=name)
+        axes.plot(ticks, points.mean(axis=1), color=f"C{number}", label=label)
     axes.axhline(float(np.mean(found[PIXELS].seeds)), color="0.4", linestyle=":", label=PIXELS)
     axes.set(xlabel="layer, and how many numbers an image has", ylabel=ylabel)
     axes.set_ylim(bottom=0)
@@ -297,15 +336,35 @@ def figure(found: Mapping[str, Row], ylabel: str) -> Figure:
     return drawn
 
 
+def of_seeds(row: Row) -> list[float]:
+    """Return the mean over the splits of each seed."""
+    return np.mean(row.seeds, axis=1).tolist()
+
+
+def pairs_of(found: Mapping[str, Row]) -> list[tuple[str, str]]:
+    """Return which rows are compared: `PAIRS`, every layer with random weights, the best layers.
+
+    The best layer is the one with the highest mean, on the test images.
+    """
+    pairs = [pair for pair in PAIRS if {*pair} <= {*found}]
+    for name in (each for each in ON if each in found):
+        layers = [of_layer(name, layer) for layer in LAYERS]
+        pairs += [(of_layer(name, layer), of_layer(RANDOM, layer)) for layer in LAYERS[:-1]]
+        best = max(layers, key=lambda row: np.mean(found[row].seeds))
+        if best != name:
+            pairs += [(best, name), (best, PIXELS)]
+    return pairs
+
+
 def report(task: Task, found: Mapping[str, Row], root: Path) -> None:
     """Write the table and the figure of a data set."""
     metric = "mean class recall" if task.rule is None else f"mean average precision, {task.rule}"
-    seeds = len(found[TRAINED].seeds)
+    seeds = len(found[ON_PHOTOGRAPHS].seeds)
     means = [
         {name: float(np.mean(row.seeds[seed % len(row.seeds)])) for name, row in found.items()}
         for seed in range(seeds)
     ]
-    note = "\n".join(comparison.difference(means, *pair) for pair in PAIRS if {*pair} <= {*found})
+    note = "\n".join(comparison.difference(means, *pair) for pair in pairs_of(found))
     columns = (f"{metric}, %", "numbers", "C", "mean", "±", "each seed")
     drawn = figure(found, f"{metric}, %")
     comparison.write_table(root, task.column, columns, table_of(found), drawn, note=note)
@@ -313,17 +372,24 @@ def report(task: Task, found: Mapping[str, Row], root: Path) -> None:
 
 def main(_: Sequence[str]) -> None:
     """Train what is missing, then measure each data set."""
-    root, photos = Path(WORKDIR.value), str(PHOTOS.value)
+    root = Path(WORKDIR.value)
     names = [f"caltech101:{CALTECH.value}"] + ([f"voc:{VOC.value}"] if VOC.value else [])
     # Fails on an unusable folder before anything trains.
     tasks = [open_task(name, threads=THREADS) for name in names]
-    condition = Condition("photographs", config_of(photos))
-    folders = comparison.run([condition], root, SEEDS.value)[condition.label]
-    print(f"top-1 error on photographs, %: {comparison.each(comparison.last_errors(folders))}")
+    voc_pictures = len(tasks[-1].train.source)
+    conditions = conditions_of(PHOTOS.value, CIFAR10.value, VOC.value, voc_pictures)
+    folders = comparison.run(conditions, root, SEEDS.value)
+    for label, runs in folders.items():
+        metric = "ranking_error" if label == ON_VOC else "top1_error"
+        print(f"{label}: {metric} %: {comparison.each(comparison.last_errors(runs, metric))}")
     replicated = parallel.replicated(parallel.data_mesh())
-    models = [open_model(run, replicated) for run in folders]
+    models = {
+        label: [open_model(run, replicated) for run in runs] for label, runs in folders.items()
+    }
     for task in tasks:
-        report(task, measure(task, tables_of(task, models, root / task.column)), root)
+        # What was trained on VOC has seen its labels.
+        used = {name: nets for name, nets in models.items() if not task.rule or name != ON_VOC}
+        report(task, measure(task, tables_of(task, used, root / task.column)), root)
 
 
 if __name__ == "__main__":
@@ -334,7 +400,10 @@ if __name__ == "__main__":
         "Folder of pictures to train on, with a subfolder for each class.",
         required=True,
     )
-    VOC = flags.DEFINE_string("voc", "", "Folder of VOC, VOC2007; empty: Caltech-101 alone.")
+    CIFAR10 = flags.DEFINE_string(
+        "cifar10", "", "Folder of prepared data sets, with CIFAR-10; empty: without its networks."
+    )
+    VOC = flags.DEFINE_string("voc", "", "Folder of VOC, VOC2007; empty: without it.")
     WORKDIR = flags.DEFINE_string("workdir", "runs/transfer", "Folder of all the runs.")
     SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
     command_line.run(main)

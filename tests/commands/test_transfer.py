@@ -161,6 +161,48 @@ def test_voc_has_every_class_by_both_rules(tmp_path, narrow_file, capsys):
     assert result["train_images"] == 16
 
 
+@pytest.mark.slow
+def test_actions_are_told_by_the_picture_and_the_persons_box(tmp_path, narrow_file, capsys):
+    root = tmp_path / "VOC2012"
+    for folder in ("Annotations", "ImageSets/Action", "JPEGImages"):
+        (root / folder).mkdir(parents=True)
+    colors = {"running": (200, 30, 30), "reading": (30, 30, 200)}
+    rng = np.random.default_rng(0)
+    lines = {(name, split): [] for name in (*colors, "other") for split in ("train", "val")}
+    for number in range(12):
+        # Two persons in every picture, one of each kind, so that only the boxes tell them apart.
+        pixels = rng.integers(0, 60, (40, 60, 3), np.uint8)
+        order = sorted(colors, reverse=bool(number % 2))
+        for name, left in zip(order, (0, 30), strict=True):
+            pixels[:, left : left + 30] += np.uint8(colors[name]) // 2
+        PIL.Image.fromarray(pixels).save(root / "JPEGImages" / f"{number}.png")
+        persons = [thing("person", (left + 1, 1, left + 30, 40)) for left in (0, 30)]
+        annotate(root, f"{number}", *persons, size=None, file_name=f"{number}.png")
+        for (name, split), listed in lines.items():
+            if split == ("train" if number < 8 else "val"):
+                listed += [f"{number} {at + 1} {1 if order[at] == name else -1}" for at in (0, 1)]
+    for (name, split), listed in lines.items():
+        (root / "ImageSets" / "Action" / f"{name}_{split}.txt").write_text("\n".join(listed))
+    arguments = (f"--weights={narrow_file}", f"--dataset=voc_action:{root}", "--scales=32,36")
+    run(transfer, *arguments, f"--out={tmp_path}/out")
+    printed = capsys.readouterr().out
+    assert "16 persons to train on, 8 to test with" in printed
+    assert "VGG Net-D & Net-E, image and box  84.0" in printed
+    assert "note: the paper's results are of VOC's own test set, and cannot be compared" in printed
+    (file,) = tmp_path.glob("out/narrow_*/evaluation/*/transfer_relu7_q32-36_stack.json")
+    result = json.loads(file.read_text())
+    assert result["metric"] == "mean average precision, all-point"
+    assert [row["name"] for row in result["classes"]] in (["reading", "running"], [*colors])
+    assert result["mean"] > 0.9
+    # Two scales, of the picture and of the box.
+    (rows_of_box,) = tmp_path.glob("out/narrow_*/evaluation/*_val_boxes/*_q32/rows.npy")
+    assert result["numbers"] == 4 * np.load(rows_of_box).shape[1]
+    assert result["worst"][0]["image"].split(", object ")[1] in ("1", "2")
+
+    with pytest.raises(UserError, match="SVMs of actions cannot be saved"):
+        run(transfer, *arguments, f"--save={tmp_path}/svm.safetensors")
+
+
 def test_what_is_wrong_is_one_line(pictures, narrow_file, monkeypatch):
     caltech101 = f"--dataset=caltech101:{pictures}"
     draw_classes(pictures / "flowers", ("rose",), 2)
@@ -174,6 +216,7 @@ def test_what_is_wrong_is_one_line(pictures, narrow_file, monkeypatch):
         ([caltech101, "--out=x.json"], "must be a folder"),
         ([f"--dataset=folder:{pictures}/flowers", "--splits=2"], "has splits of its own, so"),
         ([f"--dataset=caltech256:{pictures}"], "is not Caltech-256"),
+        ([f"--dataset=voc_action:{pictures}"], "has no ImageSets/Action; voc_action: takes"),
     ):
         with pytest.raises(UserError, match=words) as error:
             run(transfer, f"--weights={narrow_file}", "--scales=32", *arguments)

@@ -24,7 +24,7 @@ CLASSES = ("BACKGROUND_Google", "ant", "bee")
 
 
 def model_of(seed):
-    config = transfer.config_of("photographs")
+    config = transfer.config_of("folder:photographs", 40.0)
     config.seed, config.model.width = seed, 1 / 32
     network = create_model(config, 10)
     nothing = Model("a", network, None, config, color.IMAGENET, ("a",) * 10, 0, f"digest {seed}")
@@ -47,14 +47,19 @@ def task(tmp_path, monkeypatch):
     return open_task(f"caltech101:{tmp_path / 'caltech'}", threads=1)
 
 
-def test_the_config_can_be_used_and_has_the_layers():
-    config = transfer.config_of("photographs")
-    check_config(config)
-    network = create_model(config, 10)
-    names = [layer.name for layer in network.layers]
-    assert {*LAYERS} <= {*names}
-    assert aggregate.penultimate(network) == transfer.LAST
-    assert config.input.scale == (transfer.SHORTEST, transfer.LONGEST)
+def test_the_configs_can_be_used_and_have_the_layers():
+    conditions = transfer.conditions_of("photographs", "data", "VOC2007", 1000)
+    assert tuple(condition.label for condition in conditions) == transfer.ON
+    for _, config, _ in conditions:
+        check_config(config)
+        network = create_model(config, 10)
+        names = [layer.name for layer in network.layers]
+        assert {*LAYERS} <= {*names}
+        assert aggregate.penultimate(network) == transfer.LAST
+        assert config.input.scale == (transfer.SHORTEST, transfer.LONGEST)
+    assert [each.label for each in transfer.conditions_of("a", "", "", 0)] == [
+        transfer.ON_PHOTOGRAPHS
+    ]
 
 
 @pytest.mark.slow
@@ -89,17 +94,22 @@ def test_pixels_are_of_squares_of_about_as_many_numbers(encode):
 
 @pytest.mark.slow
 def test_every_row_is_measured_for_every_seed_and_split(models, task, tmp_path, capsys):
-    tables = transfer.tables_of(task, models, tmp_path / "rows")
+    of_sources = {transfer.ON_PHOTOGRAPHS: models, transfer.ON_VOC: models[::-1]}
+    tables = transfer.tables_of(task, of_sources, tmp_path / "rows")
     numbers = {name: {table.shape for table in seeds} for name, seeds in tables.items()}
     last = transfer.widths(models[0])[-1]
-    assert numbers[transfer.TRAINED] == numbers[transfer.AVERAGED] == {(15, last)}
+    assert numbers[transfer.ON_PHOTOGRAPHS] == numbers[transfer.AVERAGED] == {(15, last)}
     assert numbers[transfer.STACKED] == {(15, 3 * last)}
     assert numbers[transfer.TWO] == {(15, 2 * last)}
     for seeds in tables.values():
         for table in seeds:
             np.testing.assert_allclose(np.linalg.norm(table, axis=1), 1, rtol=1e-6)
+    for one, other in zip(
+        tables[transfer.ON_VOC], tables[transfer.ON_PHOTOGRAPHS][::-1], strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
     # These networks are random ones: with and without their training they are the same.
-    for one, other in zip(tables[transfer.TRAINED], tables[transfer.RANDOM], strict=True):
+    for one, other in zip(tables[transfer.ON_PHOTOGRAPHS], tables[transfer.RANDOM], strict=True):
         np.testing.assert_array_equal(one, other)
 
     found = transfer.measure(task, tables)
@@ -111,7 +121,10 @@ def test_every_row_is_measured_for_every_seed_and_split(models, task, tmp_path, 
     transfer.report(task, found, tmp_path)
     text = (tmp_path / "caltech101.txt").read_text()
     assert text in capsys.readouterr().out
-    assert "trained - random weights: +0.0 ± 0.0" in text
+    assert "photographs - random weights: +0.0 ± 0.0" in text
+    assert "photographs, pool1 - random weights, pool1: +0.0 ± 0.0" in text
+    assert "VOC - raw pixels: " in text
+    assert "CIFAR-10" not in text
     assert (tmp_path / "caltech101.png").read_bytes()[1:4] == b"PNG"
 
 

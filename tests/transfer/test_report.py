@@ -26,9 +26,13 @@ SPLITS = [
 ]
 
 
-def test_table_11_is_that_of_the_paper():
+def test_the_figures_are_those_of_the_papers_tables():
+    actions = PAPER["vgg"]["table12_action"]["rows"]
+    assert [row[1] for row in report.PUBLISHED[report.ACTIONS]] == [row[1] for row in actions]
     table = PAPER["vgg"]["table11_transfer"]
-    for data_set, rows in report.TABLE_11.items():
+    for data_set, rows in report.PUBLISHED.items():
+        if data_set == report.ACTIONS:
+            continue
         kind = "recall" if "caltech" in data_set else "map"
         value = table["columns"].index(f"{data_set}_{kind}")
         expected = [
@@ -92,6 +96,7 @@ def printed(**parts):
             "title": "net, relu7, Q=32, somewhere",
             "networks": [{"name": "net"}],
             "numbers": 12288,
+            "counted": "images",
             "train_images": 3060,
             "test_images": 4000,
             "paper": [],
@@ -103,10 +108,10 @@ def printed(**parts):
 
 
 def test_the_text_has_the_papers_results_beside_ours():
-    rows = [[*row] for row in report.TABLE_11["caltech101"]]
+    rows = [[*row] for row in report.PUBLISHED["caltech101"]]
     found = printed(**report.of_classes(SPLITS, NAMES), paper=rows)
     assert "3,060 images to train on, 4,000 to test with, 2 splits" in found
-    assert "12,288 numbers an image; C=1, 10, chosen on a fifth of the training images" in found
+    assert "12,288 numbers each; C=1, 10, chosen on a fifth of the training images" in found
     assert "note: C=10 is the largest\nnote: 1 classes have no test image" in found
     assert "VGG Net-D & Net-E  92.7 ± 0.5" in found
     assert "here: net          58.3 ± 11.8" in found

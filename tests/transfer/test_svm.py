@@ -70,12 +70,15 @@ def test_unknown_images_are_left_out_for_their_class_alone():
     present = one_hot(labels)
     present[::3, 1] = class_means.UNKNOWN
     found = svm.fit(x, present, 1.0)
-    whole = svm.fit(x, labels, 1.0)
+    whole = svm.fit(x, one_hot(labels)[:, [0, 2, 3]], 1.0)
     known = present[:, 1] >= 0
     alone = svm.fit(x[known], present[known][:, 1:2], 1.0)
     np.testing.assert_array_equal(found.weights[:, 1], alone.weights[:, 0])
-    np.testing.assert_array_equal(np.delete(found.weights, 1, 1), np.delete(whole.weights, 1, 1))
-    assert not np.array_equal(found.weights[:, 1], whole.weights[:, 1])
+    # Classes of one label an image are fitted in a group, in another order of the images.
+    others = np.delete(found.weights, 1, 1)
+    np.testing.assert_allclose(others, whole.weights, rtol=1e-3, atol=1e-3)
+    complete = svm.fit(x, labels, 1.0).weights[:, 1]
+    assert not np.allclose(found.weights[:, 1], complete, rtol=1e-2, atol=1e-2)
 
 
 def test_neither_a_second_call_nor_threads_change_a_bit():
@@ -88,27 +91,61 @@ def test_neither_a_second_call_nor_threads_change_a_bit():
     assert choices[0] == choices[1]
 
 
-def test_larger_candidates_are_not_tried_after_two_in_a_row_below_the_best(monkeypatch):
+@pytest.mark.parametrize(
+    ("recalls", "tried", "best"),
+    [
+        ({4: 0.5, 5: 0.8, 6: 0.8, 7: 0.7}, [4, 5, 6, 7], 5),  # smaller ones are not tried
+        ({4: 0.5, 5: 0.4, 3: 0.5, 2: 0.6, 1: 0.5}, [1, 2, 3, 4, 5], 2),
+        ({4: 0.5, 5: 0.5, 6: 0.4, 3: 0.4}, [3, 4, 5, 6], 4),
+    ],
+)
+def test_candidates_are_tried_from_the_middle_to_the_first_worse_one(
+    monkeypatch, recalls, tried, best
+):
     x, labels = clusters()
-    recalls = iter([0.5, 0.8, 0.7, 0.8, 0.75, 0.6, 0.9])
+    found = iter(recalls.values())
     monkeypatch.setattr(
         class_means,
         "mean_class_recall",
-        lambda *_: class_means.ClassMean(next(recalls), np.zeros(4), 0),
+        lambda *_: class_means.ClassMean(next(found), np.zeros(4), 0),
     )
     choice = svm.choose_C(x, labels, (1, 2, 3, 4, 5, 6, 7))
-    assert choice.C == 2
-    assert [C for C, _ in choice.tried] == [1, 2, 3, 4, 5, 6]
+    assert (choice.C, [C for C, _ in choice.tried]) == (best, tried)
+    assert all(recalls[C] == metric for C, metric in choice.tried)
 
 
-def test_progress_counts_machines():
+@pytest.mark.parametrize("width", [10, 300])
+def test_groups_of_classes_are_fitted_as_each_alone(monkeypatch, width):
+    x, labels = clusters(classes=7, width=width)
+    monkeypatch.setattr(svm, "_AT_ONCE", 3)
+    found = svm.fit(x, labels, 2.0)
+    for number in range(7):
+        alone = svm.fit(x, one_hot(labels)[:, [number]], 2.0)
+        # Newton's method stops at 1e-4 of the first gradient, times the share of the class.
+        np.testing.assert_allclose(found.weights[:, number], alone.weights[:, 0], atol=1e-3)
+        np.testing.assert_allclose(found.bias[number], alone.bias[0], atol=1e-3)
+
+
+def test_rotated_descriptors_have_the_same_products():
+    x, _ = clusters(width=300)
+    rotated, basis = svm._problem(x)
+    assert rotated.shape == (120, 120)
+    assert not np.triu(rotated, 1).any()
+    np.testing.assert_allclose(rotated @ basis.T, x, atol=1e-6)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(120), atol=1e-12)
+    assert svm._problem(x[:, :119]).basis is None
+
+
+def test_progress_counts_machines(monkeypatch):
     x, labels = clusters()
     calls = []
+    monkeypatch.setattr(svm, "_AT_ONCE", 2)
     svm.fit(x, labels, 1.0, progress=lambda *call: calls.append(call))
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert calls == [(2, 4), (4, 4)]
     calls.clear()
     svm.choose_C(x, labels, (0.1, 1, 10), progress=lambda *call: calls.append(call))
-    assert calls == [(done, 12) for done in range(1, 13)]
+    assert calls == [(done, 12) for done in range(2, 2 * len(calls) + 1, 2)]
+    assert len(calls) in (4, 6)  # two or three candidates
 
 
 def test_what_has_not_converged_is_one_line(caplog, monkeypatch, recwarn):
@@ -116,7 +153,9 @@ def test_what_has_not_converged_is_one_line(caplog, monkeypatch, recwarn):
     monkeypatch.setattr(svm, "MAX_ITERATIONS", 2)
     with caplog.at_level(logging.WARNING):
         svm.fit(x, labels, 1000.0)
-    assert caplog.messages == ["4 of 4 linear SVMs with C=1000 have not converged in 2 iterations"]
+    assert caplog.messages == [
+        "some of 4 linear SVMs with C=1000 have not converged in 2 iterations"
+    ]
     assert not recwarn.list
     caplog.clear()
     monkeypatch.undo()
@@ -148,7 +187,7 @@ def test_a_part_of_every_one_of_several_classes_is_held_out():
 def test_c_is_the_best_on_the_held_out_part_and_the_smallest_of_equals():
     x, labels = clusters(classes=6, spread=1.0)
     choice = svm.choose_C(x, labels, (100.0, 1e-4, 1.0), seed=4)
-    assert [C for C, _ in choice.tried] == [1e-4, 1.0, 100.0]
+    assert {C for C, _ in choice.tried} <= {1e-4, 1.0, 100.0}
     held = svm.hold_out(one_hot(labels), seed=4)
     for C, metric in choice.tried:
         found = scores(svm.fit(x[~held], labels[~held], C), x[held])

@@ -7,6 +7,7 @@ from deepconv.data.sources import caltech
 from deepconv.exceptions import UserError
 from deepconv.transfer.task import open_task
 from tests.data.sources.test_voc import annotate, devkit, list_split, thing  # noqa: F401
+from tests.data.sources.test_voc_actions import devkit as actions  # noqa: F401
 from tests.transfer.photographs import draw_classes
 
 
@@ -37,6 +38,20 @@ def test_voc_is_trained_on_trainval_and_tested_with_test_if_it_has_both(devkit):
     later = devkit.rename(devkit.parent / "VOC2012")
     task = open_task(f"voc:{later}", threads=1)
     assert (task.rule, task.column) == ("all-point", "voc2012")
+
+
+def test_actions_are_of_persons_whose_boxes_are_images_too(actions):  # noqa: F811
+    task = open_task(f"voc_action:{actions}", threads=1)
+    assert [each.part.split for each in task.images] == ["train", "val"]
+    assert (task.rule, task.column) == ("all-point", "voc2012_action")
+    assert task.class_names == ("jumping", "running")
+    whole, boxes = task.train.views
+    assert whole.survey.sizes.tolist() == [[50, 40]] * 4
+    assert boxes.survey.sizes.tolist() == [[5, 5], [1, 1], [36, 10], [50, 40]]
+    assert boxes.survey.image_ids == whole.survey.image_ids
+    assert whole.described != boxes.described
+    later = actions.rename(actions.parent / "mine")
+    assert open_task(f"voc_action:{later}", test_split="train", threads=1).column == ""
 
 
 def test_a_folder_of_classes_has_its_own_splits(tmp_path):

@@ -7,7 +7,9 @@
 Nothing of the network is trained. Activations of its penultimate layer (--layer) are averaged over
 the whole image and its mirror image; those of several scales are stacked or averaged, those of two
 networks stacked (VGG appendix B). Caltech's splits are drawn, 30 or 60 images of each class; other
-data sets have their own. VOC, and folders with labels.csv, have several labels a picture.
+data sets have their own. VOC, and folders with labels.csv, have several labels a picture. Of
+VOC's action task, persons are classified: the descriptor of the picture is stacked with that of the
+person's box.
 
 Prints the result beside the paper's, the worst classes, confusions and pictures. --save keeps the
 SVM of the first split, for deepconv predict --svm. Descriptors are kept and used again.
@@ -19,9 +21,11 @@ from absl import flags
 
 from deepconv import atomic, drawing
 from deepconv.commands import command_line
+from deepconv.exceptions import UserError
 from deepconv.run import hub
 from deepconv.transfer import svm_file
 from deepconv.transfer.evaluate import Request, Result, evaluate
+from deepconv.transfer.task import is_actions
 from deepconv.visualize import sheets
 from deepconv.visualize.sheets import Scored, score_sheet
 
@@ -43,7 +47,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "dataset",
         None,
-        "caltech101:/path, caltech256:/path, voc:/path, folder:/path, or a prepared data set.",
+        "caltech101:/path, caltech256:/path, voc:/path, voc_action:/path, folder:/path, or a "
+        "prepared data set.",
         flag_values=values,
     )
     command_line.define_scales(values)
@@ -103,6 +108,11 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     """Describe the images, fit and test, then print the result and where it is."""
     json_file = command_line.output_file(options, "json", ".json")
     save = command_line.output_file(options, "save", ".safetensors")
+    if save and is_actions(options.dataset):
+        raise UserError(
+            "--save is for deepconv predict, which has no boxes of persons, so SVMs of "
+            "actions cannot be saved"
+        )
     result = evaluate(
         [hub.located(name).absolute() for name in options.weights],
         Request(

@@ -24,10 +24,10 @@ from deepconv.inference.model import Model, open_model
 from deepconv.inference.rows import Store
 from deepconv.run import provenance
 from deepconv.run.workdir import hold, require_unseen
-from deepconv.transfer import descriptors, protocol, splits
+from deepconv.transfer import aggregate, descriptors, protocol, splits
 from deepconv.transfer.descriptors import How, Into
 from deepconv.transfer.protocol import Outcome, Part
-from deepconv.transfer.report import PUBLISHED, TABLE_11
+from deepconv.transfer.report import ACTIONS, IMAGES, PUBLISHED
 from deepconv.transfer.svm_file import Classifier
 from deepconv.transfer.task import Images, Task, open_task
 from deepconv.transfer.text import describe
@@ -119,30 +119,33 @@ def evaluate(
             for images in task.images:
                 require_unseen(run, images.part)
     began = time.monotonic()
-    folders = [
-        [classification.kept_in(run, each.described, out) for run in runs] for each in task.images
-    ]
+    folders = {
+        view.described: [classification.kept_in(run, view.described, out) for run in runs]
+        for images in task.images
+        for view in images.views
+    }
     with contextlib.ExitStack() as held:
-        for folder in {path: None for own in folders for path in own}:
+        for folder in {path: None for own in folders.values() for path in own}:
             held.enter_context(hold(folder))
-        described = [
-            descriptors.describe(
+
+        def table(view: Images) -> np.ndarray:
+            return descriptors.describe(
                 nets,
                 layers,
                 how,
-                images.source,
-                images.survey,
-                into=_stores(own, nets, layers, images, request.checkpoint),
+                view.source,
+                view.survey,
+                into=_stores(folders[view.described], nets, layers, view, request.checkpoint),
                 mesh=mesh,
                 threads=threads,
             )
-            for images, own in zip(task.images, folders, strict=True)
-        ]
+
+        described = [_joined([*map(table, images.views)]) for images in task.images]
         seconds = time.monotonic() - began
         outcome = _fitted(task, drawn, described, request, threads)
         about = _about(task, drawn, nets, layers, how, request, outcome, described[0].shape[1])
         about["seconds"] = {"descriptors": seconds, "svm": time.monotonic() - began - seconds}
-        file = folders[-1][0] / f"{_stem(nets, layers, how, request)}.json"
+        file = folders[task.images[-1].described][0] / f"{_stem(nets, layers, how, request)}.json"
         atomic.write_json(file, about)
         text = describe(about)
         atomic.write(file.with_suffix(".txt"), f"{text}\n".encode("utf-8", naming.ERRORS))
@@ -189,6 +192,10 @@ def _stores(
         return Store(folders[number] / f"descriptors_{layer}_q{scale}{best}", origin, shape)
 
     return into
+
+
+def _joined(views: list[np.ndarray]) -> np.ndarray:
+    return views[0] if len(views) == 1 else aggregate.stack(views)
 
 
 def _fitted(
@@ -249,12 +256,14 @@ def _about(
     test = len(drawn[0].test) if drawn else len(task.images[-1].source)
     train = len(drawn[0].train) if drawn else len(task.train.source)
     notes = [*outcome.result["notes"]]
-    published = PUBLISHED.get(task.column, (train, test))
+    published = IMAGES.get(task.column, (train, test))
     if published != (train, test):
         notes.append(
             f"the paper's results are of all {published[0]:,} and {published[1]:,} images, and "
             "cannot be compared"
         )
+    if task.column == ACTIONS and task.images[-1].part.split != "test":
+        notes.append("the paper's results are of VOC's own test set, and cannot be compared")
     return {
         "title": f"{names}, {layers[0]}, Q={scales}{joined}, {task.images[-1].described}",
         "dataset": task.name,
@@ -262,12 +271,13 @@ def _about(
         "scales": [*how.scales],
         "combine": how.combine,
         "numbers": width,
+        "counted": "images" if task.train.boxes is None else "persons",
         "train_images": train,
         "test_images": test,
         "seed": request.seed,
         **outcome.result,
         "notes": notes,
-        "paper": [[*row] for row in TABLE_11.get(task.column, ())],
+        "paper": [[*row] for row in PUBLISHED.get(task.column, ())],
         "versions": provenance.versions(),
     }
 

@@ -11,15 +11,18 @@ from typing import NamedTuple
 import numpy as np
 
 from deepconv.data.pipeline import Source
-from deepconv.data.sources import datasets
+from deepconv.data.sources import datasets, voc_actions
 from deepconv.data.sources.datasets import Split
 from deepconv.data.sources.identity import Part
+from deepconv.data.sources.voc_actions import Persons
 from deepconv.evaluation.class_means import Rule
 from deepconv.exceptions import UserError
 from deepconv.inference import buckets
 from deepconv.inference.buckets import Survey
 from deepconv.inference.evaluate import checked_labels
+from deepconv.transfer import report
 
+_ACTIONS = "voc_action:"
 # VOC's rule for average precision changed after this year.
 _LAST_11_POINT = 2009
 
@@ -33,6 +36,8 @@ class Images(NamedTuple):
       targets: int `[N]`, or int8 `[N, C]` of several labels: 1 present, 0 absent, -1 unknown.
       described: the data set and the split, for people.
       part: identifies the records.
+      boxes: the box in each image that its label is of, as an image of its own, which is described
+        too; None if labels are of whole images.
     """
 
     source: Source
@@ -40,6 +45,12 @@ class Images(NamedTuple):
     targets: np.ndarray
     described: str
     part: Part
+    boxes: "Images | None" = None
+
+    @property
+    def views(self) -> "tuple[Images, ...]":
+        """What is described of each image: all of it, and its box if there is one."""
+        return (self,) if self.boxes is None else (self, self.boxes)
 
 
 class Task(NamedTuple):
@@ -51,7 +62,7 @@ class Task(NamedTuple):
       train: the images to train on.
       test: those to test with; None if splits of `train` are drawn.
       rule: of the average precision of several labels; None of one label an image.
-      column: the data set in the paper's Table 11, a key of `report.TABLE_11`, or "".
+      column: the data set in the paper's tables, a key of `report.PUBLISHED`, or "".
     """
 
     name: str
@@ -79,9 +90,10 @@ def open_task(
 
     Args:
       name: see `datasets.open_split`; of VOC, and of a folder with `labels.csv`, with several
-        labels an image.
+        labels an image; or `voc_action:` and the folder of a year of VOC, see `voc_actions`.
       data_dir: the folder of prepared data sets.
-      train_split: the split to train on; by default see `datasets.usual_splits`.
+      train_split: the split to train on; by default see `datasets.usual_splits`, and `train` and
+        `val` of the action task, as VOC keeps the labels of its `test` to itself.
       test_split: the split to test with, likewise.
       threads: how many read.
 
@@ -95,6 +107,8 @@ def open_task(
         split = datasets.open_split(name, None)
         column = name.partition(":")[0]
         return Task(name, split.class_names, _images(name, split, threads), None, None, column)
+    if is_actions(name):
+        return _actions(name, [train_split or "train", test_split or "val"], threads)
     usual = datasets.usual_splits(name)
     several = datasets.has_several_labels(name)
     opened = datasets.open_dataset(
@@ -117,6 +131,34 @@ def open_task(
     if several:
         rule = "11-point" if year and year <= _LAST_11_POINT else "all-point"
     return Task(name, identity.class_names, train, test, rule, f"voc{year}" if year else "")
+
+
+def is_actions(name: str) -> bool:
+    """Return whether a data set's name is that of VOC's action task."""
+    return name.startswith(_ACTIONS)
+
+
+def _actions(name: str, splits: list[str], threads: int) -> Task:
+    path = Path(name.removeprefix(_ACTIONS)).expanduser()
+    train, test = voc_actions.open_splits(path, splits)
+    return Task(
+        name,
+        train.class_names,
+        _persons(name, train, threads),
+        _persons(name, test, threads),
+        "all-point",
+        report.ACTIONS if path.resolve().name == "VOC2012" else "",
+    )
+
+
+def _persons(name: str, persons: Persons, threads: int) -> Images:
+    part, described = persons.part(), f"{name}, {persons.pictures.split}"
+    cut_out = persons.cut_out()
+    boxes = Images(
+        cut_out, buckets.survey(cut_out, threads), persons.labels, f"{described}, boxes", part
+    )
+    survey = buckets.survey(persons, threads)
+    return Images(persons, survey, persons.labels, described, part, boxes)
 
 
 def _year(name: str) -> int | None:

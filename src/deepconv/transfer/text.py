@@ -35,10 +35,9 @@ def _heading(result: dict[str, Any]) -> str:
     values = ", ".join(f"{split['C']:g}" for split in result["splits"])
     lines = [
         naming.one_line(result["title"]),
-        f"{result['train_images']:,} images to train on, {result['test_images']:,} to test with"
-        + (f", {count} splits" if count > 1 else ""),
-        f"{result['numbers']:,} numbers an image; C={values}, chosen on a fifth of the training "
-        "images",
+        f"{result['train_images']:,} {result['counted']} to train on, {result['test_images']:,} to "
+        "test with" + (f", {count} splits" if count > 1 else ""),
+        f"{result['numbers']:,} numbers each; C={values}, chosen on a fifth of the training images",
         *(f"note: {note}" for note in result["notes"]),
     ]
     if result["left_out"]:
