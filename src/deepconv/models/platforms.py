@@ -1,8 +1,9 @@
 """Which form of a layer's arithmetic a program contains: the choices by kind of device.
 
-The forms agree up to rounding. `lax.platform_dependent` chooses while a program is lowered, by the
-devices that it is lowered for, which need not be those of this process: only the chosen form is in
-the compiled program, and an exported program for several kinds of device has all of them.
+The forms agree up to rounding, except that tied maxima share the gradient of a pooling in one form
+and not in the other. `lax.platform_dependent` chooses while a program is lowered, by the devices
+that it is lowered for, which need not be those of this process: only the chosen form is in the
+compiled program, and an exported program for several kinds of device has all of them.
 """
 
 import functools
