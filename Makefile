@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart data-imagenet data-imagenet-boxes data-check data-resize bench-input benchmark bench-layers torture test test-fast lint \
+.PHONY: help env quickstart data-imagenet data-imagenet-boxes data-check data-resize bench-input benchmark bench-layers gpu-compile torture test test-fast lint \
   format lock notebooks docs docs-links clean gpu
 
 help:  ## list the targets
@@ -56,6 +56,12 @@ COMPARE ?=
 benchmark: $(STAMP)  ## time a config; CONFIG=configs/vgg_d.py WHAT=train,forward BATCH=64 COMPARE=torch (installs it)
 	$(if $(COMPARE),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(COMPARE)]')
 	$(BIN)/python -m $(if $(COMPARE),experiments.bench_$(COMPARE),deepconv benchmark) --config=$(CONFIG) --what=$(WHAT) $(if $(BATCH),--batch=$(BATCH))
+
+GPU_COMPILE ?=
+gpu-compile: $(STAMP)  ## compile networks for H100s without one, compare with before (installs a compiler); GPU_COMPILE=--update
+	version=$$($(BIN)/python -c "import jaxlib; print(jaxlib.__version__)") && $(BIN)/python -m pip install --quiet \
+	  --disable-pip-version-check jax-cuda12-plugin==$$version jax-cuda12-pjrt==$$version nvidia-cuda-nvcc-cu12
+	$(BIN)/python -m tests.gpu_compile $(GPU_COMPILE)
 
 bench-layers: $(STAMP)  ## time a config's convolutions against PyTorch's (installs it); CONFIG=configs/vgg_d.py BATCH=4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'

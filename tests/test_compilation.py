@@ -34,11 +34,16 @@ def test_convolutions_are_not_left_to_the_slower_library(fresh):
 
 def test_what_the_user_has_set_stays(fresh, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", f"--{compilation._LIBRARY}=individual_convolution")
-    assert compilation.compiler_options() is None
+    assert compilation.compiler_options("cpu") is None
 
 
 @pytest.mark.parametrize("options", [{"xla_no_such_option": "1"}, {compilation._LIBRARY: "new"}])
 def test_a_version_without_the_option_does_without(fresh, monkeypatch, options):
     monkeypatch.setattr(compilation, "_ON_A_CPU", options)
-    assert compilation.compiler_options() is None
+    assert compilation.compiler_options("cpu") is None
     assert compiled(compilation.jit)
+
+
+def test_options_are_those_of_the_devices_and_not_of_the_default_backend():
+    assert jax.default_backend() == "cpu"
+    assert compilation.compiler_options("gpu") is None

@@ -142,7 +142,7 @@ def _measured(
         "memory_is_of_the_device": bool(timed) and programs.device_peak(mesh) is not None,
         "pipeline_share": _pipeline_share(seconds),
         "settings": config.to_dict(),
-        "compiler_options": compilation.compiler_options(),
+        "compiler_options": compilation.compiler_options(jax.default_backend()),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "versions": provenance.versions(),
         "git_revision": provenance.git_revision(Path(__file__).parent),

@@ -1,12 +1,14 @@
 r"""Estimate what a run will need: memory, arithmetic, communication, time.
 
     deepconv plan --config=vgg_d --devices=8 --device_kind=h200
+    deepconv plan --config=vgg_d --devices=8 --device_kind=h200 --compile
     deepconv plan --config=vgg_d --devices=8 --device_kind=a100 --images_per_second=700 \
         --link_gbps=100 --cores=64
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -16,7 +18,17 @@ from deepconv.commands import command_line, config_file
 from deepconv.config import recipe
 from deepconv.config.schema import create_model
 from deepconv.exceptions import UserError
-from deepconv.plan import devices, network, report, stages
+from deepconv.plan import (
+    compiled_report,
+    compiler,
+    devices,
+    fitting,
+    network,
+    report,
+    roofline,
+    stages,
+)
+from deepconv.plan.stages import StagePlan
 from deepconv.plan.times import Machine
 
 REQUIRED = ("config", "devices", "device_kind")
@@ -90,7 +102,8 @@ def machine(options: flags.FlagValues, last: ConfigDict, classes: int) -> Machin
         usable=kind.usable,
         link=1e9 / 8 * options.link_gbps if options.link_gbps else kind.link,
         decoded=options.images_per_second_per_core,
-        cores=options.cores,
+        cores=options.cores or kind.host_cores * options.devices,
+        cores_are="given" if options.cores else f"ASSUMED: {kind.host_cores} per device",
     )
 
 
@@ -120,11 +133,19 @@ def define_flags(values: flags.FlagValues) -> None:
         flags.DEFINE_integer(name, None, text, lower_bound=1, flag_values=values)
 
     count(
-        "cores", "Number of cores that decode, over all machines; by default decoding is no limit."
+        "cores",
+        "Number of cores that decode, over all machines; by default those of a typical host.",
     )
     count("train_images", "Number of training images, if the data set is not a usual one.")
     count("eval_images", "Number of evaluation images, if the data set is not a usual one.")
     count("classes", "Number of classes, if the data set is not a usual one.")
+    flags.DEFINE_boolean(
+        "compile",
+        False,
+        "Compile the last stage's steps for such GPUs, and report what the compiler made; needs no "
+        "GPU, but the extra aot.",
+        flag_values=values,
+    )
     command_line.define_json(values, "the plan")
 
 
@@ -143,6 +164,44 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     last = todo[-1].config
     on = machine(options, last, sizes[-1].classes)
     plans = [stages.plan_stage(stage, size, on) for stage, size in zip(todo, sizes, strict=True)]
+    text, data = report.text(plans, on), report.data(plans, on)
+    if options.compile:
+        told, data["compiled"] = _compiled(last, sizes[-1], plans[-1], on, options.peak_tflops)
+        text += f"\n\n{told}"
     if path:
-        atomic.write_json(path, report.data(plans, on))
-    print(report.text(plans, on))
+        atomic.write_json(path, data)
+    print(text)
+
+
+def _compiled(
+    config: ConfigDict, size: stages.Sizes, plan: StagePlan, on: Machine, peak_tflops: float | None
+) -> tuple[str, dict[str, Any]]:
+    """Compile a stage's steps; return the report as text and as JSON values."""
+    kind = devices.device(on.kind)
+    peaks = dict.fromkeys(kind.peaks, 1e12 * peak_tflops) if peak_tflops else kind.peaks
+    limits = roofline.Limits(peaks, kind.bandwidth, on.link)
+
+    def compiled(microbatches: int, steps: Sequence[str]) -> dict[str, compiler.Compiled]:
+        changed = config.copy_and_resolve_references()
+        changed.train.microbatches = microbatches
+        return compiler.compile_steps(
+            changed,
+            classes=size.classes,
+            images=size.train,
+            kind=on.kind,
+            devices=on.devices,
+            steps=steps,
+        )
+
+    steps = compiled(plan.microbatches, compiler.STEPS)
+    fit = fitting.of(
+        steps["train"],
+        limit=on.usable * on.memory,
+        examples=plan.examples,
+        microbatches=plan.microbatches,
+        compiled=lambda parts: compiled(parts, ["train"])["train"],
+    )
+    return (
+        compiled_report.text(steps, plan, on, limits, fit),
+        compiled_report.data(steps, limits, fit),
+    )

@@ -120,7 +120,8 @@ def compute(
             mesh=mesh,
             in_specs=(P(), *[P(parallel.DATA_AXIS)] * (2 if given is None else 3)),
             out_specs=P(parallel.DATA_AXIS),
-        )
+        ),
+        mesh=mesh,
     )
     with tqdm(
         total=len(source),

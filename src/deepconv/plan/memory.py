@@ -88,25 +88,3 @@ def fitting_microbatches(
             if memory.total <= limit:
                 return parts
     return None
-
-
-class Sharding(NamedTuple):
-    """What sharding the velocity of the fully connected layers would save (ZeRO stage 1).
-
-    Each device would update only its own shard: the all-reduce of these gradients becomes a
-    reduce-scatter followed by an all-gather of the new parameters, which together send as much as
-    the all-reduce.
-
-    Attributes:
-      saved: bytes of memory saved on each device.
-      examples: number of additional examples whose activations would fit into that memory.
-    """
-
-    saved: int
-    examples: int
-
-
-def sharding(net: Local, data_devices: int) -> Sharding:
-    """Count what each device would save if the velocity were sharded over the data axis."""
-    saved = FLOAT * net.fully_connected * (data_devices - 1) // data_devices
-    return Sharding(saved, saved // (network.kept(net) + network.passing(net)))

@@ -36,15 +36,6 @@ class Local(NamedTuple):
         """Number of parameters on one device."""
         return summary.totals(self.rows.values()).parameters
 
-    @property
-    def fully_connected(self) -> int:
-        """Number of parameters in fully connected layers."""
-        return sum(
-            self.rows[layer.name].parameters
-            for layer in self.layers
-            if isinstance(layer, Conv) and layer.fully_connected
-        )
-
 
 def local(network: Network, model_devices: int) -> Local:
     """Return the part of a network that one device runs."""

@@ -24,7 +24,6 @@ def text(plans: Sequence[StagePlan], machine: Machine) -> str:
             + (f" in {last.microbatches} microbatches" if last.microbatches > 1 else ""),
             _memory(last, machine),
             _step(last, machine),
-            _sharding(last, machine),
         )
     )
 
@@ -117,39 +116,23 @@ def _step(plan: StagePlan, machine: Machine) -> str:
                 f"{_mb(reduced)} MB of gradients, each device sends {_mb(sent)} MB (ring)",
             )
         )
-    if machine.cores:
-        rows.append(("decoding", 1e3 * step.decoding, f"in parallel, on {machine.cores} cores"))
+    rows.append(
+        (
+            "decoding",
+            1e3 * step.decoding,
+            f"in parallel, on {machine.cores} cores, {machine.cores_are}",
+        )
+    )
     rows.append(("all", 1e3 * step.seconds, f"{_count(plan.batch / step.seconds)} images/s"))
     prose = f"Bound by {step.bound}."
     if plan.gradients:
-        prose += (
-            " This assumes no overlap of the all-reduce with the backward pass; with as much "
-            f"overlap as possible, a step takes {1e3 * step.overlapped:.2f} ms."
-        )
+        prose += " This assumes no overlap of the all-reduce with the backward pass."
     wanted = plan.batch / (step.computing + step.exchanging + step.reducing)
     prose += (
         f" At {_count(machine.decoded)} images/s per core, decoding {_count(wanted)} images/s to "
         f"keep the devices busy takes {wanted / machine.decoded:.1f} cores."
     )
     return f"{tables.table(('time per step', 'ms', ''), rows, decimals=2)}\n{_filled(prose)}"
-
-
-def _sharding(plan: StagePlan, machine: Machine) -> str:
-    saved, limit = plan.sharding.saved, machine.usable * machine.memory
-    head = "Sharding the fully connected layers' velocity over the devices (ZeRO stage 1) "
-    if not saved:
-        return _filled(f"{head}saves nothing with one copy of the network.")
-    if plan.memory.total <= limit:
-        verdict = "It is not worthwhile: the step fits without it."
-    elif plan.memory.total - saved <= limit:
-        verdict = "It is worthwhile: with it, the step fits."
-    else:
-        verdict = "It is not enough by itself: even with it, the step does not fit."
-    return _filled(
-        f"{head}would save {_gb(saved)} GB per device, {saved / machine.memory:.1%} of its memory, "
-        f"enough for {plan.sharding.examples} more examples. Communication stays the same: a "
-        f"reduce-scatter and an all-gather send as much as an all-reduce. {verdict}"
-    )
 
 
 def _count(value: float) -> str:
@@ -186,11 +169,9 @@ def data(plans: Sequence[StagePlan], machine: Machine) -> dict[str, Any]:
                     {**each._asdict(), "sent": each.sent}
                     for each in (*plan.gradients, *plan.gathers)
                 ],
-                "sharding": plan.sharding._asdict(),
                 "step": {
                     **plan.step._asdict(),
                     "seconds": plan.step.seconds,
-                    "overlapped": plan.step.overlapped,
                     "bound": plan.step.bound,
                 },
             }

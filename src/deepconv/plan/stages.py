@@ -13,7 +13,7 @@ from deepconv.config.schema import create_model, num_steps
 from deepconv.exceptions import UserError
 from deepconv.parallel import DATA_AXIS, MODEL_AXIS
 from deepconv.plan import memory, network, traffic
-from deepconv.plan.memory import Memory, Sharding
+from deepconv.plan.memory import Memory
 from deepconv.plan.network import Local
 from deepconv.plan.times import Machine, Step
 from deepconv.plan.traffic import Collective
@@ -47,6 +47,7 @@ class StagePlan(NamedTuple):
       images: training images processed in all epochs.
       batch: batch size over all devices.
       examples: examples of a batch on one device.
+      evaluation_batch: batch size of an evaluation over all devices.
       microbatches: number of parts in which a device processes them.
       steps: number of updates.
       net: the network on one device.
@@ -56,7 +57,6 @@ class StagePlan(NamedTuple):
       fitting: the smallest number of microbatches that fits; None if none does.
       gradients: the all-reduces of a step.
       gathers: the exchanges between towers in a step.
-      sharding: what sharding the fully connected layers' velocity would save.
       step: times of a step.
       evaluation: seconds per evaluation.
       epoch: seconds per epoch, with its evaluations.
@@ -70,6 +70,7 @@ class StagePlan(NamedTuple):
     images: int
     batch: int
     examples: int
+    evaluation_batch: int
     microbatches: int
     steps: int
     net: Local
@@ -79,7 +80,6 @@ class StagePlan(NamedTuple):
     fitting: int | None
     gradients: list[Collective]
     gathers: list[Collective]
-    sharding: Sharding
     step: Step
     evaluation: float
     epoch: float
@@ -154,15 +154,10 @@ def plan_stage(stage: recipe.Stage, size: Sizes, machine: Machine) -> StagePlan:
         computing=computing,
         exchanging=traffic.sent(gathers) / machine.link,
         reducing=traffic.sent(gradients) / machine.link,
-        decoding=train.batch_size / (machine.decoded * machine.cores) if machine.cores else 0.0,
-        # The backward pass, two thirds of the arithmetic, completes the gradients layer by layer;
-        # with microbatches, they are complete only at its end.
-        room=computing * 2 / 3 if train.microbatches == 1 else 0.0,
+        decoding=train.batch_size / (machine.decoded * machine.cores),
     )
     scoring = network.flops(net).forward * math.ceil(size.evaluation / data_devices)
-    evaluation = scoring / machine.rate
-    if machine.cores:
-        evaluation = max(evaluation, size.evaluation / (machine.decoded * machine.cores))
+    evaluation = max(scoring / machine.rate, size.evaluation / (machine.decoded * machine.cores))
     per_epoch = size.train / train.batch_size
     epoch = per_epoch * step.seconds + evaluation / config.evaluation.every_epochs
     return StagePlan(
@@ -173,6 +168,7 @@ def plan_stage(stage: recipe.Stage, size: Sizes, machine: Machine) -> StagePlan:
         images=steps * train.batch_size,
         batch=train.batch_size,
         examples=examples,
+        evaluation_batch=config.evaluation.batch_size,
         microbatches=train.microbatches,
         steps=steps,
         net=net,
@@ -186,7 +182,6 @@ def plan_stage(stage: recipe.Stage, size: Sizes, machine: Machine) -> StagePlan:
         ),
         gradients=gradients,
         gathers=gathers,
-        sharding=memory.sharding(net, data_devices),
         step=step,
         evaluation=evaluation,
         epoch=epoch,

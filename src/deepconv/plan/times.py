@@ -16,7 +16,8 @@ class Machine(NamedTuple):
       usable: the share of it that jax uses.
       link: bytes per second that a device sends to the others.
       decoded: images per second that one core decodes and crops.
-      cores: number of cores that decode, over all machines; None if decoding is no limit.
+      cores: number of cores that decode, over all machines.
+      cores_are: where that figure comes from, in words.
     """
 
     kind: str
@@ -28,7 +29,8 @@ class Machine(NamedTuple):
     usable: float
     link: float
     decoded: float
-    cores: int | None
+    cores: int
+    cores_are: str
 
 
 class Step(NamedTuple):
@@ -38,26 +40,18 @@ class Step(NamedTuple):
       computing: the network's arithmetic.
       exchanging: exchange of the towers' maps and their gradients, which blocks the next layer.
       reducing: all-reduce of the gradients.
-      decoding: decoding the next batch on the host, in parallel; 0 if `cores` is not given.
-      room: the part of the computing with which the all-reduce could overlap.
+      decoding: decoding the next batch on the host, in parallel.
     """
 
     computing: float
     exchanging: float
     reducing: float
     decoding: float
-    room: float
 
     @property
     def seconds(self) -> float:
         """Without overlap of the all-reduce with the backward pass; decoding runs in parallel."""
         return max(self.computing + self.exchanging + self.reducing, self.decoding)
-
-    @property
-    def overlapped(self) -> float:
-        """With as much overlap of the all-reduce as possible: a lower bound."""
-        hidden = min(self.reducing, self.room)
-        return max(self.computing + self.exchanging + self.reducing - hidden, self.decoding)
 
     @property
     def bound(self) -> str:

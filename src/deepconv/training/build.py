@@ -167,5 +167,5 @@ def build(
         ),
         eval_step=make_eval_step(model, for_evaluation, mesh, metrics=task.metrics),
         after_evaluation=after_evaluation,
-        activations=compilation.jit(activations),
+        activations=compilation.jit(activations, mesh=mesh),
     )

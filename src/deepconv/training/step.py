@@ -190,7 +190,7 @@ def make_train_step(
         lambda spec: NamedSharding(mesh, spec), (state_specs(model, optimizer, mesh), P())
     )
     compiled: Callable[[TrainState, Batch], tuple[TrainState, Metrics]] = compilation.jit(
-        step, donate_argnums=0, out_shardings=placement
+        step, mesh=mesh, donate_argnums=0, out_shardings=placement
     )
     return compiled
 
@@ -250,6 +250,7 @@ def make_eval_step(
         return total
 
     compiled: Callable[[Any, Batch], Sums] = compilation.jit(
-        jax.shard_map(local_eval, mesh=mesh, in_specs=(specs, P(DATA_AXIS)), out_specs=P())
+        jax.shard_map(local_eval, mesh=mesh, in_specs=(specs, P(DATA_AXIS)), out_specs=P()),
+        mesh=mesh,
     )
     return compiled
