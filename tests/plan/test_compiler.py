@@ -117,10 +117,11 @@ def test_the_report():
     plan = stages.plan_stage(stage, stages.Sizes(3600, 600, 12), machine)
     trained = step(1200, operation("product", 8e12, 1e10), collectives=[all_reduce(1e10)])
     steps = {"train": trained, "evaluation": step(1, operation("copy", 0, 1e10, dtype=""))}
-    fit = fitting.Fit(limit=750.0, missing=580e6, microbatches=8)
+    fit = fitting.Fit(limit=101.0, missing=580e6, microbatches=8)
     text = compiled_report.text(steps, plan, machine, LIMITS, fit)
     assert text.startswith("Compiled, not run: ")
     assert "It does NOT fit: 0.580 GB too much; train.microbatches=8 fits" in text
+    assert "It does NOT fit: 0.000 GB too much; lower evaluation.batch_size." in text
     assert "Bound by collectives." in text
     assert "Bound by decoding." not in text
     assert max(map(len, text.splitlines())) <= 100

@@ -1,5 +1,6 @@
-"""Estimate what a run will need before it starts: memory, arithmetic, communication and time.
+"""What a run will need before it starts: memory, arithmetic, communication and time.
 
-`deepconv plan` is the command. Everything is counted from the layer records; no device is used, and
-no other package imports this one.
+`deepconv plan` is the command. `stages` estimates it from the layer records; `compiler` compiles
+the run's own steps for described GPUs and `program` reads what the compiler made. No device is
+used, and no other package imports this one.
 """

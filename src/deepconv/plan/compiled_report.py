@@ -29,7 +29,7 @@ def text(
         batch = plan.batch if name == "train" else plan.evaluation_batch
         parts += [
             f"{_TITLES[name]}, {batch} images over all devices",
-            _memory(step, machine, fit if name == "train" else None),
+            _memory(name, steps, machine, fit),
             _operations(step, limits),
             _collectives(step, limits),
             _bound(name, step, batch, machine, limits),
@@ -37,22 +37,32 @@ def text(
     return "\n\n".join(part for part in parts if part)
 
 
-def _memory(step: Compiled, machine: Machine, fit: Fit | None) -> str:
+def _memory(name: str, steps: Mapping[str, Compiled], machine: Machine, fit: Fit) -> str:
+    step, limit = steps[name], fit.limit
     memory = step.memory
     rows = [
-        ("arguments", memory.arguments / 1e9, "parameters, optimizer's state, batch"),
-        ("results", (memory.outputs - memory.donated) / 1e9, "beyond the arguments they replace"),
-        ("temporaries", memory.temporaries / 1e9, "without library workspaces"),
-        ("next batch", step.batch / 1e9, "queued meanwhile"),
+        ("arguments", memory.arguments, "parameters, optimizer's state, batch"),
+        ("results", memory.outputs - memory.donated, "beyond the arguments they replace"),
+        ("temporaries", memory.temporaries, "without library workspaces"),
+        ("next batch", step.batch, "queued meanwhile"),
+    ]
+    told = verdict(fit)
+    if name == "evaluation":
+        rows[0] = ("arguments", memory.arguments, "parameters, batch")
+        rows.append(("optimizer", fitting.state(steps["train"], step), "its state stays there"))
+        excess = sum(size for _, size, _ in rows) - limit
+        told = "It fits."
+        if excess > 0:
+            told = f"It does NOT fit: {excess / 1e9:.3f} GB too much; lower evaluation.batch_size."
+    rows.append(
         (
             "all",
-            fitting.needed(step) / 1e9,
-            f"of {machine.usable * machine.memory / 1e9:.3f} GB, {machine.usable:.0%} of the "
-            "device's",
-        ),
-    ]
-    told = tables.table(("memory of a device", "GB", ""), rows, decimals=3)
-    return told if fit is None else f"{told}\n{verdict(fit)}"
+            sum(size for _, size, _ in rows),
+            f"of {limit / 1e9:.3f} GB, {machine.usable:.0%} of the device's",
+        )
+    )
+    cells = [(row, size / 1e9, note) for row, size, note in rows]
+    return f"{tables.table(('memory of a device', 'GB', ''), cells, decimals=3)}\n{told}"
 
 
 def verdict(fit: Fit) -> str:

@@ -25,6 +25,12 @@ def needed(step: Compiled) -> int:
     return step.memory.peak + step.batch
 
 
+def state(training: Compiled, evaluation: Compiled) -> int:
+    """Return the bytes of the train state that an evaluation does not use but leaves in memory."""
+    used = evaluation.memory.arguments - evaluation.batch
+    return training.memory.arguments - training.batch - used
+
+
 def of(
     step: Compiled,
     *,
