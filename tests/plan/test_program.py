@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from deepconv.plan.program import parse, size_in_bytes
+from deepconv.plan.hlo import size_in_bytes
+from deepconv.plan.program import parse
 
 MAPS, KERNEL = 2 * 32 * 56 * 56 * 64, 3 * 3 * 64 * 64
 MACS = 32 * 56 * 56 * 64 * 9 * 64

@@ -13,6 +13,9 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from deepconv.plan import hlo
+from deepconv.plan.hlo import Computations, Line, dtype_of, elements, size_in_bytes, sizes
+
 Kind = Literal[
     "convolution, bias, ReLU",
     "convolution, bias",
@@ -52,12 +55,6 @@ _MOVES = _FREE | {
     "copy", "slice", "dynamic-slice", "dynamic-update-slice", "concatenate", "pad", "reshape",
     "broadcast", "reverse", "convert", "transpose", "fusion",
 }  # fmt: skip
-
-_SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
-_NAME = re.compile(r"%([\w.\-]+)")
-_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
-_LEFT = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = ")
-_OPCODE = re.compile(r"\s*([a-z][\w\-]*)\(")
 
 
 class Operation(NamedTuple):
@@ -130,30 +127,6 @@ class Program(NamedTuple):
     collectives: tuple[Collective, ...]
 
 
-class _Line(NamedTuple):
-    name: str
-    type: str
-    opcode: str
-    arguments: str  # the text in its parentheses
-    text: str  # all after that
-
-    @property
-    def operands(self) -> tuple[str, ...]:
-        return tuple(_NAME.findall(self.arguments))
-
-    def attribute(self, name: str) -> str | None:
-        found = re.search(rf'\b{name}="?([^",\s}}]+)', self.text)
-        return found[1] if found else None
-
-    @property
-    def op_name(self) -> str:
-        found = re.search(r'op_name="([^"]*)"', self.text)
-        return found[1] if found else ""
-
-
-_Computations = dict[str, dict[str, _Line]]
-
-
 def parse(text: str) -> Program:
     """Return what a compiled program executes.
 
@@ -163,65 +136,15 @@ def parse(text: str) -> Program:
     Raises:
       ValueError: if the text has no entry computation.
     """
-    computations, entry = _computations(text)
+    computations, entry = hlo.read(text)
     operations: list[Operation] = []
     collectives: list[Collective] = []
     _walk(computations, entry, 1, operations, collectives)
     return Program(tuple(operations), tuple(collectives))
 
 
-def size_in_bytes(types: str) -> int:
-    """Return the bytes of an array type such as `bf16[32,64]{1,0}`, or of a tuple of them."""
-    return sum(_width(dtype) * _count(dims) for dtype, dims in _SHAPE.findall(types))
-
-
-def _width(dtype: str) -> int:
-    if dtype == "pred":
-        return 1
-    bits = re.match(r"[a-z]+(\d+)", dtype)  # f8e4m3fn has 8
-    return max(1, int(bits[1]) // 8) if bits else 0  # a token has none
-
-
-def _count(dims: str) -> int:
-    return math.prod(int(size) for size in dims.split(",") if size)
-
-
-def _computations(text: str) -> tuple[_Computations, str]:
-    found: _Computations = {}
-    entry = None
-    current: dict[str, _Line] = {}
-    for line in text.splitlines():
-        if head := _HEAD.match(line):
-            current = found[head[2]] = {}
-            entry = head[2] if head[1] else entry
-        elif left := _LEFT.match(line):
-            current[left[1]] = _line(left[1], line[left.end() :])
-    if entry is None:
-        raise ValueError("this is not the text of a compiled program: it has no ENTRY")
-    return found, entry
-
-
-def _line(name: str, right: str) -> _Line:
-    end = _closed(right, 0) if right.startswith("(") else right.index(" ")
-    opcode = _OPCODE.match(right, end)
-    if opcode is None:
-        raise ValueError(f"this is not an instruction of XLA's: {name} = {right}")
-    last = _closed(right, opcode.end() - 1)
-    return _Line(name, right[:end], opcode[1], right[opcode.end() : last - 1], right[last:])
-
-
-def _closed(text: str, start: int) -> int:
-    """Return the place after the parenthesis that closes the one at `start`."""
-    depth = 0
-    for found in re.compile(r"[()]").finditer(text, start):
-        depth += 1 if found[0] == "(" else -1
-        if depth == 0:
-            return found.end()
-    raise ValueError(f"an open parenthesis: {text}")
-
-
 def _walk(
-    computations: _Computations,
+    computations: Computations,
     name: str,
     times: int,
     operations: list[Operation],
@@ -245,35 +168,36 @@ def _walk(
                 _walk(computations, called, repeated, operations, collectives)
         elif line.opcode not in _FREE and not line.opcode.endswith("-done"):
             operations.append(_operation(computations, lines, line, times))
-    for name_of, start in started.items():
-        line = lines[name_of]
-        kind = line.opcode.removesuffix("-start")
-        devices = _group_size(line.text)
-        whole = sum(size_in_bytes(lines[operand].type) for operand in line.operands)
-        own_end = start if '"is_sync":true' in line.text else finished.get(name_of, start)
-        after = [
-            each
-            for each in operations[start:]
-            if each.backward and each.kind in ("input gradient", "kernel gradient", "product")
-        ]
-        collectives.append(
-            Collective(
-                name=name_of,
-                kind=kind,
-                devices=devices,
-                bytes=whole * (devices if kind == "all-gather" else 1),
-                times=times,
-                beside=tuple(operations[start:own_end]),
-                gradients_after=len(after),
-            )
-        )
+    for start_name, start in started.items():
+        line = lines[start_name]
+        end = start if '"is_sync":true' in line.text else finished.get(start_name, start)
+        collectives.append(_collective(lines, line, times, operations[start:], end - start))
 
 
-def _called(line: _Line) -> Iterator[str]:
+def _collective(
+    lines: dict[str, Line], line: Line, times: int, after: list[Operation], beside: int
+) -> Collective:
+    """Describe a collective; of the operations `after` its start, the first ones are beside it."""
+    kind = line.opcode.removesuffix("-start")
+    devices = _group_size(line.text)
+    whole = sum(size_in_bytes(lines[operand].type) for operand in line.operands)
+    gradients = ("input gradient", "kernel gradient", "product")
+    return Collective(
+        name=line.name,
+        kind=kind,
+        devices=devices,
+        bytes=whole * (devices if kind == "all-gather" else 1),
+        times=times,
+        beside=tuple(after[:beside]),
+        gradients_after=sum(each.backward and each.kind in gradients for each in after),
+    )
+
+
+def _called(line: Line) -> Iterator[str]:
     if line.opcode == "conditional":
         listed = re.search(r"branch_computations=\{([^}]*)\}", line.text)
         if listed:
-            yield from _NAME.findall(listed[1])
+            yield from hlo.names(listed[1])
         yield from re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line.text)
     else:
         yield from re.findall(r"\b(?:body|to_apply|calls)=%?([\w.\-]+)", line.text)
@@ -292,7 +216,7 @@ def _group_size(attributes: str) -> int:
 
 
 def _operation(
-    computations: _Computations, lines: dict[str, _Line], line: _Line, times: int
+    computations: Computations, lines: dict[str, Line], line: Line, times: int
 ) -> Operation:
     body = list(_body(computations, line))
     kind, flops, dtype = _matrix_work(computations, lines, line, body) or (
@@ -312,7 +236,7 @@ def _operation(
     )
 
 
-def _body(computations: _Computations, line: _Line) -> Iterator[_Line]:
+def _body(computations: Computations, line: Line) -> Iterator[Line]:
     """Yield the instructions of a fusion, and of the fusions in it; or the instruction itself."""
     called = line.attribute("calls") if line.opcode == "fusion" else None
     if called is None:
@@ -325,14 +249,14 @@ def _body(computations: _Computations, line: _Line) -> Iterator[_Line]:
 
 
 def _matrix_work(
-    computations: _Computations, lines: dict[str, _Line], line: _Line, body: list[_Line]
+    computations: Computations, lines: dict[str, Line], line: Line, body: list[Line]
 ) -> tuple[Kind, int, str] | None:
     """Return the kind, FLOPs and operands' type of a convolution or product; None if it is none."""
     target = line.attribute("custom_call_target") or ""
     if target.startswith("__cudnn$conv"):
         return _cudnn_convolution(target, lines, line)
     if "cublas" in target:
-        return "product", _cublas_flops(lines, line), _dtype(lines[line.operands[0]].type)
+        return "product", _cublas_flops(lines, line), dtype_of(lines[line.operands[0]].type)
     for each in body:
         if each.opcode in ("dot", "convolution"):
             scope = next(
@@ -341,14 +265,14 @@ def _matrix_work(
             left, right = (scope[operand].type for operand in each.operands[:2])
             if each.opcode == "dot":
                 contracted = _dims(each.text, r"lhs_contracting_dims=\{([\d,]*)\}")
-                flops = 2 * _elements(each.type) * _contracted(left, contracted)
-                return "product", flops, _dtype(left)
-            flops = 2 * _elements(each.type) * _elements(right) // _outputs(each.text, right)
-            return _convolution_kind(each), flops, _dtype(left)
+                flops = 2 * elements(each.type) * _contracted(left, contracted)
+                return "product", flops, dtype_of(left)
+            flops = 2 * elements(each.type) * elements(right) // _outputs(each.text, right)
+            return _convolution_kind(each), flops, dtype_of(left)
     return None
 
 
-def _convolution_kind(line: _Line) -> Kind:
+def _convolution_kind(line: Line) -> Kind:
     if "transpose(jvp" not in line.op_name:
         return "convolution"
     labels = line.attribute("dim_labels") or ""
@@ -356,27 +280,26 @@ def _convolution_kind(line: _Line) -> Kind:
     return "kernel gradient" if labels.startswith("f") else "input gradient"
 
 
-def _cudnn_convolution(target: str, lines: dict[str, _Line], line: _Line) -> tuple[Kind, int, str]:
+def _cudnn_convolution(target: str, lines: dict[str, Line], line: Line) -> tuple[Kind, int, str]:
     left, right = (lines[operand].type for operand in line.operands[:2])
-    result = line.type.split("}", 1)[0]  # the other result is the workspace
+    result = line.type  # its first array; the other one is the workspace
     if "BackwardFilter" in target:
-        flops = 2 * _elements(right) * _elements(result) // _outputs(line.text, result)
-        return "kernel gradient", flops, _dtype(left)
+        flops = 2 * elements(right) * elements(result) // _outputs(line.text, result)
+        return "kernel gradient", flops, dtype_of(left)
     if "BackwardInput" in target:
-        flops = 2 * _elements(left) * _elements(right) // _outputs(line.text, right)
-        return "input gradient", flops, _dtype(left)
-    flops = 2 * _elements(result) * _elements(right) // _outputs(line.text, right)
+        flops = 2 * elements(left) * elements(right) // _outputs(line.text, right)
+        return "input gradient", flops, dtype_of(left)
+    flops = 2 * elements(result) * elements(right) // _outputs(line.text, right)
     kind: Kind = "convolution"
     if "BiasActivation" in target:
         plain = '"activation_mode":"kNone"' in line.text
         kind = "convolution, bias" if plain else "convolution, bias, ReLU"
-    return kind, flops, _dtype(left)
+    return kind, flops, dtype_of(left)
 
 
-def _cublas_flops(lines: dict[str, _Line], line: _Line) -> int:
+def _cublas_flops(lines: dict[str, Line], line: Line) -> int:
     contracted = _dims(line.text, r'"lhs_contracting_dimensions":\[([\d,"]*)\]')
-    result = line.type.split("}", 1)[0]
-    return 2 * _elements(result) * _contracted(lines[line.operands[0]].type, contracted)
+    return 2 * elements(line.type) * _contracted(lines[line.operands[0]].type, contracted)
 
 
 def _dims(text: str, pattern: str) -> list[int]:
@@ -385,31 +308,16 @@ def _dims(text: str, pattern: str) -> list[int]:
 
 
 def _contracted(left: str, dims: list[int]) -> int:
-    sizes = _sizes(left)
-    return math.prod(sizes[dim] for dim in dims)
-
-
-def _sizes(array: str) -> list[int]:
-    found = _SHAPE.search(array)
-    return [int(size) for size in found[2].split(",") if size] if found else []
-
-
-def _elements(array: str) -> int:
-    return math.prod(_sizes(array))
-
-
-def _dtype(array: str) -> str:
-    found = _SHAPE.search(array)
-    return found[1] if found else ""
+    return math.prod(sizes(left)[dim] for dim in dims)
 
 
 def _outputs(attributes: str, kernel: str) -> int:
     """Return the number of output channels of a convolution's kernel."""
     labels = re.search(r"dim_labels=\w+_(\w+)->", attributes)
-    return _sizes(kernel)[labels[1].index("o")] if labels else 1
+    return sizes(kernel)[labels[1].index("o")] if labels else 1
 
 
-def _other_kind(line: _Line, body: list[_Line]) -> Kind:
+def _other_kind(line: Line, body: list[Line]) -> Kind:
     names = [line.op_name, *(each.op_name for each in body)]
     pooling, lrn = (any(scope in name for name in names) for scope in (_POOLING, _LRN))
     if pooling and lrn:
@@ -424,7 +332,7 @@ def _other_kind(line: _Line, body: list[_Line]) -> Kind:
     return "reduction" if "reduce" in opcodes else "other"
 
 
-def _read(computations: _Computations, lines: dict[str, _Line], line: _Line) -> int:
+def _read(computations: Computations, lines: dict[str, Line], line: Line) -> int:
     """Return the bytes that an operation reads: of each operand, the part that it uses."""
     parameters: dict[int, int] = {}
     called = line.attribute("calls") if line.opcode == "fusion" else None
@@ -445,7 +353,7 @@ def _read(computations: _Computations, lines: dict[str, _Line], line: _Line) -> 
     return total
 
 
-def _used(lines: dict[str, _Line], value: _Line) -> int:
+def _used(lines: dict[str, Line], value: Line) -> int:
     """Return the bytes of a value that its users read: all, or their slices."""
     whole = size_in_bytes(value.type)
     total = 0

@@ -103,8 +103,8 @@ def seconds(operation: Operation, limits: Limits) -> float:
 
 
 def beside(collective: Collective, limits: Limits) -> float:
-    """Return the least time of the operations that can run during a collective."""
-    return sum(seconds(each, limits) for each in collective.beside)
+    """Return the least time of the operations that can run during a collective, each time."""
+    return sum(seconds(each, limits) for each in collective.beside) / collective.times
 
 
 def exposed(collective: Collective, limits: Limits) -> float:
