@@ -58,10 +58,16 @@ benchmark: $(STAMP)  ## time a config; CONFIG=configs/vgg_d.py WHAT=train,forwar
 	$(BIN)/python -m $(if $(COMPARE),experiments.bench_$(COMPARE),deepconv benchmark) --config=$(CONFIG) --what=$(WHAT) $(if $(BATCH),--batch=$(BATCH))
 
 GPU_COMPILE ?=
-gpu-compile: $(STAMP)  ## compile networks for H100s without one, compare with before (installs a compiler); GPU_COMPILE=--update
-	version=$$($(BIN)/python -c "import jaxlib; print(jaxlib.__version__)") && $(BIN)/python -m pip install --quiet \
-	  --disable-pip-version-check jax-cuda12-plugin==$$version jax-cuda12-pjrt==$$version nvidia-cuda-nvcc-cu12
-	$(BIN)/python -m tests.gpu_compile $(GPU_COMPILE)
+COMPILER := .compiler
+gpu-compile: $(COMPILER)/.installed  ## compile networks for H100s without one, compare with before; GPU_COMPILE=--update
+	PYTHONPATH=$(COMPILER) $(BIN)/python -m tests.gpu_compile $(GPU_COMPILE)
+
+# Not in .venv: where jax finds the plugin and no GPU, every command would begin with jax's notices.
+$(COMPILER)/.installed: $(STAMP)
+	version=$$($(BIN)/python -c "import importlib.metadata as m; print(m.version('jaxlib'))") && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target=$(COMPILER) \
+	  jax-cuda12-plugin==$$version jax-cuda12-pjrt==$$version nvidia-cuda-nvcc-cu12
+	@touch $@
 
 bench-layers: $(STAMP)  ## time a config's convolutions against PyTorch's (installs it); CONFIG=configs/vgg_d.py BATCH=4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
@@ -169,4 +175,4 @@ lock:  ## resolve the dependencies into requirements.lock (needs uv)
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
 
 clean:  ## delete the environment and caches, but not runs or data
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist docs/_build src/*.egg-info
+	rm -rf .venv .compiler .pytest_cache .ruff_cache .mypy_cache build dist docs/_build src/*.egg-info

@@ -86,6 +86,8 @@ def differences(before, now, where=""):
 
 
 def _told(value):
+    if value is None:
+        return "nothing"
     return f"{value:,}" if isinstance(value, int) else json.dumps(value)
 
 
@@ -105,13 +107,13 @@ def main():
         except UserError as error:
             sys.exit(f"gpu_compile: {error}")
         path = GOLDEN / f"{name}.json"
-        before = json.loads(path.read_text()) if path.exists() else {"jax": None, "compiled": {}}
-        lines = list(differences(before["compiled"], now))
+        before = json.loads(path.read_text()) if path.exists() else {}
+        lines = list(differences(before["compiled"], now)) if before else ["nothing was stored"]
         changed = changed or bool(lines)
         print(f"{name}: {'as before' if not lines else f'{len(lines)} differences'}", flush=True)
         for line in lines:
             print(f"  {line}")
-        if lines and before["jax"] != jax:
+        if lines and before and before["jax"] != jax:
             print(f"  compiled with jax {jax}, before with {before['jax']}")
         if given.update:
             path.write_text(json.dumps({"jax": jax, "compiled": now}, indent=1) + "\n")

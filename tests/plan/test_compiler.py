@@ -138,7 +138,7 @@ def test_what_has_changed_is_told():
         "operations copy count: 26 -> 25 (-3.8%)",
     ]
     assert list(gpu_compile.differences(before, {**before, "operations": {}})) == [
-        'operations copy: {"count": 26, "bytes": 1000} -> null'
+        'operations copy: {"count": 26, "bytes": 1000} -> nothing'
     ]
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -151,6 +152,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     """Print the plan of all stages."""
+    jax.config.update("jax_platforms", "cpu")  # a plan uses no device, not even to look at it
     path = command_line.output_file(options, "json", ".json")
     config = options.config
     stages.check_stages(config, options.devices)
