@@ -168,20 +168,24 @@ def main(options: flags.FlagValues, _: Sequence[str]) -> None:
     plans = [stages.plan_stage(stage, size, on) for stage, size in zip(todo, sizes, strict=True)]
     text, data = report.text(plans, on), report.data(plans, on)
     if options.compile:
-        told, data["compiled"] = _compiled(last, sizes[-1], plans[-1], on, options.peak_tflops)
+        told, data["compiled"] = _compiled(last, sizes[-1], plans[-1], on, _limits(options, on))
         text += f"\n\n{told}"
     if path:
         atomic.write_json(path, data)
     print(text)
 
 
+def _limits(options: flags.FlagValues, on: Machine) -> roofline.Limits:
+    kind = devices.device(on.kind)
+    peak = 1e12 * options.peak_tflops if options.peak_tflops else kind.peaks.get(options.arithmetic)
+    peaks = dict.fromkeys(kind.peaks, peak) if peak else kind.peaks
+    return roofline.Limits(peaks, kind.bandwidth, on.link)
+
+
 def _compiled(
-    config: ConfigDict, size: stages.Sizes, plan: StagePlan, on: Machine, peak_tflops: float | None
+    config: ConfigDict, size: stages.Sizes, plan: StagePlan, on: Machine, limits: roofline.Limits
 ) -> tuple[str, dict[str, Any]]:
     """Compile a stage's steps; return the report as text and as JSON values."""
-    kind = devices.device(on.kind)
-    peaks = dict.fromkeys(kind.peaks, 1e12 * peak_tflops) if peak_tflops else kind.peaks
-    limits = roofline.Limits(peaks, kind.bandwidth, on.link)
 
     def compiled(microbatches: int, steps: Sequence[str]) -> dict[str, compiler.Compiled]:
         changed = config.copy_and_resolve_references()

@@ -125,12 +125,12 @@ def _collectives(step: Compiled, limits: Limits) -> str:
 def _bound(name: str, step: Compiled, batch: int, machine: Machine, limits: Limits) -> str:
     bound = roofline.of_program(step.program, limits)
     parts = ", ".join(
-        f"{1e3 * value:.3f} ms by {part}" for part, value in bound.parts.items() if value
+        f"{part} {1e3 * value:.3f} ms" for part, value in bound.parts.items() if value
     )
     decoding = batch / (machine.decoded * machine.cores)
     by = "decoding" if decoding > bound.seconds else bound.by
     return (
-        f"At least {1e3 * bound.seconds:.3f} ms, bound {parts}.\n"
+        f"At least {1e3 * bound.seconds:.3f} ms; limited by: {parts}.\n"
         f"Decoding {batch} images on {machine.cores} cores takes {1e3 * decoding:.3f} ms. "
         f"Bound by {by}."
     )
