@@ -212,11 +212,12 @@ def test_normalization(options):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("options", [{}, {"groups": 2}, {"size": 3, "beta": 0.5, "groups": 3}])
-def test_gradient_of_normalization(options, dtype):
+def test_gradient_of_normalization(options, dtype, written):
     x = jnp.asarray(100 * draw(2, 3, 4, 12), dtype)
     slopes = jnp.asarray(draw(2, 3, 4, 12, seed=1), dtype)
-    _, pull = jax.vjp(functools.partial(layers.local_response_norm, **options), x)
+    _, pull = jax.vjp(functools.partial(layers.local_response_norm, **options, written=written), x)
     (of_x,) = pull(slopes)
     assert of_x.dtype == x.dtype
     a, g = np.asarray(x, np.float64), np.asarray(slopes, np.float64)

@@ -395,6 +395,7 @@ def local_response_norm(
     alpha: float = 1e-4,
     beta: float = 0.75,
     groups: int = 1,
+    written: bool = False,
 ) -> jax.Array:
     r"""Normalize each activation by its neighbors across channels (AlexNet, section 3.3).
 
@@ -411,11 +412,13 @@ def local_response_norm(
       alpha: factor of the sum.
       beta: exponent.
       groups: number of equal blocks of channels; a window does not cross from one to the next.
+      written: whether the compiler has to write two of the gradient's maps to memory, instead of
+        computing them where they are used.
 
     Returns:
       `[N, H, W, C]`, in the dtype of x.
     """
-    return _normalized(x, LRN("", size, k, alpha, beta, groups))
+    return _normalized(x, LRN("", size, k, alpha, beta, groups), written)
 
 
 def _scale(x: jax.Array, layer: LRN) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -437,27 +440,31 @@ def _window_sums(a: jax.Array, size: int) -> jax.Array:
     return sums
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _normalized(x: jax.Array, layer: LRN) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _normalized(x: jax.Array, layer: LRN, written: bool) -> jax.Array:
+    del written
     a, _, scale = _scale(x, layer)
     return (a * scale).reshape(x.shape).astype(x.dtype)
 
 
-def _normalized_forward(x: jax.Array, layer: LRN) -> tuple[jax.Array, jax.Array]:
-    return _normalized(x, layer), x
+def _normalized_forward(x: jax.Array, layer: LRN, written: bool) -> tuple[jax.Array, jax.Array]:
+    return _normalized(x, layer, written), x
 
 
 @jax.named_scope("local_response_norm")
-def _normalized_backward(layer: LRN, x: jax.Array, slopes: jax.Array) -> tuple[jax.Array]:
+def _normalized_backward(
+    layer: LRN, written: bool, x: jax.Array, slopes: jax.Array
+) -> tuple[jax.Array]:
     # With d_i the denominator without its power and g the slopes, the gradient is
     #   g_i d_i^-beta - 2 alpha beta a_i sum_j g_j a_j d_j^(-beta - 1).
-    # Only x is kept for it, in its own dtype. Without the barriers XLA's GPU compiler keeps a
-    # float32 map of the forward pass, and computes the slopes and the terms of the sum more than
-    # once instead of writing them.
-    x, slopes = lax.optimization_barrier((x, slopes))
+    # Only x is kept for it, in its own dtype.
+    if written:
+        x, slopes = lax.optimization_barrier((x, slopes))
     a, denominator, scale = _scale(x, layer)
     g = slopes.astype(jnp.float32).reshape(a.shape)
-    terms = lax.optimization_barrier((g * a * scale / denominator).astype(x.dtype))
+    terms = (g * a * scale / denominator).astype(x.dtype)
+    if written:
+        terms = lax.optimization_barrier(terms)
     sums = _window_sums(terms.astype(jnp.float32), layer.size)
     of_x = g * scale - 2 * layer.alpha * layer.beta * a * sums
     return (of_x.reshape(x.shape).astype(x.dtype),)

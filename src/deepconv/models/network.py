@@ -154,14 +154,7 @@ class Network(nn.Module):
                 case Activation():
                     x = ops.ACTIVATIONS[layer.function](x)
                 case LRN():
-                    x = ops.local_response_norm(
-                        x,
-                        size=layer.size,
-                        k=layer.k,
-                        alpha=layer.alpha,
-                        beta=layer.beta,
-                        groups=layer.groups,
-                    )
+                    x = platforms.local_response_norm(x, layer)
                 case Pool():
                     x = platforms.max_pool(
                         x, window=layer.window, stride=layer.stride, ceil=layer.ceil

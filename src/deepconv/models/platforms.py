@@ -14,6 +14,7 @@ from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from deepconv.models import convolution, layers
+from deepconv.models.layers import LRN
 
 
 def convolve(
@@ -47,6 +48,24 @@ def max_pool(x: jax.Array, *, window: int, stride: int, ceil: bool) -> jax.Array
         x, cpu=shared, default=lambda x: layers.max_pool_to_first(x, window)
     )
     return pooled
+
+
+def local_response_norm(x: jax.Array, layer: LRN) -> jax.Array:
+    """Normalize each activation by its neighbors; see `layers.local_response_norm`."""
+    normalize = functools.partial(
+        layers.local_response_norm,
+        size=layer.size,
+        k=layer.k,
+        alpha=layer.alpha,
+        beta=layer.beta,
+        groups=layer.groups,
+    )
+    # Left to itself, XLA's GPU compiler keeps a float32 map of the forward pass and computes the
+    # slopes that arrive several times. On a CPU, writing them costs a tenth of the time.
+    normalized: jax.Array = lax.platform_dependent(
+        x, cpu=normalize, default=functools.partial(normalize, written=True)
+    )
+    return normalized
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
