@@ -26,7 +26,7 @@ author = "The deepconv authors"
 version = release = deepconv.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "results"]
 
 myst_heading_anchors = 3  # the anchors that GitHub gives headings
 myst_enable_extensions = ["colon_fence"]
