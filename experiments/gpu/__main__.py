@@ -11,6 +11,7 @@ import functools
 import importlib
 import json
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from absl import flags
 
 from deepconv import atomic
 from deepconv.commands import command_line
-from deepconv.exceptions import UserError
+from deepconv.exceptions import Preempted, UserError
 from experiments.gpu import case, report
 from experiments.gpu.schedule import DONE, Outcome, Section, carry_out
 
@@ -73,6 +74,11 @@ def resumed(path: Path, machine: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "machine": machine}
 
 
+def stop(*_: object) -> None:
+    """Raise `Preempted`, which ends the process of the present case, and this one."""
+    raise Preempted("terminated; the same command continues")
+
+
 def main(_: Sequence[str]) -> None:
     """Measure what is missing, and print the report."""
     folder, rehearse = Path(WORKDIR.value).absolute(), REHEARSE.value
@@ -82,6 +88,8 @@ def main(_: Sequence[str]) -> None:
     run = functools.partial(
         case.run, logs=folder / "logs", environment=environment(folder, rehearse)
     )
+    # Otherwise the process of the present case would keep the device.
+    signal.signal(signal.SIGTERM, stop)
     start = time.monotonic()
     probed = run("machine", "", {"rehearse": rehearse}, MACHINE_SECONDS)
     if probed["status"] != DONE:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from deepconv import models
-from deepconv.exceptions import UserError
+from deepconv.exceptions import TRY_AGAIN, UserError
 from experiments.gpu import __main__ as whole
 from experiments.gpu import bounds, case, kills, parity, report, steps
 from experiments.gpu.schedule import Section, carry_out
 from tests.faults.processes import PATIENCE_SECONDS, ROOT, environment_of
-from tests.faults.torture import FAULTS
+from tests.faults.torture import FAULTS, wait_for
 
 
 def carried_out(sections, outcomes, takes):
@@ -162,17 +162,30 @@ def test_relative_errors():
 
 @pytest.mark.slow
 def test_a_rehearsal_of_a_section_and_its_resumption(tmp_path):
-    def call():
-        flags = ("--rehearse", "--only=dense", f"--workdir={tmp_path}")
-        return subprocess.run(
+    flags = ("--rehearse", "--only=dense", f"--workdir={tmp_path}")
+
+    def start():
+        return subprocess.Popen(
             [sys.executable, "-m", "experiments.gpu", *flags],
             cwd=ROOT,
             env=environment_of(devices=1),
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=PATIENCE_SECONDS,
-            check=True,
-        ).stdout
+        )
+
+    def call():
+        with start() as process:
+            output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode == 0
+        return output
+
+    with start() as terminated:
+        assert terminated.stdout.read(5) == "dense"  # the first case is about to start
+        wait_for(lambda: [*(tmp_path / "logs").glob("dense*")])
+        terminated.terminate()
+        assert terminated.wait(PATIENCE_SECONDS) == TRY_AGAIN
+    commands = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True)
+    assert str(tmp_path) not in commands.stdout
 
     assert "dense: vgg_d, tf32 ... done" in call()
     first = json.loads((tmp_path / "gpu.json").read_text())
