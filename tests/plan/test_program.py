@@ -24,6 +24,7 @@ def test_operations_with_arithmetic_and_bytes(program):
         ("product", 2 * 32 * 128 * 10, 2 * 128 * (32 + 10) + 4 * 32 * 10, 1),
         ("reduction", 0, MAPS + 4 * 64, 1),
         ("kernel gradient", 2 * MACS, 2 * MAPS + 2 * KERNEL, 1),
+        ("input gradient", 2 * MACS, 2 * MAPS + 2 * KERNEL, 1),
         ("copy", 0, 4 * 64, 4),
     ]
     assert program.operations[1].dtype == "bf16"
@@ -31,13 +32,14 @@ def test_operations_with_arithmetic_and_bytes(program):
     assert [each.name for each in program.operations if each.backward] == [
         "input_reduce_fusion",
         "cudnn-conv-bw-filter.1",
+        "cudnn-conv.5",
     ]
 
 
 def test_collectives_and_what_runs_beside_them(program):
     first, second = program.collectives
-    assert (first.devices, first.bytes, first.gradients_after) == (8, 4 * 64, 1)
-    assert [each.kind for each in first.beside] == ["kernel gradient"]
+    assert (first.devices, first.bytes, first.gradients_after) == (8, 4 * 64, 2)
+    assert [each.kind for each in first.beside] == ["kernel gradient", "input gradient"]
     assert first.sent == 2 * 7 / 8 * 4 * 64
     assert (second.devices, second.bytes, second.beside) == (4, 2 * 4 * 64, ())
     assert second.gradients_after == 0

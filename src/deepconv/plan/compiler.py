@@ -4,8 +4,8 @@ compiled = compile_steps(config, classes=1000, images=1_281_167, kind="h100", de
 compiled["train"].memory.temporaries
 compiled["train"].program.operations
 
-The compiler runs in a process of its own: it can take gigabytes, it ends its process instead of
-raising an error, and jax must look for no driver there.
+The compiler runs in a process of its own: where it fails, it ends its process instead of raising an
+error, and jax must look for no driver there.
 """
 
 import importlib.metadata
@@ -153,8 +153,8 @@ def failure(status: int, log: str) -> str:
     memory = ("MemoryError", "bad_alloc", "Cannot allocate memory", "RESOURCE_EXHAUSTED")
     if status == -9 or any(word in line for line in lines for word in memory):
         return (
-            "XLA's compiler has run out of memory, or was killed; it needs a few GB: free some, or "
-            "compile on a larger machine"
+            "XLA's compiler has run out of memory, or was killed; it needs about 1 GB: free "
+            "some, or compile on a larger machine"
         )
     told = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "")
     return f"XLA's compiler has failed (status {status}): {told or 'it said nothing'}"

@@ -290,7 +290,8 @@ def _cudnn_convolution(target: str, lines: dict[str, Line], line: Line) -> tuple
         flops = 2 * elements(left) * elements(right) // _outputs(line.text, right)
         return "input gradient", flops, dtype_of(left)
     flops = 2 * elements(result) * elements(right) // _outputs(line.text, right)
-    kind: Kind = "convolution"
+    # With groups, the gradient of the input is computed as a convolution, too.
+    kind = _convolution_kind(line)
     if "BiasActivation" in target:
         plain = '"activation_mode":"kNone"' in line.text
         kind = "convolution, bias" if plain else "convolution, bias, ReLU"
