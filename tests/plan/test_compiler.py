@@ -71,9 +71,13 @@ def test_a_kind_without_a_compiler(installed):
     [
         (-9, "", "has run out of memory, or was killed"),
         (1, "Traceback\nMemoryError\n", "has run out of memory"),
-        (-6, "F0000 gpu.cc:1] Check failed: x\n", r"failed \(status -6\): F0000 gpu.cc:1\] Check"),
+        (-6, "F0000 gpu.cc:1] Check failed: x\n", r"failed \(signal 6\): F0000 gpu.cc:1\] Check"),
         (1, "Traceback\nValueError: no\nmore\n", "ValueError: no"),
-        (1, "", "it said nothing"),
+        (
+            -15,
+            "I0000 cudart_stub.cc:31] Could not find cuda drivers\n",
+            "signal 15.: it said nothing",
+        ),
     ],
 )
 def test_a_failure_is_one_line(status, log, words):

@@ -149,7 +149,10 @@ def _read(folder: Path, step: str) -> Compiled:
 
 def failure(status: int, log: str) -> str:
     """Describe in one line why the compiler's process has failed."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    # Without a driver, jax begins with notices.
+    lines = [
+        line for line in map(str.strip, log.splitlines()) if line and "cudart_stub" not in line
+    ]
     memory = ("MemoryError", "bad_alloc", "Cannot allocate memory", "RESOURCE_EXHAUSTED")
     if status == -9 or any(word in line for line in lines for word in memory):
         return (
@@ -157,7 +160,8 @@ def failure(status: int, log: str) -> str:
             "some, or compile on a larger machine"
         )
     told = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "")
-    return f"XLA's compiler has failed (status {status}): {told or 'it said nothing'}"
+    how = f"signal {-status}" if status < 0 else f"status {status}"
+    return f"XLA's compiler has failed ({how}): {told or 'it said nothing'}"
 
 
 class _Task(NamedTuple):
