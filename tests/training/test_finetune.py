@@ -111,8 +111,11 @@ def test_the_network_and_its_input_are_those_of_the_weights(narrow_file, narrow_
         check_config(config)
     wider = finetune.get_config()
     wider.model.crop, wider.input.scale = 64, (70, 90)
+    with wider.unlocked():
+        wider.model.boxes = "single"
     config = start.resolved(wider, narrow_file, tmp_path / "new")
     assert (config.model.crop, config.input.scale, config.evaluation.scale) == (64, (70, 90), 37)
+    assert config.model.boxes == "single"
     # A run that has begun is continued without its source.
     config = start.resolved(finetune.get_config(), tmp_path / "gone", narrow_run)
     assert config.model.width == 1 / 32

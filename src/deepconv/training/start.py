@@ -95,7 +95,8 @@ def resolved(config: ConfigDict, source: Path | None, folder: Path) -> ConfigDic
         )
     theirs, _ = load_input(folder if has_begun(folder) else source)
     ours = config.copy_and_resolve_references().unlock()
-    kept = {key: ours.model[key] for key in ("initializer", "dtype")}
+    own = ("initializer", "dtype", "boxes")
+    kept = {key: ours.model[key] for key in own if key in ours.model}
     crop = ours.model.crop or theirs.model.crop
     options = {key: value for key, value in theirs.model.items() if key != "boxes"}
     ours.model = ConfigDict({**options, **kept, "crop": crop})
