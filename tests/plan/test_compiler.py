@@ -50,7 +50,10 @@ def compiled(kind="h100", count=1):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"jax-cuda12-plugin": None}, r"needs jax-cuda12-plugin: pip install 'deepconv\[aot\]'"),
+        (
+            {"jax-cuda12-plugin": None},
+            r"needs jax-cuda12-plugin \(the extra aot\): pip install jax-cuda12-plugin==",
+        ),
         ({"jax-cuda12-pjrt": "0.1.0"}, "jax-cuda12-pjrt 0.1.0 does not fit jaxlib .*: pip install"),
         ({"nvidia-cuda-nvcc-cu12": None}, "needs nvidia-cuda-nvcc-cu12"),
     ],

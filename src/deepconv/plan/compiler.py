@@ -31,7 +31,6 @@ _LOG = logging.getLogger(__name__)
 
 STEPS = ("train", "evaluation")
 
-_HOW = "pip install 'deepconv[aot]'"
 _PLUGINS = ("jax-cuda12-plugin", "jax-cuda12-pjrt")
 PACKAGES = (*_PLUGINS, "nvidia-cuda-nvcc-cu12")
 # A host has up to this many devices.
@@ -79,9 +78,12 @@ def check_installed() -> None:
     Raises:
       UserError: if it is not.
     """
-    if missing := [name for name in PACKAGES if not _version(name)]:
-        raise UserError(f"--compile needs {', '.join(missing)}: {_HOW}")
     wanted = importlib.metadata.version("jaxlib")
+    if missing := [name for name in PACKAGES if not _version(name)]:
+        exact = [f"{name}=={wanted}" if name in _PLUGINS else name for name in missing]
+        raise UserError(
+            f"--compile needs {', '.join(missing)} (the extra aot): pip install " + " ".join(exact)
+        )
     for name in _PLUGINS:
         if (found := _version(name)) != wanted:
             raise UserError(

@@ -115,7 +115,7 @@ def _library(wanted: str) -> ModuleType:
         return importlib.import_module("huggingface_hub")
     except ImportError:
         raise UserError(
-            f"{wanted} needs the package huggingface_hub: pip install 'deepconv[hub]'"
+            f"{wanted} needs the package huggingface_hub: pip install huggingface_hub"
         ) from None
 
 

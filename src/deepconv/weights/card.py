@@ -99,7 +99,7 @@ def model_card(
         f"{model.network.crop} pixels of images rescaled to a shorter side of "
         f"{config.evaluation.scale}; mean RGB {mean}.\n\n"
         "```python\n"
-        "import deepconv  # pip install 'deepconv[hub]'\n\n"
+        "import deepconv  # and huggingface_hub\n\n"
         f'net = deepconv.load_model("hf:{repo}")\n'
         'net.predict(["picture.jpg"])[0].best\n'
         "```\n\n"
