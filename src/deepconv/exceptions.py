@@ -11,6 +11,12 @@ class UserError(Exception):
     """A problem that the user can fix; commands print its one line and exit with status 2."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its kind if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class DivergenceError(UserError):
     """The loss has become NaN or infinite."""
 

@@ -20,7 +20,7 @@ from deepconv import atomic, preprocess
 from deepconv.data.pipeline import Source
 from deepconv.evaluation.ensemble import ScoredImages
 from deepconv.evaluation.protocols import OF_CENTRAL_SQUARE, VIEWS
-from deepconv.exceptions import UserError
+from deepconv.exceptions import UserError, first_line
 from deepconv.inference import rows
 from deepconv.inference.buckets import Survey
 from deepconv.inference.model import Model, require_classes
@@ -92,8 +92,7 @@ def _arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     except FileNotFoundError:
         raise UserError(f"no such file: {path}") from None
     except Exception as error:  # a truncated file, or another kind of zip file, raises anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a file of posteriors: {reason}") from None
+        raise UserError(f"{path} is not a file of posteriors: {first_line(error)}") from None
 
 
 def _logs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
-from deepconv.exceptions import UserError
+from deepconv.exceptions import UserError, first_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ def _cached(hub: ModuleType, address: Address, error: Exception) -> Path:
     path = _in_cache(hub, address)
     if path is None:
         _refuse(f"cannot download {address}, and it is not in the cache", error)
-    _LOG.info("%s: taken from the cache (%s)", address, _first_line(error))
+    _LOG.info("%s: taken from the cache (%s)", address, first_line(error)[:200])
     return path
 
 
@@ -230,9 +230,4 @@ def _refuse(what: str, error: Exception) -> NoReturn:
     for kind, reason in reasons.items():
         if isinstance(error, kind):
             raise UserError(f"{what}: {reason}") from None
-    raise UserError(f"{what}: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    raise UserError(f"{what}: {first_line(error)[:200]}") from None

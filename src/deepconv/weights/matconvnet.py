@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from deepconv.exceptions import UserError
+from deepconv.exceptions import UserError, first_line
 from deepconv.weights.source import Source
 
 
@@ -35,8 +35,9 @@ def read(path: Path) -> Source:
             f"{path} is in Matlab's format 7.3: save it again with save(..., '-v7')"
         ) from None
     except Exception as error:  # scipy raises anything on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged, or not a MatConvNet file: {reason}") from None
+        raise UserError(
+            f"{path} is damaged, or not a MatConvNet file: {first_line(error)}"
+        ) from None
     image = mean if mean.ndim == 3 else None
     return Source(
         "matconvnet",

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from deepconv.exceptions import UserError
+from deepconv.exceptions import UserError, first_line
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 # Where checkpoints keep the state dict, if several dicts hold tensors.
@@ -171,8 +171,9 @@ def load(path: Path) -> StateDict:
     except _Refused as error:
         raise UserError(f"{path} was refused: {error}") from None
     except Exception as error:  # unpickling damaged bytes raises anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged, truncated, or not a PyTorch file: {reason}") from None
+        raise UserError(
+            f"{path} is damaged, truncated, or not a PyTorch file: {first_line(error)}"
+        ) from None
 
 
 def _chosen(saved: Any) -> tuple[dict[str, _Tensor], tuple[str, ...]]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deepconv.data.sources import annotations, box_checks, listing
-from deepconv.data.sources.annotations import Annotation, AnnotationError
+from deepconv.data.sources.annotations import Annotation, AnnotationError, Object
 from deepconv.data.sources.box_checks import BadBoxError, Refusals, Size
 from deepconv.data.sources.boxed import Boxes
 from deepconv.data.sources.folder import FolderSource
@@ -88,6 +88,33 @@ def open_splits(path: Path, names: Sequence[str], *, compare_sizes: bool = False
     opened = {name: devkit.split(name, compare_sizes, refusals) for name in dict.fromkeys(actual)}
     refusals.end()
     return [opened[name] for name in actual]
+
+
+def box_of(thing: Object, size: Size) -> np.ndarray:
+    """Return an object's box as fractions of its picture, see `box_checks.fractions`.
+
+    Args:
+      thing: the object, its first and last pixels counted from 1.
+      size: of the picture.
+
+    Raises:
+      BadBoxError: if the box cannot be used.
+    """
+    xmin, ymin, xmax, ymax = thing.edges
+    return box_checks.fractions(
+        (xmin - 1, ymin - 1, xmax, ymax), *size, written=thing.edges, slack=_SLACK
+    )
+
+
+def fault_of_size(annotation: Annotation, size: Size) -> str:
+    """Return what is wrong if an annotation states another size than its picture's, else ""."""
+    stated = Size(annotation.height, annotation.width)
+    if not stated.width or stated == size:
+        return ""
+    return (
+        f"the boxes are in pixels of another size, {stated.width}x{stated.height}; the "
+        f"picture is {size.width}x{size.height}"
+    )
 
 
 def has_split(path: Path, name: str) -> bool:
@@ -237,11 +264,8 @@ class _Devkit:
         for thing in annotation.objects:
             if thing.difficult:
                 continue
-            xmin, ymin, xmax, ymax = thing.edges
             try:
-                box = box_checks.fractions(
-                    (xmin - 1, ymin - 1, xmax, ymax), *size, written=thing.edges, slack=_SLACK
-                )
+                box = box_of(thing, size)
             except BadBoxError as error:
                 refusals.add(f"{self._file(picture)}, {thing.class_name}", error)
                 continue
@@ -256,15 +280,10 @@ class _Devkit:
         paths = [self.path / "JPEGImages" / each.file_name for each in labeled]
         result = []
         for each, size in zip(labeled, box_checks.sizes(paths), strict=True):
-            stated = Size(each.annotation.height, each.annotation.width)
-            fault = ""
             if size is None:
                 fault = "the picture cannot be read"
-            elif stated.width and stated != size:
-                fault = (
-                    f"the boxes are in pixels of another size, {stated.width}x{stated.height}; the "
-                    f"picture is {size.width}x{size.height}"
-                )
+            else:
+                fault = fault_of_size(each.annotation, size)
             if fault:
                 refusals.add(str(self._file(Path(each.file_name).stem)), fault)
             result.append(each._replace(boxes=[]) if fault else each)

@@ -23,7 +23,7 @@ import numpy as np
 
 from deepconv.data import decode
 from deepconv.data.labels import UNKNOWN
-from deepconv.data.sources import annotations, box_checks, listing
+from deepconv.data.sources import annotations, box_checks, listing, voc
 from deepconv.data.sources.annotations import Annotation, AnnotationError
 from deepconv.data.sources.box_checks import BadBoxError, Size
 from deepconv.data.sources.folder import FolderSource
@@ -33,8 +33,6 @@ from deepconv.exceptions import UserError
 OTHER = "other"
 # Values in the lists, and what they are called everywhere else.
 _VALUES = {"1": 1, "-1": 0, "0": -1}
-# Coordinates count pixels from 1; tools that count from 0 exceed the picture by one.
-_SLACK = 1.0
 
 
 class _Person(NamedTuple):
@@ -234,12 +232,8 @@ def _annotation(path: Path, size: Size | None) -> tuple[Annotation, Size]:
         raise UserError(f"{path}: {error}") from None
     if size is None:
         raise UserError(f"the picture of {path} cannot be read")
-    stated = Size(annotation.height, annotation.width)
-    if stated.width and stated != size:
-        raise UserError(
-            f"{path}: the boxes are in pixels of another size, {stated.width}x{stated.height}; the "
-            f"picture is {size.width}x{size.height}"
-        )
+    if fault := voc.fault_of_size(annotation, size):
+        raise UserError(f"{path}: {fault}")
     return annotation, size
 
 
@@ -255,11 +249,8 @@ def _box(path: Path, person: _Person, annotation: Annotation, size: Size) -> lis
     thing = annotation.objects[person.number - 1]
     if thing.class_name != "person":
         raise UserError(f"{file}: object {person.number} is {thing.class_name!r}, not 'person'")
-    xmin, ymin, xmax, ymax = thing.edges
     try:
-        box = box_checks.fractions(
-            (xmin - 1, ymin - 1, xmax, ymax), *size, written=thing.edges, slack=_SLACK
-        )
+        box = voc.box_of(thing, size)
     except BadBoxError as error:
         raise UserError(f"{file}, object {person.number}: {error}") from None
     left, top, right, bottom = (
